@@ -1,0 +1,138 @@
+"""From a byte stream to a running agent: find the sentinel in the noise, send the agent.
+
+What is sent is made by `remit._payload`; the steps are in docs/wire.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import anyio
+import attrs
+
+from remit import _payload
+from remit._errors import BootstrapError, ConnectError, RemitError, RemoteProtocolError
+from remit.abc import ByteStream, End, ExplainsFailure, Target, Transport
+
+# A login script that waits for a line gets one, after this long, and each second from then on.
+_PATIENCE = 3.0
+_NOISE_KEPT = 1 << 16
+# What a shell, or a tool that starts programs, exits with where there is no such program.
+_NO_PROGRAM = (126, 127)
+
+
+@attrs.frozen
+class Attempt:
+    """One way to start Python there."""
+
+    nonce: str
+    argv: Sequence[str]
+    last: bool
+
+
+def attempts(python: str | None) -> list[Attempt]:
+    """The ways to try, best first. With an interpreter named only that one is tried."""
+    first, second = _payload.new_nonce(), _payload.new_nonce()
+    if python is not None:
+        return [Attempt(first, _payload.stage0_argv(python, first), last=True)]
+    return [
+        Attempt(first, _payload.stage0_argv("python3", first), last=False),
+        Attempt(second, _payload.fallback_argv(second), last=True),
+    ]
+
+
+class NoPython(Exception):
+    """This attempt met no usable interpreter; another may."""
+
+
+async def reach(
+    stream: ByteStream, attempt: Attempt, target: Target, transport: Transport
+) -> bytes:
+    """Waits for the sentinel; returns what came after it. Raises ConnectError, or NoPython where
+    another attempt may do better."""
+    seen = b""
+    patience = _PATIENCE
+    while True:
+        with anyio.move_on_after(patience) as waiting:
+            data = await stream.receive()
+        if waiting.cancelled_caught:
+            patience = 1.0
+            # A broken pipe is the end, which is about to be read.
+            with contextlib.suppress(OSError):
+                await stream.send(b"\n")
+            continue
+        if not data:
+            break
+        seen += data
+        found = _payload.find_sentinel(attempt.nonce, seen)
+        if found is not None:
+            if not found.too_old:
+                return seen[found.end :]
+            if not attempt.last:
+                raise NoPython
+            raise BootstrapError(
+                "Python {}.{} on {} is too old, the agent needs {}.{} or later".format(
+                    *found.version, target, *_payload.OLDEST
+                ),
+                hint=f"{target.scheme}:{target.address}?python=PATH names another",
+            )
+        seen = seen[-_NOISE_KEPT:]
+    end = await _end(stream)
+    if end.exit_status in _NO_PROGRAM and not attempt.last:
+        raise NoPython
+    raise failure(target, transport, attempt, end, seen)
+
+
+async def failed(
+    stream: ByteStream, target: Target, transport: Transport, attempt: Attempt, lost: RemitError
+) -> ConnectError:
+    """The error for an agent that was sent and did not come up."""
+    if isinstance(lost, RemoteProtocolError):
+        return BootstrapError(lost.message, evidence=evidence(attempt, stream.stderr_tail, b""))
+    return failure(target, transport, attempt, await _end(stream), b"")
+
+
+async def _end(stream: ByteStream) -> End:
+    # The stream is over, so the program should be; one that is not gets no more than this.
+    with anyio.move_on_after(5):
+        return await stream.wait()
+    return End(None, stream.stderr_tail)
+
+
+def failure(
+    target: Target, transport: Transport, attempt: Attempt, end: End, noise: bytes
+) -> ConnectError:
+    """The error for a program that ended before the agent was up, by what is known of it."""
+    if isinstance(transport, ExplainsFailure):
+        explained = transport.explain(target, end)
+        if explained is not None:
+            return explained
+    status = "still runs" if end.exit_status is None else f"ended with status {end.exit_status}"
+    message = f"no agent came up on {target}; {target.scheme} {status}"
+    if end.exit_status in _NO_PROGRAM:
+        message = f"there is no Python 3.6 or later on {target} (exit status {end.exit_status})"
+    return BootstrapError(
+        message,
+        evidence=evidence(attempt, end.stderr, noise),
+        hint=f"{target.scheme}:{target.address}?python=PATH, or `remit doctor {target}`",
+        exit_status=end.exit_status,
+        stderr_tail=end.stderr,
+    )
+
+
+def late(target: Target, attempt: Attempt) -> BootstrapError:
+    """The error for an agent that is not up when the connect timeout is over."""
+    return BootstrapError(
+        f"no agent came up on {target} within {target.connect_timeout:g} s",
+        evidence=evidence(attempt, b"", b""),
+        hint=f"connect_timeout=…, or `remit doctor {target}`",
+    )
+
+
+def evidence(attempt: Attempt, stderr: bytes, noise: bytes) -> str:
+    lines = [f"ran     {attempt.argv[0]} {' '.join(attempt.argv[1:4])} …"]
+    for name, data in (("stderr", stderr), ("stdout", noise)):
+        text = data.decode("utf-8", "replace").strip()
+        lines += [f"{name}  {line}" for line in text.splitlines()[-5:]]
+    return "\n".join(lines)

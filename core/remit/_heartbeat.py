@@ -1,0 +1,90 @@
+"""Signs of life from a thread, while the event loop is busy with something else.
+
+One thread for all links of the process. It writes a ping only between whole frames, straight to
+the descriptor, and only on links that have said nothing for a while; it never waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+import weakref
+
+from remit._frames import PING, encode
+
+_PING = encode(PING, 0)
+
+
+class Mouth:
+    """The sending side of one link, as its writer and the heartbeat thread share it."""
+
+    def __init__(self, fileno: int, interval: float) -> None:
+        self.interval = interval  # seconds of silence after which the thread speaks
+        self._fileno: int | None = fileno
+        self._lock = threading.Lock()
+        self._in_frame = False
+        self._said = time.monotonic()
+
+    def begin(self) -> None:
+        """The writer starts to send whole frames; the thread keeps still until `done`."""
+        with self._lock:
+            self._in_frame = True
+
+    def done(self) -> None:
+        with self._lock:
+            self._in_frame = False
+            self._said = time.monotonic()
+
+    def close(self) -> None:
+        """The descriptor is about to be closed, and its number may become another's."""
+        with self._lock:
+            self._fileno = None
+
+    def beat(self, now: float) -> None:
+        with self._lock:
+            if self._fileno is None or self._in_frame or now - self._said < self.interval:
+                return
+            # A full pipe (BlockingIOError) means that the peer has bytes to read anyway; a
+            # broken one is the writer's to notice. A pipe takes 9 bytes whole or not at all.
+            with contextlib.suppress(OSError):
+                os.write(self._fileno, _PING)
+                self._said = now
+
+
+_mouths: weakref.WeakSet[Mouth] = weakref.WeakSet()
+_guard = threading.Lock()
+_thread: threading.Thread | None = None
+
+
+def attend(mouth: Mouth) -> None:
+    """Has the thread look after ``mouth`` until it is closed or dropped."""
+    global _thread
+    with _guard:
+        _mouths.add(mouth)
+        if _thread is None or not _thread.is_alive():
+            _thread = threading.Thread(target=_run, name="remit heartbeat", daemon=True)
+            _thread.start()
+
+
+def leave(mouth: Mouth) -> None:
+    mouth.close()
+    with _guard:
+        _mouths.discard(mouth)
+
+
+def _run() -> None:
+    global _thread
+    while True:
+        with _guard:
+            mouths = list(_mouths)
+            if not mouths:
+                _thread = None
+                return
+        now = time.monotonic()
+        for mouth in mouths:
+            mouth.beat(now)
+        pause = min(mouth.interval for mouth in mouths) / 4
+        del mouths
+        time.sleep(pause)

@@ -1,0 +1,48 @@
+"""The hooks, as pluggy knows them. All are synchronous and return objects; what takes time is a
+method on those."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import pluggy
+
+from remit.abc import Placement, Transport
+
+if TYPE_CHECKING:
+    import typer
+
+    from remit._words import JobInfo, JobState, Record
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+GROUP = "remit"
+_hookspec = pluggy.HookspecMarker(GROUP)
+# Marks a function of a plugin as the implementation of the hook of its name.
+hookimpl = cast("Callable[[_F], _F]", pluggy.HookimplMarker(GROUP))
+
+
+@_hookspec
+def remit_transports() -> list[Transport]:  # type: ignore[empty-body]
+    """The transports that the plugin brings."""
+
+
+@_hookspec
+def remit_placements() -> list[Placement]:  # type: ignore[empty-body]
+    """The placements that the plugin brings."""
+
+
+@_hookspec
+def remit_job_changed(job: JobInfo, old: JobState | None, new: JobState) -> None:
+    """A job of this process changed its state. Called in the event loop: be quick."""
+
+
+@_hookspec
+def remit_record(job: JobInfo, record: Record) -> None:
+    """A record of a return job arrived. Called in the event loop: be quick."""
+
+
+@_hookspec
+def remit_cli(app: typer.Typer) -> None:
+    """Add commands to ``remit``."""

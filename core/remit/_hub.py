@@ -1,0 +1,129 @@
+"""Where sessions live: a hub's task group, opened here and left in one piece."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+import anyio.abc
+
+from remit._job import Job
+from remit._plugins import plugins
+from remit._request import Work
+from remit._session import Session, Settings
+from remit._target import parse_target
+
+
+class Hub:
+    """Sessions opened and closed in any task. Made by `open_hub`, used as a context manager;
+    leaving it closes its sessions. An exception of the body leaves it as it is."""
+
+    def __init__(self) -> None:
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._sessions: set[Session] = set()
+
+    async def __aenter__(self) -> Self:
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._tasks is not None
+        tasks, self._tasks = self._tasks, None
+        with anyio.CancelScope(shield=True):
+            async with anyio.create_task_group() as closing:
+                for session in list(self._sessions):
+                    closing.start_soon(session.aclose)
+        tasks.cancel_scope.cancel()
+        # The body's exception is not the task group's business: it would wrap it.
+        await tasks.__aexit__(None, None, None)
+
+    async def connect(
+        self,
+        target: str,
+        *,
+        connect_timeout: float = 30.0,
+        silence: float = 15.0,
+        reconnect: float | None = 300.0,
+        trust: bool = False,
+    ) -> Session:
+        """Opens a session; see `remit.connect`. It lives until `Session.aclose`, or until the hub
+        is left."""
+        settings = Settings(
+            connect_timeout=connect_timeout, silence=silence, reconnect=reconnect, trust=trust
+        )
+        parsed, transport = parse_target(target, plugins(), connect_timeout=connect_timeout)
+        if self._tasks is None:
+            raise RuntimeError("the hub is not open")
+        session = Session(parsed, transport, plugins(), settings)
+        self._sessions.add(session)
+        self._tasks.start_soon(self._serve, session)
+        try:
+            await session._ready()
+        except BaseException:
+            await session.aclose()
+            raise
+        return session
+
+    async def _serve(self, session: Session) -> None:
+        try:
+            await session._serve()
+        finally:
+            self._sessions.discard(session)
+
+
+def open_hub() -> Hub:
+    """For applications: ``async with remit.open_hub() as hub: session = await hub.connect(…)``."""
+    return Hub()
+
+
+@asynccontextmanager
+async def connect(
+    target: str,
+    *,
+    connect_timeout: float = 30.0,
+    silence: float = 15.0,
+    reconnect: float | None = 300.0,
+    trust: bool = False,
+) -> AsyncGenerator[Session]:
+    """A session with ``target`` for the length of an ``async with``.
+
+    Within ``connect_timeout`` seconds an agent must be up. A link on which nothing is heard for
+    ``silence`` seconds is taken for dead and made anew for up to ``reconnect`` seconds (None: for
+    ever, 0: not at all). ``trust`` accepts pickled results from the target.
+
+    Raises ValueError and TargetError before anything is started, ConnectError (also
+    AuthenticationError, BootstrapError) where no agent came up. Leaving, or a cancel, closes the
+    session: its session-bound jobs are stopped, detached ones run on.
+    """
+    async with open_hub() as hub:
+        yield await hub.connect(
+            target,
+            connect_timeout=connect_timeout,
+            silence=silence,
+            reconnect=reconnect,
+            trust=trust,
+        )
+
+
+@asynccontextmanager
+async def start(target: str, work: Work, *args: Any, **options: Any) -> AsyncGenerator[Job]:
+    """One job over a session of its own, its results returned here; the job ends with the block.
+
+    ``options`` are those of `connect` and of `Session.start`.
+    """
+    settings = {
+        name: options.pop(name)
+        for name in ("connect_timeout", "silence", "reconnect", "trust")
+        if name in options
+    }
+    async with connect(target, **settings) as session:
+        yield await session.start(work, *args, **options)

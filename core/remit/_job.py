@@ -1,0 +1,426 @@
+"""Live handles of jobs: what all of them share."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import attrs
+
+from remit._bell import Bell
+from remit._conversation import Piece
+from remit._errors import JobFailed, JobStateError, RemitError, RemoteProtocolError
+from remit._link import Link, Listener
+from remit._messages import JobMap, JobNews, Stopped, decode
+from remit._receive import Receiver
+from remit._request import Start
+from remit._words import CommandResult, JobInfo, JobState, Outcome
+from remit.abc import Position, ResultStore
+
+if TYPE_CHECKING:
+    from remit._session import Session
+
+_STDERR_TAIL = 4096
+# Pieces of stdin, so that several jobs' inputs go in turn.
+_STDIN_PIECE = 1 << 16
+
+
+class Feed(Listener):
+    """The channel on which the agent tells of one job: that of its start, or of a watch.
+
+    It holds the job weakly: when its handle is dropped, the news are given up.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = weakref.ref(job)
+        self._link: Link | None = None
+        self._number = 0
+        self.answered = anyio.Event()
+        self.error: RemitError | None = None
+        self.stdin_closed = False
+
+    def open(self, link: Link, verb: str, arguments: dict[str, Any], credit: int = 0) -> None:
+        self._link = link
+        self._number = link.open(verb, arguments, self, credit)
+
+    def close(self) -> None:
+        if self._link is not None:
+            self._link.close(self._number)
+
+    def grant(self, size: int) -> None:
+        if self._link is not None:
+            self._link.grant(self._number, size)
+
+    @property
+    def room(self) -> int:
+        """How many bytes of stdin may be sent now."""
+        return 0 if self._link is None else min(self._link.credit(self._number), _STDIN_PIECE)
+
+    async def more_room(self, bell: Bell) -> None:
+        """Waits until there may be `room`, or something happened to the job."""
+        if self._link is not None and self._link.congested:
+            await self._link.drained()
+        else:
+            await bell.wait()
+
+    def send(self, data: memoryview) -> None:
+        assert self._link is not None
+        self._link.data(self._number, Piece(0, 0, 0, 0.0, bytes(data)))
+
+    def send_eof(self) -> None:
+        if self._link is not None:
+            self._link.end(self._number)
+
+    # -- what the link tells
+
+    def accepted(self, body: bytes) -> None:
+        job = self._job()
+        if job is not None:
+            job._accepted(decode(body, JobMap))
+        self.answered.set()
+
+    def refused(self, error: RemitError) -> None:
+        self.error = error
+        self.answered.set()
+        self._ring()
+
+    def event(self, name: str, arguments: bytes) -> None:
+        job = self._job()
+        if name == "stdin-closed":
+            self.stdin_closed = True
+            self._ring()
+        elif name == "job" and job is not None:
+            job._hear(decode(arguments, JobNews).job)
+
+    def data(self, piece: Piece) -> None:
+        job = self._job()
+        if job is not None:
+            job._take(piece)
+
+    def credit(self) -> None:
+        self._ring()
+
+    def ended(self, body: bytes) -> None:
+        job = self._job()
+        if job is not None:
+            job._over(decode(body, JobNews).job)
+
+    def lost(self, error: RemitError) -> None:
+        if not self.answered.is_set():
+            self.refused(error)
+
+    def _ring(self) -> None:
+        job = self._job()
+        if job is not None:
+            job._bell.ring()
+
+
+class Job:
+    """A live handle of one job. Properties tell the last news and never block; `refresh` asks.
+
+    Handles are made by `Session.start` and `Session.job`.
+    """
+
+    def __init__(self, session: Session, info: JobInfo) -> None:
+        self._session = session
+        self._info = info
+        self._bell = Bell()  # the state changed, or stdin has room
+        self._feed = Feed(self)
+        self._opened: ResultStore | None = None
+        self._receivers: weakref.WeakSet[Receiver] = weakref.WeakSet()
+
+    # -- what is known
+
+    @property
+    def info(self) -> JobInfo:
+        """All of what is known now, frozen."""
+        return attrs.evolve(self._info, has_more_data=self.has_more_data)
+
+    @property
+    def id(self) -> str:
+        return self._info.id
+
+    @property
+    def name(self) -> str | None:
+        return self._info.name
+
+    @property
+    def state(self) -> JobState:
+        return self._info.state
+
+    @property
+    def location(self) -> str:
+        """The address as it was given, ``localhost`` for this computer."""
+        return self._info.location
+
+    @property
+    def command(self) -> str | tuple[str, ...]:
+        return self._info.command
+
+    @property
+    def placement(self) -> str:
+        return self._info.placement
+
+    @property
+    def lifetime(self) -> str:
+        return self._info.lifetime
+
+    @property
+    def has_more_data(self) -> bool:
+        """True until the job has finished, then whether anything is left unused."""
+        if not self.state.finished or self._opened is None:
+            return self._info.has_more_data
+        used = self._opened.used
+        return any(size > used.get(stream, 0) for stream, size in self._opened.size.items())
+
+    @property
+    def created(self) -> datetime | None:
+        return self._info.created
+
+    @property
+    def started(self) -> datetime | None:
+        return self._info.started
+
+    @property
+    def finished(self) -> datetime | None:
+        return self._info.finished
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended; None until that is known."""
+        return self._info.outcome
+
+    @property
+    def group(self) -> str | None:
+        """The id of the job group it belongs to, or None."""
+        return self._info.group
+
+    def __repr__(self) -> str:
+        name = f" {self.name!r}" if self.name else ""
+        return f"<remit.Job {self.id}{name} {self.state} on {self.location}>"
+
+    async def refresh(self) -> None:
+        """Asks the target how the job stands."""
+        raise NotImplementedError
+
+    # -- waiting
+
+    async def wait(self, *, disconnected: bool = False) -> JobState:
+        """Waits until the job has finished; returns its state. Cancelled, it leaves the job alone.
+
+        With ``disconnected`` it also returns at DISCONNECTED. Raises LinkLost once reconnecting is
+        given up, SessionClosed where the session was closed, and JobStateError for a BLOCKED job
+        that nobody reads: it would never finish.
+        """
+        while True:
+            state = self.state
+            if state.finished or (disconnected and state is JobState.DISCONNECTED):
+                return state
+            if state is JobState.BLOCKED and not self._receivers:
+                raise JobStateError(
+                    f"job {self.id} is BLOCKED: its buffer is full and nobody reads it",
+                    hint="job.receive(), or start it with full='spill'",
+                )
+            if state is JobState.DISCONNECTED:
+                self._session._check()
+            await self._bell.wait()
+
+    async def changes(self) -> AsyncIterator[JobState]:
+        """The states, beginning with the present one; merged when several come at once. Ends after
+        a finished one."""
+        told = None
+        while True:
+            if self.state is not told:
+                told = self.state
+                yield told
+            elif told.finished:
+                return
+            else:
+                await self._bell.wait()
+
+    # -- results
+
+    def receive(
+        self, *, keep: bool = False, wait: bool = True, from_start: bool = False
+    ) -> Receiver:
+        """The records of the job, as an async iterator that holds no task.
+
+        From what is not yet used up on, or all with ``from_start``. ``wait=False``: what there is
+        now, else until the job ends. Without ``keep`` a record is used up when the next is asked
+        for, and the last one at the end: leaving the loop early loses nothing. One such reader at
+        a time: a new one takes over, and the earlier gets JobStateError at its next step. With
+        ``keep`` nothing is used up. Cancelled, the record comes at the next step.
+        """
+        position: Position | None = {} if from_start else None
+        receiver = Receiver(self._store, position, follow=wait, consume=not keep)
+        self._receivers.add(receiver)
+        self._bell.ring()
+        return receiver
+
+    async def result(self) -> CommandResult:
+        """Waits for the end and returns what is not yet used up, which then is.
+
+        All of it is held in memory. Raises JobFailed where the job is not COMPLETED; then nothing
+        is used up. Cancelled, it leaves the job and its results alone.
+        """
+        return await self._collect(check=True)
+
+    async def _collect(self, *, check: bool) -> CommandResult:
+        out: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+        last = None
+        reader = self._store.read(None, follow=True, consume=True)
+        while (record := await reader.next()) is not None:
+            last = record
+            if record.stream in out and isinstance(record.data, bytes):
+                out[record.stream].append(record.data)
+        state = await self.wait()
+        result = CommandResult(
+            exit_status=None if self.outcome is None else self.outcome.exit_status,
+            stdout=b"".join(out["stdout"]),
+            stderr=b"".join(out["stderr"]),
+        )
+        exited = self.outcome is not None and self.outcome.reason == "exited"
+        if state is not JobState.COMPLETED and (check or not exited):
+            raise self._failure(result.stderr)
+        if last is not None:
+            reader.used(last)
+        return result
+
+    def _failure(self, stderr: bytes) -> JobFailed:
+        outcome = self.outcome or Outcome()
+        if outcome.signal is not None:
+            how = f"was ended by {outcome.signal}"
+        elif outcome.exit_status is not None:
+            how = f"exited with status {outcome.exit_status}"
+        else:
+            how = f"is {self.state}"
+        if outcome.reason and outcome.reason not in ("exited", "signalled"):
+            how += f" ({outcome.reason})"
+        if outcome.error:
+            how += f": {outcome.error}"
+        tail = stderr[-_STDERR_TAIL:]
+        lines = tail.decode("utf-8", "replace").strip().splitlines()[-5:]
+        return JobFailed(
+            f"job {self.id} on {self.location} {how}",
+            job=self,
+            location=self.location,
+            exit_status=outcome.exit_status,
+            signal=outcome.signal,
+            reason=outcome.reason,
+            stderr_tail=tail,
+            evidence="\n".join(f"stderr  {line}" for line in lines),
+        )
+
+    @property
+    def _store(self) -> ResultStore:
+        assert self._opened is not None  # from the target's answer on
+        return self._opened
+
+    # -- managing
+
+    async def stop(self, grace: float = 5.0) -> list[str]:
+        """Ends the whole process tree: TERM and CONT, after ``grace`` seconds KILL. Returns what
+        survived even that, normally nothing. A finished job is left as it is, but processes that
+        it left behind are stopped. Cancelled, it goes on there."""
+        if not 0 <= grace <= 3600:
+            raise ValueError(f"grace is 0 to 3600 seconds, not {grace}")
+        answer = await self._ask("stop", Stopped, grace=float(grace))
+        self._hear(answer.job)
+        return answer.survivors
+
+    async def suspend(self) -> None:
+        """Stops the job's processes where they are (SIGSTOP). Raises JobStateError once it has
+        finished."""
+        self._hear(await self._ask("suspend", JobMap))
+
+    async def resume(self) -> None:
+        """Lets a suspended job go on (SIGCONT)."""
+        self._hear(await self._ask("resume", JobMap))
+
+    async def remove(self, force: bool = False) -> None:
+        """Forgets the job and deletes its results. Raises JobStateError while it runs, unless
+        ``force``: then it is stopped first."""
+        raise NotImplementedError
+
+    async def save(self, path: str | os.PathLike[str], stream: str = "stdout") -> str:
+        """Copies a stream to a file on the computer where the results are; returns its path
+        there. A relative path is relative to the account's home, for `local:` to the caller's
+        directory. The file appears whole, or not at all."""
+        raise NotImplementedError
+
+    async def send(self, data: bytes) -> None:
+        """Writes to the stdin of a job started with ``stdin=remit.PIPE``. Waits while the job
+        does not read. Raises JobStateError once it no longer reads. Cancelled, a part may have
+        been sent."""
+        raise self._no_stdin()
+
+    async def send_eof(self) -> None:
+        """Closes that stdin. Twice is quiet."""
+        raise self._no_stdin()
+
+    def _no_stdin(self) -> JobStateError:
+        return JobStateError(f"job {self.id} was not started with stdin=remit.PIPE")
+
+    # -- for the session
+
+    async def _begin(self) -> None:
+        """Asks the target to start it, and waits for the answer."""
+        raise NotImplementedError
+
+    async def _take_back(self) -> None:
+        """After a start that was given up: nothing of the job may stay."""
+        raise NotImplementedError
+
+    async def _discard(self) -> None:
+        """After `Session.run`: stopped if it runs, and removed."""
+        raise NotImplementedError
+
+    async def _ask(self, verb: str, answer: type[Any], **arguments: Any) -> Any:
+        return await self._session._ask(verb, {"job": self.id, **arguments}, answer)
+
+    def _hear(self, news: JobMap) -> None:
+        """Takes what the agent tells."""
+        if news.id != self.id:
+            raise RemoteProtocolError(f"news of job {news.id} where {self.id} was meant")
+        self._become(news.info(self._session.location))
+
+    def _become(self, info: JobInfo) -> None:
+        old = self._info
+        if old.state.finished and info.state is not old.state:
+            return  # told twice, in another order
+        self._info = info
+        if info.state is not old.state:
+            self._session._notify(info, old.state)
+        self._bell.ring()
+
+    def _set_state(self, state: JobState, outcome: Outcome | None = None) -> None:
+        self._become(attrs.evolve(self._info, state=state, outcome=outcome or self._info.outcome))
+
+    # -- what its feed tells
+
+    def _accepted(self, news: JobMap) -> None:
+        raise NotImplementedError
+
+    def _take(self, piece: Piece) -> None:
+        raise RemoteProtocolError(f"output of job {self.id} that nobody asked for")
+
+    def _over(self, news: JobMap) -> None:
+        raise NotImplementedError
+
+
+def announced(session: Session, request: Start) -> JobInfo:
+    """What is known of a job before the target has answered."""
+    return JobInfo(
+        id=request.id,
+        name=request.name,
+        state=JobState.PENDING,
+        location=session.location,
+        command=request.work,
+        placement=request.placement.name,
+        lifetime=request.lifetime,
+        has_more_data=True,
+    )

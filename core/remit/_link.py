@@ -1,0 +1,323 @@
+"""A link: one conversation over one byte stream, from the agent's hello to the end of the stream.
+
+One task reads, one writes (a cancelled writer would leave half a frame, so nobody else does), one
+watches the clock. What arrives is handed, without waiting, to the listener of its channel.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import anyio
+
+from remit import _frames, _heartbeat
+from remit._bell import Bell
+from remit._conversation import CALLER, Conversation, Event, Piece, ProtocolError, Pulse
+from remit._errors import LinkLost, RemitError, RemoteProtocolError
+from remit._messages import Goodbye, Hello, Refusal, decode, decode_event, encode
+from remit.abc import ByteStream, HasFileno
+
+_T = TypeVar("_T")
+
+_READ_SIZE = 1 << 18
+# Who sends more than this ahead of the stream waits (`Link.drained`).
+_HIGH_WATER = 1 << 20
+
+
+class Listener:
+    """What a channel's opener wants to know. Called in the link's reader: must not wait.
+
+    After `refused`, `replied`, `ended` or `lost` nothing more is called.
+    """
+
+    def accepted(self, body: bytes) -> None:
+        raise RemoteProtocolError("the agent opened a channel where an answer was due")
+
+    def replied(self, body: bytes) -> None:
+        raise RemoteProtocolError("the agent answered where a channel was to open")
+
+    def refused(self, error: RemitError) -> None: ...
+
+    def event(self, name: str, arguments: bytes) -> None: ...
+
+    def data(self, piece: Piece) -> None:
+        raise RemoteProtocolError("the agent sent data that nobody asked for")
+
+    def credit(self) -> None: ...
+
+    def ended(self, body: bytes) -> None: ...
+
+    def lost(self, error: RemitError) -> None:
+        """The link is over and with it the channel."""
+
+
+class _Answer(Listener):
+    """Waits for one REPLY."""
+
+    def __init__(self) -> None:
+        self._done = anyio.Event()
+        self._body = b""
+        self._error: RemitError | None = None
+
+    async def wait(self) -> bytes:
+        await self._done.wait()
+        if self._error is not None:
+            raise self._error
+        return self._body
+
+    def replied(self, body: bytes) -> None:
+        self._body = body
+        self._done.set()
+
+    def refused(self, error: RemitError) -> None:
+        self._error = error
+        self._done.set()
+
+    lost = refused
+
+
+class Link:
+    """See the module. ``hello`` is the agent's, once it has come."""
+
+    def __init__(self, stream: ByteStream, silence: float, name: str) -> None:
+        self.hello: Hello | None = None
+        self.goodbye_said: Goodbye | None = None
+        self._stream = stream
+        self._name = name
+        self._conversation = Conversation(CALLER)
+        self._silence = silence
+        self._listeners: dict[int, Listener] = {}
+        self._to_write = Bell()
+        self._written = Bell()
+        self._over: RemitError | None = None
+        self._mouth: _heartbeat.Mouth | None = None
+        self._met: Callable[[], None] = _nothing
+        self._dead = False  # nothing was heard for too long
+
+    # -- for those who ask
+
+    async def ask(self, verb: str, arguments: Mapping[str, Any], answer: type[_T]) -> _T:
+        """One request and its REPLY. Raises what the agent's refusal means, or LinkLost.
+
+        Cancelled, the request is given up: what it does there goes on.
+        """
+        waiter = _Answer()
+        number = self.open(verb, arguments, waiter)
+        try:
+            return decode(await waiter.wait(), answer)
+        finally:
+            self.close(number)
+
+    def open(
+        self, verb: str, arguments: Mapping[str, Any], listener: Listener, credit: int = 0
+    ) -> int:
+        """Opens a channel. Raises LinkLost, and ValueError where the request is too large."""
+        self._check()
+        body = encode((verb, arguments))
+        if len(body) > _frames.MAX_PAYLOAD:
+            raise ValueError(
+                f"a request of {len(body)} bytes (command, environment and names together), "
+                f"the most is {_frames.MAX_PAYLOAD}"
+            )
+        number = self._conversation.request(body, credit)
+        self._listeners[number] = listener
+        self._to_write.ring()
+        return number
+
+    def close(self, number: int) -> None:
+        """Gives a channel up. Quiet where it is over."""
+        if self._listeners.pop(number, None) is not None and self._over is None:
+            self._conversation.close(number)
+            self._to_write.ring()
+
+    def event(self, number: int, name: str, **arguments: Any) -> None:
+        if self._over is None:
+            self._conversation.event(number, encode((name, arguments)))
+            self._to_write.ring()
+
+    def grant(self, number: int, size: int) -> None:
+        if self._over is None:
+            self._conversation.grant(number, size)
+            self._to_write.ring()
+
+    def credit(self, number: int) -> int:
+        """How many bytes may be sent on the channel now; 0 while the stream is congested."""
+        return 0 if self._over is not None or self.congested else self._conversation.credit(number)
+
+    @property
+    def congested(self) -> bool:
+        """Whether so much waits to be written that more would only fill memory."""
+        return self._over is None and self._conversation.queued > _HIGH_WATER
+
+    def data(self, number: int, piece: Piece) -> None:
+        """Sends a piece no larger than `credit`."""
+        self._conversation.data(number, piece)
+        self._to_write.ring()
+
+    def end(self, number: int) -> None:
+        if self._over is None:
+            self._conversation.end(number)
+            self._to_write.ring()
+
+    async def drained(self) -> None:
+        """Waits until something was written (or the link is over)."""
+        if self._over is None and self._conversation.queued:
+            await self._written.wait()
+
+    def goodbye(self) -> None:
+        if self._over is None:
+            self._conversation.goodbye(encode({}))
+            self._to_write.ring()
+
+    def _check(self) -> None:
+        if self._over is not None:
+            raise self._over
+
+    # -- the link's own life
+
+    async def run(
+        self, first: bytes, opening: bytes, hello: Mapping[str, Any], met: Callable[[], None]
+    ) -> RemitError:
+        """Serves until the stream is over; tells why. ``opening`` goes out before everything,
+        ``first`` was read already, ``met`` is called when the agent's hello has come. Cancelled,
+        all listeners are told that the link is lost."""
+        self._met = met
+        self._conversation.hello(encode(hello))
+        now = time.monotonic()
+        pulse = Pulse(self._silence, now)
+        if isinstance(self._stream, HasFileno):
+            self._mouth = _heartbeat.Mouth(self._stream.fileno(), self._silence / 3)
+            _heartbeat.attend(self._mouth)
+        error: RemitError = LinkLost(f"the session with {self._name} was ended")
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._write, opening, pulse)
+                tasks.start_soon(self._watch, pulse, tasks.cancel_scope)
+                try:
+                    await self._read(first, pulse)
+                except (ProtocolError, RemoteProtocolError) as exc:
+                    error = RemoteProtocolError(
+                        f"what speaks on {self._name} is no sound agent: {exc}"
+                    )
+                tasks.cancel_scope.cancel()
+            if not isinstance(error, RemoteProtocolError):
+                error = self._why()
+        finally:
+            if self._mouth is not None:
+                _heartbeat.leave(self._mouth)
+            self._finish(error)
+        return error
+
+    def _why(self) -> LinkLost:
+        if self._dead:
+            what = f"nothing was heard of it for {self._silence:g} s"
+        elif self._conversation.between_frames:
+            what = "the stream ended"
+        else:
+            what = "the stream ended in the middle of a message"
+        stderr = self._stream.stderr_tail.decode("utf-8", "replace").strip()
+        return LinkLost(
+            f"the link to {self._name} was lost: {what}",
+            evidence="\n".join(f"stderr  {line}" for line in stderr.splitlines()[-5:]),
+        )
+
+    async def _read(self, data: bytes, pulse: Pulse) -> None:
+        while True:
+            if data:
+                pulse.heard(time.monotonic())
+                for event in self._conversation.receive(data):
+                    self._take(event)
+            data = await self._stream.receive(_READ_SIZE)
+            if not data:
+                return
+
+    async def _write(self, opening: bytes, pulse: Pulse) -> None:
+        data = opening + self._conversation.data_to_send()
+        while True:
+            while data:
+                try:
+                    await self._send(data)
+                except OSError:
+                    return  # the reader sees the end, and what was still said before it
+                pulse.said(time.monotonic())
+                self._written.ring()
+                data = self._conversation.data_to_send()
+            await self._to_write.wait()
+            data = self._conversation.data_to_send()
+
+    async def _send(self, data: bytes) -> None:
+        if self._mouth is None:
+            await self._stream.send(data)
+            return
+        self._mouth.begin()
+        await self._stream.send(data)
+        self._mouth.done()  # not after a cancel: then half a frame is out, and no ping may follow
+
+    async def _watch(self, pulse: Pulse, scope: anyio.CancelScope) -> None:
+        while True:
+            pause = pulse.next_look(time.monotonic())
+            before = time.monotonic()
+            await anyio.sleep(pause)
+            now = time.monotonic()
+            if now - before > pause + self._silence / 3:
+                # It was we who did not listen: the loop was busy. What came meanwhile is unread.
+                pulse.heard(now)
+            if pulse.dead(now):
+                self._dead = True
+                scope.cancel()
+                return
+            if pulse.due(now):
+                self._conversation.ping()
+                self._to_write.ring()
+                pulse.said(now)
+
+    def _finish(self, error: RemitError) -> None:
+        self._over = error
+        listeners, self._listeners = self._listeners, {}
+        for listener in listeners.values():
+            listener.lost(error)
+        self._written.ring()
+
+    def _take(self, event: Event) -> None:
+        kind, number, body = event
+        if kind == _frames.HELLO:
+            self.hello = decode(body, Hello)
+            self._met()
+            return
+        if kind == _frames.GOODBYE:
+            self.goodbye_said = decode(body, Goodbye)
+            return
+        listener = self._listeners.get(number)
+        if listener is None:
+            return
+        if kind in (_frames.REPLY, _frames.REFUSAL, _frames.END):
+            del self._listeners[number]
+        _ACTS[kind](listener, body)
+
+
+def _nothing() -> None: ...
+
+
+def _event(listener: Listener, body: bytes) -> None:
+    listener.event(*decode_event(body))
+
+
+def _refused(listener: Listener, body: bytes) -> None:
+    listener.refused(decode(body, Refusal).error())
+
+
+def _credit(listener: Listener, _size: int) -> None:
+    listener.credit()
+
+
+_ACTS: dict[int, Callable[[Any, Any], None]] = {
+    _frames.REPLY: lambda listener, body: listener.replied(body),
+    _frames.ACCEPT: lambda listener, body: listener.accepted(body),
+    _frames.REFUSAL: _refused,
+    _frames.EVENT: _event,
+    _frames.DATA: lambda listener, piece: listener.data(piece),
+    _frames.CREDIT: _credit,
+    _frames.END: lambda listener, body: listener.ended(body),
+}

@@ -1,0 +1,217 @@
+"""Control bodies, typed: what the agent says is checked against these before anyone reads it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import msgspec
+
+from remit import _errors
+from remit._errors import RemitError, RemoteProtocolError
+from remit._words import JobInfo, JobState, Outcome
+
+_T = TypeVar("_T")
+
+_encoder = msgspec.msgpack.Encoder()
+_decoders: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
+
+
+class Hello(msgspec.Struct, kw_only=True):
+    """What the agent says of itself and of its computer."""
+
+    protocol: int
+    features: list[str] = []
+    version: str = ""
+    python: str = ""
+    executable: bytes = b""
+    hostname: str = ""
+    user: str = ""
+    uid: int = -1
+    pid: int = 0
+    home: bytes = b""
+    platform: str = ""
+    time: float = 0.0
+    state: bytes | None = None
+    state_problem: str | None = None
+
+
+class Command(msgspec.Struct, kw_only=True):
+    argv: list[bytes] | None = None
+    line: bytes | None = None
+
+
+class OutcomeMap(msgspec.Struct, kw_only=True):
+    exit_status: int | None = None
+    signal: str | None = None
+    reason: str = ""
+    error: str | None = None
+    note: str | None = None
+    left_behind: list[str] = []
+
+    def outcome(self) -> Outcome:
+        return Outcome(
+            exit_status=self.exit_status,
+            signal=self.signal,
+            reason=self.reason,
+            error=self.error,
+            note=self.note,
+            left_behind=tuple(self.left_behind),
+        )
+
+
+class Sizes(msgspec.Struct, kw_only=True):
+    stdout: int = 0
+    stderr: int = 0
+
+    def position(self) -> dict[str, int]:
+        return {"stdout": self.stdout, "stderr": self.stderr}
+
+
+class JobMap(msgspec.Struct, kw_only=True):
+    """A job as the agent tells it: docs/wire.md."""
+
+    id: str
+    state: JobState
+    name: str | None = None
+    group: str | None = None
+    placement: str = ""
+    lifetime: str = ""
+    location: str | None = None
+    command: Command | None = None
+    created: float | None = None
+    started: float | None = None
+    finished: float | None = None
+    outcome: OutcomeMap | None = None
+    has_more: bool = True
+    sizes: Sizes = msgspec.field(default_factory=Sizes)
+    used: Sizes = msgspec.field(default_factory=Sizes)
+    problem: str | None = None
+
+    def info(self, location: str) -> JobInfo:
+        """The same for users; ``location`` is the session's, unless the job says its own."""
+        return JobInfo(
+            id=self.id,
+            name=self.name,
+            state=self.state,
+            location=self.location or location,
+            command=_command(self.command),
+            placement=self.placement,
+            lifetime=self.lifetime,
+            has_more_data=self.has_more if self.state.finished else True,
+            created=moment(self.created),
+            started=moment(self.started),
+            finished=moment(self.finished),
+            outcome=None if self.outcome is None else self.outcome.outcome(),
+            group=self.group,
+            problem=self.problem,
+        )
+
+
+class JobNews(msgspec.Struct, kw_only=True):
+    job: JobMap
+
+
+class JobPage(msgspec.Struct, kw_only=True):
+    jobs: list[JobMap]
+    next: str | None = None
+
+
+class ReadAccepted(msgspec.Struct, kw_only=True):
+    position: Sizes
+    reader: str | None = None
+
+
+class ReadEnd(msgspec.Struct, kw_only=True):
+    complete: bool
+    job: JobMap
+
+
+class Stopped(msgspec.Struct, kw_only=True):
+    survivors: list[str]
+    job: JobMap
+
+
+class Saved(msgspec.Struct, kw_only=True):
+    path: bytes
+
+
+class Sealed(msgspec.Struct, kw_only=True):
+    ran: bool
+
+
+class Nothing(msgspec.Struct, kw_only=True):
+    """An answer whose content does not matter."""
+
+
+class Goodbye(msgspec.Struct, kw_only=True):
+    reason: str = ""
+    left: list[str] = []
+
+
+class Refusal(msgspec.Struct, kw_only=True):
+    code: str
+    message: str
+    evidence: str | None = None
+    hint: str | None = None
+    ids: list[str] = []
+
+    def error(self) -> RemitError:
+        kind = _REFUSED.get(self.code, RemitError)
+        evidence = self.evidence or "\n".join(self.ids)
+        return kind(self.message, evidence=evidence, hint=self.hint or "")
+
+
+_REFUSED: dict[str, type[RemitError]] = {
+    "not-found": _errors.JobNotFound,
+    "ambiguous": _errors.JobNotFound,
+    "state": _errors.JobStateError,
+    "gone": _errors.JobStateError,
+    "no-state": _errors.TargetError,
+    "bad-request": _errors.LocalProtocolError,
+    "internal": _errors.RemoteProtocolError,
+}
+
+
+def moment(time: float | None) -> datetime | None:
+    """An aware datetime of Unix seconds. Raises RemoteProtocolError for a time that cannot be."""
+    if time is None:
+        return None
+    try:
+        return datetime.fromtimestamp(time, UTC)
+    except (ValueError, OverflowError, OSError) as exc:
+        raise RemoteProtocolError(f"the agent told a time of {time!r}") from exc
+
+
+def encode(value: object) -> bytes:
+    return _encoder.encode(value)
+
+
+def decode(body: bytes, kind: type[_T]) -> _T:
+    """The value in ``body``. Raises RemoteProtocolError where it is no ``kind``."""
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind)
+    try:
+        value: _T = decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise RemoteProtocolError(f"the agent's {kind.__name__} makes no sense: {exc}") from exc
+    return value
+
+
+def decode_event(body: bytes) -> tuple[str, bytes]:
+    """The name of an event, and its arguments still packed."""
+    name, arguments = decode(body, tuple[str, msgspec.Raw])
+    return name, bytes(arguments)
+
+
+def _command(command: Command | None) -> str | tuple[str, ...]:
+    if command is None:
+        return ""
+    if command.argv is not None:
+        return tuple(_text(word) for word in command.argv)
+    return _text(command.line or b"")
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")

@@ -1,0 +1,206 @@
+"""Reading what a job produced: the iterator that users hold, and the reader over the wire."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from remit._bell import Bell
+from remit._conversation import Piece
+from remit._errors import JobStateError, LinkLost, RemitError, RemoteProtocolError
+from remit._link import Link, Listener
+from remit._messages import ReadAccepted, ReadEnd, decode, moment
+from remit._words import STREAMS, Record
+from remit.abc import Position, ResultStore, StoreReader
+
+if TYPE_CHECKING:
+    from remit._spooled_job import SpooledJob
+
+# What the target may send ahead of the loop that reads, and how much of it is used up before more
+# is asked for.
+_WINDOW = 1 << 20
+_GRANT = _WINDOW // 4
+
+
+class Receiver(AsyncIterator[Record]):
+    """The records of a job. Holds no task; see `Job.receive`."""
+
+    def __init__(
+        self, store: ResultStore, position: Position | None, *, follow: bool, consume: bool
+    ) -> None:
+        self._store = store
+        self._position = position
+        self._follow = follow
+        self._consume = consume
+        self._reader: StoreReader | None = None
+        self._in_hand: Record | None = None
+        self._over = False
+
+    def __aiter__(self) -> Receiver:
+        return self
+
+    async def __anext__(self) -> Record:
+        if self._over:
+            raise StopAsyncIteration
+        if self._reader is None:
+            self._reader = self._store.read(
+                self._position, follow=self._follow, consume=self._consume
+            )
+        if self._in_hand is not None and self._consume:
+            self._reader.used(self._in_hand)
+        self._in_hand = None
+        self._in_hand = await self._reader.next()
+        if self._in_hand is None:
+            self._over = True
+            self._reader.close()
+            raise StopAsyncIteration
+        return self._in_hand
+
+
+class SpoolReader(Listener):
+    """A pass over what is spooled on the target: `remit.abc.StoreReader`.
+
+    Over a lost link it goes on at the byte where it was.
+    """
+
+    def __init__(
+        self, job: SpooledJob, position: Position | None, *, follow: bool, consume: bool
+    ) -> None:
+        self._job = job
+        self._follow = follow
+        self._consume = consume
+        # What has been received, and what has been used up; None: the target's marks tell.
+        self._received = None if position is None else _whole(position)
+        self._used: dict[str, int] | None = None
+        self._token: str | None = None
+        self._records: deque[Record] = deque()
+        self._bell = Bell()
+        self._link: Link | None = None
+        self._number = 0
+        self._owed = 0
+        self._ended = False
+        self._error: RemitError | None = None
+
+    async def next(self) -> Record | None:
+        while not self._records:
+            if self._ended:
+                return None
+            if self._error is not None:
+                raise self._error
+            if self._link is None:
+                self._open(await self._job._session._ready())
+            else:
+                await self._bell.wait()
+        record = self._records.popleft()
+        self._owed += len(record.data)
+        if self._owed >= _GRANT and self._link is not None:
+            self._link.grant(self._number, self._owed)
+            self._owed = 0
+        return record
+
+    def used(self, record: Record) -> None:
+        if self._used is None:
+            self._used = {}
+        self._used[record.stream] = record.end
+        self._job._mark_used(self._used)
+        self._tell_used()
+
+    def close(self) -> None:
+        if self._link is not None:
+            self._link.close(self._number)
+            self._link = None
+
+    __del__ = close
+
+    def _open(self, link: Link) -> None:
+        arguments = {
+            "job": self._job.id,
+            "position": self._received,
+            "follow": self._follow,
+            "consume": self._consume,
+        }
+        self._number = link.open("read", arguments, self, credit=_WINDOW)
+        self._link = link
+        self._owed = 0
+
+    def _tell_used(self) -> None:
+        if self._link is not None:
+            self._link.event(self._number, "used", position=self._used)
+        elif self._token is not None:
+            # The channel ended with the last record, and only now that one is used up.
+            self._job._session._tell(
+                "mark", {"job": self._job.id, "reader": self._token, "position": self._used}
+            )
+
+    # -- what the link tells
+
+    def accepted(self, body: bytes) -> None:
+        answer = decode(body, ReadAccepted)
+        self._token = answer.reader
+        if self._received is None:
+            self._received = answer.position.position()
+        if self._used is not None:
+            self._tell_used()  # what was told over an earlier link may not have been written
+
+    def data(self, piece: Piece) -> None:
+        stream = STREAMS.get(piece.stream)
+        time = moment(piece.time)
+        received = self._received
+        if (
+            received is None
+            or stream is None
+            or time is None
+            or piece.offset != received.get(stream)
+        ):
+            raise RemoteProtocolError(
+                f"job {self._job.id}: stream {piece.stream} goes on at {piece.offset}"
+            )
+        received[stream] += len(piece.data)
+        self._records.append(
+            Record(
+                stream,
+                piece.data,
+                piece.offset,
+                piece.seq,
+                time,
+                self._job.id,
+                self._job.location,
+            )
+        )
+        self._bell.ring()
+
+    def event(self, name: str, arguments: bytes) -> None:
+        if name == "superseded":
+            self._finish(
+                JobStateError(
+                    f"another reader has taken over job {self._job.id}",
+                    hint="receive(keep=True) reads along without using anything up",
+                )
+            )
+
+    def ended(self, body: bytes) -> None:
+        self._link = None
+        if self._error is None:
+            self._job._hear(decode(body, ReadEnd).job)
+            self._ended = True
+        self._bell.ring()
+
+    def refused(self, error: RemitError) -> None:
+        self._link = None
+        self._finish(error)
+
+    def lost(self, error: RemitError) -> None:
+        self._link = None
+        if isinstance(error, LinkLost):
+            self._bell.ring()  # `next` opens it again, over the next link
+        else:
+            self._finish(error)
+
+    def _finish(self, error: RemitError) -> None:
+        self._error = error
+        self._bell.ring()
+
+
+def _whole(position: Position) -> dict[str, int]:
+    return {"stdout": 0, "stderr": 0, **position}

@@ -1,0 +1,186 @@
+"""What is asked for at a start: checked here, before anything is sent. No I/O but `os.getcwd`."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
+from typing import Any, BinaryIO
+
+import attrs
+
+from remit._words import PIPE, Pipe, is_job_id, new_job_id
+from remit.abc import Placement
+
+Word = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+Work = str | Sequence[Word] | Callable[..., Any]
+Stdin = bytes | bytearray | memoryview | BinaryIO | AsyncIterable[bytes] | Pipe | None
+
+FULL = ("spill", "block", "drop")
+
+
+@attrs.frozen
+class Start:
+    """A start that can be right: everything in it has been checked."""
+
+    id: str
+    work: str | tuple[str, ...]
+    placement: Placement
+    lifetime: str
+    name: str | None
+    cwd: bytes | None
+    env: Mapping[bytes, bytes]
+    stdin: Stdin
+    timeout: float | None
+    merge: bool
+    full: str
+    buffer_limit: int
+
+    @classmethod
+    def of(
+        cls,
+        work: Work,
+        *args: Any,
+        placement: Placement,
+        lifetime: str | None,
+        name: str | None,
+        id: str | None,
+        cwd: Word | None,
+        env: Mapping[str, str] | None,
+        stdin: Stdin,
+        timeout: float | None,
+        merge: bool,
+        full: str,
+        buffer_limit: int,
+        here: bool,
+    ) -> Start:
+        """Checks all. ``here``: without a ``cwd`` the caller's is meant. Raises ValueError or
+        TypeError saying what cannot be right."""
+        if full not in FULL:
+            raise ValueError(f"full must be one of {', '.join(FULL)}, not {full!r}")
+        if buffer_limit < 1:
+            raise ValueError(f"buffer_limit must be at least 1 byte, not {buffer_limit}")
+        if timeout is not None and not 0 < timeout < math.inf:
+            raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
+        if id is not None and not is_job_id(id):
+            raise ValueError(f"a job id is 'j' and 12 of a-z2-7 (remit.new_job_id()), not {id!r}")
+        return cls(
+            id=new_job_id() if id is None else id,
+            work=_work(work, args),
+            placement=placement,
+            lifetime=_lifetime(lifetime, placement),
+            name=_name(name),
+            cwd=_cwd(cwd, here),
+            env=_env(env),
+            stdin=_stdin(stdin, placement),
+            timeout=timeout,
+            merge=bool(merge),
+            full=full,
+            buffer_limit=buffer_limit,
+        )
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of the `start` verb: docs/wire.md."""
+        return {
+            "id": self.id,
+            "command": {"line": os.fsencode(self.work)}
+            if isinstance(self.work, str)
+            else {"argv": [os.fsencode(word) for word in self.work]},
+            "cwd": self.cwd,
+            "env": self.env,
+            "name": self.name,
+            "group": None,
+            "placement": self.placement.name,
+            "spool": self.placement.spools,
+            "lifetime": self.lifetime,
+            "timeout": self.timeout,
+            "merge": self.merge,
+            "stdin": self.stdin is not None,
+            "limits": {},
+        }
+
+
+def _work(work: object, args: tuple[object, ...]) -> str | tuple[str, ...]:
+    if callable(work):
+        raise TypeError(
+            "this version starts commands only: a sequence of words, or a str for /bin/sh"
+        )
+    if args:
+        raise TypeError("arguments after the work are for functions; a command is one sequence")
+    if isinstance(work, str):
+        if not work.strip():
+            raise ValueError("an empty command line")
+        _no_nul(work, "the command line")
+        return work
+    if isinstance(work, (bytes, bytearray)) or not isinstance(work, Sequence):
+        raise TypeError(f"a command is a sequence of words or a str, not {type(work).__name__}")
+    words = tuple(os.fsdecode(word) for word in work)
+    if not words or not words[0]:
+        raise ValueError("a command needs a program")
+    for word in words:
+        _no_nul(word, "a word of the command")
+    return words
+
+
+def _lifetime(lifetime: str | None, placement: Placement) -> str:
+    if lifetime is None:
+        return "detached" if placement.spools else "session"
+    if lifetime not in ("session", "detached"):
+        raise ValueError(f"lifetime must be 'session' or 'detached', not {lifetime!r}")
+    if lifetime == "detached" and not placement.spools:
+        raise ValueError(
+            f"placement {placement.name!r} sends results to this session, so its jobs cannot be "
+            "detached from it; placement='keep' can"
+        )
+    return lifetime
+
+
+def _name(name: str | None) -> str | None:
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        raise TypeError(f"a name is a str, not {type(name).__name__}")
+    if not name or len(name) > 200 or not name.isprintable():
+        raise ValueError(f"a name is 1 to 200 printable characters, not {name!r}")
+    return name
+
+
+def _cwd(cwd: Word | None, here: bool) -> bytes | None:
+    if cwd is None:
+        return os.getcwdb() if here else None
+    path = os.fsencode(cwd)
+    if not path:
+        raise ValueError("an empty cwd")
+    _no_nul(os.fsdecode(path), "cwd")
+    return path
+
+
+def _env(env: Mapping[str, str] | None) -> dict[bytes, bytes]:
+    checked = {}
+    for name, value in (env or {}).items():
+        if not name or "=" in name:
+            raise ValueError(f"{name!r} cannot be the name of an environment variable")
+        _no_nul(name, "the name of an environment variable")
+        _no_nul(value, f"the environment variable {name}")
+        checked[os.fsencode(name)] = os.fsencode(value)
+    return checked
+
+
+def _stdin(stdin: object, placement: Placement) -> Any:
+    if stdin is PIPE and placement.spools:
+        raise ValueError(
+            f"stdin=PIPE needs a job whose results come back; with placement {placement.name!r} "
+            "give stdin bytes, a file or an async iterable"
+        )
+    known = isinstance(stdin, (bytes, bytearray, memoryview, Pipe, AsyncIterable))
+    if stdin is not None and not known and not hasattr(stdin, "read"):
+        raise TypeError(
+            "stdin is bytes, an open binary file, an async iterable of bytes, remit.PIPE or None, "
+            f"not {type(stdin).__name__}"
+        )
+    return stdin
+
+
+def _no_nul(text: str, what: str) -> None:
+    if "\0" in text:
+        raise ValueError(f"{what} holds a NUL character: {text!r}")

@@ -1,0 +1,483 @@
+"""A session: a live conversation with the agent on a target, over one link after another."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import random
+import sys
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import anyio
+import anyio.abc
+import attrs
+
+from remit import _bootstrap, _payload
+from remit._bell import Bell
+from remit._conversation import PROTOCOL
+from remit._errors import (
+    ConnectError,
+    JobNotFound,
+    LinkLost,
+    LocalProtocolError,
+    RemitError,
+    RemoteProtocolError,
+    SessionClosed,
+)
+from remit._job import Job
+from remit._link import Link, Listener
+from remit._messages import Hello, JobPage, Nothing, Sealed
+from remit._plugins import Plugins
+from remit._request import Start, Stdin, Work
+from remit._return_job import ReturnJob
+from remit._spooled_job import SpooledJob
+from remit._version import version
+from remit._words import CommandResult, JobInfo, JobState, SessionState
+from remit.abc import IsHere, Target, Transport
+
+_T = TypeVar("_T")
+
+# How long an orderly end may take: the agent gives its session-bound jobs 5 s between TERM and
+# KILL, and as long again until the last of them is gone.
+_CLOSE_GRACE = 15.0
+# A start that was cancelled is taken back; the caller waits for that as long as this.
+_TAKE_BACK_GRACE = 10.0
+
+
+@attrs.frozen
+class Settings:
+    """How a session connects and how long it waits. Times in seconds."""
+
+    connect_timeout: float = 30.0
+    silence: float = 15.0
+    reconnect: float | None = 300.0
+    trust: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        if not self.connect_timeout > 0:
+            raise ValueError(f"connect_timeout must be more than 0, not {self.connect_timeout}")
+        if not self.silence > 0:
+            raise ValueError(f"silence must be more than 0, not {self.silence}")
+        if self.reconnect is not None and not self.reconnect >= 0:
+            raise ValueError(f"reconnect must be None or at least 0, not {self.reconnect}")
+
+
+def wait_before(attempt: int, jitter: float) -> float:
+    """Seconds to wait before reconnect ``attempt`` (1, 2, …): 0.5, 1, 2 … at most 30, times
+    ``1 + jitter``. ``jitter`` is 0 to 0.2. Raises ValueError if ``attempt`` is under 1."""
+    if attempt < 1:
+        raise ValueError(f"attempts count from 1, not {attempt}")
+    return min(0.5 * 2.0 ** min(attempt - 1, 10), 30.0) * (1 + jitter)
+
+
+class Session:
+    """Made by `remit.connect` and `Hub.connect`.
+
+    A lost link is made anew for as long as ``reconnect`` says (``state`` RECONNECTING): kept jobs
+    and those who read them go on where they were, calls wait, return jobs are LOST. After that the
+    session is BROKEN and calls raise `LinkLost`.
+    """
+
+    def __init__(
+        self, target: Target, transport: Transport, plugins: Plugins, settings: Settings
+    ) -> None:
+        self._target = target
+        self._transport = transport
+        self._plugins = plugins
+        self._settings = settings
+        self._state = SessionState.OPENING
+        self._bell = Bell()  # the state or the link changed
+        self._link: Link | None = None
+        self._trouble: RemitError | None = None
+        self._closing = False
+        self._scope = anyio.CancelScope()
+        self._gone = anyio.Event()
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._hello: Hello | None = None
+        self._returned: dict[str, ReturnJob] = {}
+        self._watched: weakref.WeakSet[SpooledJob] = weakref.WeakSet()
+
+    # -- what it is
+
+    @property
+    def target(self) -> str:
+        """The target as it was given."""
+        return str(self._target)
+
+    @property
+    def location(self) -> str:
+        """Where jobs run, for people: the address, or ``localhost``."""
+        return "localhost" if self._here else self._target.address
+
+    @property
+    def state(self) -> SessionState:
+        return self._state
+
+    async def changes(self) -> AsyncIterator[SessionState]:
+        """The states from now on, beginning with the present one; several at once may be merged.
+        Ends after BROKEN or CLOSED."""
+        told = None
+        while True:
+            if self._state is not told:
+                told = self._state
+                yield told
+            elif told in (SessionState.BROKEN, SessionState.CLOSED):
+                return
+            else:
+                await self._bell.wait()
+
+    def __repr__(self) -> str:
+        return f"<remit.Session {self.target} {self._state}>"
+
+    @property
+    def _here(self) -> bool:
+        return isinstance(self._transport, IsHere) and self._transport.here
+
+    # -- jobs
+
+    async def start(
+        self,
+        work: Work,
+        *args: Any,
+        placement: str = "return",
+        lifetime: str | None = None,
+        name: str | None = None,
+        id: str | None = None,
+        cwd: str | bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: Stdin = None,
+        timeout: float | None = None,
+        merge: bool = False,
+        full: str = "spill",
+        buffer_limit: int = 8 << 20,
+    ) -> Job:
+        """Starts ``work`` and returns once the target has answered.
+
+        ``work``: a sequence of words (no shell), or a str (a ``/bin/sh`` line). ``stdin``: bytes,
+        an open binary file, an async iterable of bytes, `PIPE` (then `Job.send`), or None for
+        nothing. ``merge`` sends stderr with stdout. ``timeout`` seconds after its start the job is
+        stopped and FAILED. ``full`` tells what becomes of the output of a return job that nobody
+        reads once ``buffer_limit`` bytes are held here: ``spill`` to a temporary file, ``block``
+        the job, or ``drop`` the oldest (a `Gap` record stands for it).
+
+        A job whose program or directory is missing is FAILED with reason ``start-failed``. Raises
+        ValueError or TypeError, before anything is sent, for what can never be right; LinkLost,
+        SessionClosed, TargetError (no state directory to keep in), JobStateError (the id is
+        taken back). Cancelled, the start is taken back: the job, if it came to be, is stopped,
+        removed and sealed.
+        """
+        request = Start.of(
+            work,
+            *args,
+            placement=self._plugins.placement(placement),
+            lifetime=lifetime,
+            name=name,
+            id=id,
+            cwd=cwd,
+            env=env,
+            stdin=stdin,
+            timeout=timeout,
+            merge=merge,
+            full=full,
+            buffer_limit=buffer_limit,
+            here=self._here,
+        )
+        job: Job = (
+            SpooledJob.asked(self, request)
+            if request.placement.spools
+            else ReturnJob(self, request)
+        )
+        try:
+            await job._begin()
+        except BaseException:
+            with anyio.move_on_after(_TAKE_BACK_GRACE, shield=True):
+                await job._take_back()
+            raise
+        return job
+
+    async def run(
+        self, work: Work, *args: Any, check: bool = False, **options: Any
+    ) -> CommandResult:
+        """Starts ``work``, waits for its end and returns what it left; the job is removed then.
+
+        ``options`` are those of `start`. Raises JobFailed where the job did not end by exiting (no
+        such program, a signal, the time limit, a lost link), and with ``check`` also for a
+        non-zero exit status. Cancelled, the job is stopped and removed.
+        """
+        job = await self.start(work, *args, **options)
+        try:
+            return await job._collect(check=check)
+        finally:
+            with anyio.move_on_after(_TAKE_BACK_GRACE, shield=True):
+                await job._discard()
+
+    async def jobs(self) -> list[JobInfo]:
+        """What this account keeps on the target, and this session's return jobs; oldest first."""
+        found = [job.info for job in self._returned.values()]
+        after = None
+        while True:
+            page = await self._ask("jobs", {"after": after, "limit": 1000}, JobPage)
+            found += [job.info(self.location) for job in page.jobs]
+            after = page.next
+            if after is None:
+                break
+        epoch = -math.inf
+        return sorted(found, key=lambda job: job.created.timestamp() if job.created else epoch)
+
+    async def job(self, name: str) -> Job:
+        """A live handle of the job with this id, else this name, else this prefix of its id (at
+        least 4 characters). Raises JobNotFound, also where several fit (it lists their ids)."""
+        mine = _fitting(name, self._returned)
+        if len(mine) == 1 and name in (mine[0].id, mine[0].name):
+            return mine[0]
+        page = await self._ask("find", {"name": name}, JobPage)
+        ids = [job.id for job in mine] + [job.id for job in page.jobs]
+        if not ids:
+            raise JobNotFound(
+                f"no job {name!r} on {self.target}",
+                hint="an id, a name, or at least 4 characters of an id; `remit jobs` lists them",
+            )
+        if len(ids) > 1:
+            raise JobNotFound(
+                f"{name!r} fits {len(ids)} jobs on {self.target}", evidence="\n".join(ids)
+            )
+        if mine:
+            return mine[0]
+        job = SpooledJob.found(self, page.jobs[0])
+        await job._attend()
+        return job
+
+    # -- its end
+
+    async def aclose(self) -> None:
+        """Ends the session: its session-bound jobs are stopped, detached ones run on. Twice is
+        quiet. Takes as long as those jobs take to stop, at most about 20 s; a cancel does not
+        shorten that."""
+        with anyio.CancelScope(shield=True):
+            if not self._closing:
+                self._closing = True
+                link = self._link
+                if link is not None and self._state is SessionState.OPEN:
+                    link.goodbye()
+                    with anyio.move_on_after(_CLOSE_GRACE):
+                        while self._link is link:
+                            await self._bell.wait()
+                self._scope.cancel()
+            await self._gone.wait()
+
+    # -- for jobs and stores
+
+    async def _ask(self, verb: str, arguments: Mapping[str, Any], answer: type[_T]) -> _T:
+        """One request and its answer; made again over the next link if one is lost meanwhile.
+        Only for requests that may be made twice."""
+        while True:
+            link = await self._ready()
+            try:
+                return await link.ask(verb, arguments, answer)
+            except LinkLost:
+                await self._relinked(link)
+
+    async def _relinked(self, lost: Link) -> None:
+        """Waits until another link than ``lost`` is there. Raises what `_ready` raises."""
+        while await self._ready() is lost:
+            await self._bell.wait()
+
+    async def _ready(self) -> Link:
+        """The link, once there is one. Raises SessionClosed, LinkLost, RemoteProtocolError."""
+        while True:
+            self._check()
+            if self._link is not None and self._state is SessionState.OPEN:
+                return self._link
+            await self._bell.wait()
+
+    def _check(self) -> None:
+        if self._state is SessionState.CLOSED or self._closing:
+            raise SessionClosed(f"the session with {self.target} is closed")
+        if self._state is SessionState.BROKEN:
+            assert self._trouble is not None
+            raise self._trouble
+
+    def _start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
+        if self._tasks is not None:
+            self._tasks.start_soon(self._guarded, function, *args)
+
+    async def _guarded(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
+        # What goes wrong in a session shows at its calls, and cancels nobody else's task.
+        try:
+            await function(*args)
+        except RemitError as exc:
+            self._break(exc)
+        except Exception as exc:
+            error = LocalProtocolError(
+                f"a bug in a task of the session with {self.target}: {exc!r}"
+            )
+            error.__cause__ = exc
+            self._break(error)
+
+    def _break(self, error: RemitError) -> None:
+        self._trouble = error
+        self._scope.cancel()
+
+    def _tell(self, verb: str, arguments: Mapping[str, Any]) -> None:
+        """A request whose answer does not matter, nor whether it arrives."""
+        if self._link is not None:
+            with contextlib.suppress(LinkLost):
+                self._link.open(verb, arguments, _Unheeded())
+
+    def _seal_soon(self, job_id: str) -> None:
+        """Makes sure, as soon as there is a link, that ``job_id`` is stopped, gone, and never
+        runs again."""
+        self._start_soon(self._seal, job_id)
+
+    async def _seal(self, job_id: str) -> None:
+        with contextlib.suppress(RemitError):
+            if (await self._ask("seal", {"job": job_id}, Sealed)).ran:
+                await self._ask("remove", {"job": job_id, "force": True}, Nothing)
+
+    def _watch(self, job: SpooledJob) -> None:
+        self._watched.add(job)
+
+    def _unwatch(self, job: SpooledJob) -> None:
+        self._watched.discard(job)
+
+    def _notify(self, job: JobInfo, old: JobState | None) -> None:
+        self._plugins.notify("remit_job_changed", job=job, old=old, new=job.state)
+
+    # -- its life
+
+    async def _serve(self) -> None:
+        """Everything the session does by itself, in one task of its hub. Raises nothing."""
+        try:
+            with self._scope:
+                async with anyio.create_task_group() as tasks:
+                    self._tasks = tasks
+                    await self._guarded(self._live)
+                    tasks.cancel_scope.cancel()
+        finally:
+            self._tasks = None
+            self._link = None
+            broken = self._trouble is not None and not self._closing
+            error = self._trouble or SessionClosed(f"the session with {self.target} is closed")
+            for job in list(self._returned.values()):
+                job._link_over(error)
+            for kept in list(self._watched):
+                kept._link_down()
+            self._set(SessionState.BROKEN if broken else SessionState.CLOSED)
+            self._gone.set()
+
+    async def _live(self) -> None:
+        attempt = 0
+        give_up_at = -math.inf
+        while True:
+            try:
+                lost = await self._converse()
+            except ConnectError as exc:
+                if self._state is SessionState.OPENING or anyio.current_time() >= give_up_at:
+                    self._trouble = self._trouble or exc
+                    return
+            else:
+                if self._closing:
+                    return
+                self._trouble = lost
+                for job in list(self._returned.values()):
+                    job._link_over(lost)
+                if isinstance(lost, RemoteProtocolError) or self._settings.reconnect == 0:
+                    return
+                attempt = 0
+                limit = self._settings.reconnect
+                give_up_at = math.inf if limit is None else anyio.current_time() + limit
+                for kept in list(self._watched):
+                    kept._link_down()
+                self._set(SessionState.RECONNECTING)
+            attempt += 1
+            pause = wait_before(attempt, random.uniform(0, 0.2))
+            await anyio.sleep(min(pause, max(0.0, give_up_at - anyio.current_time())))
+
+    async def _converse(self) -> RemitError:
+        """Connects, and serves the link until it is lost; tells why. Raises ConnectError."""
+        for attempt in _bootstrap.attempts(self._python()):
+            with anyio.CancelScope() as connecting:
+                # What an earlier attempt took is not counted: it ended at once.
+                connecting.deadline = anyio.current_time() + self._target.connect_timeout
+                verdict = await self._try(attempt, connecting)
+            if connecting.cancelled_caught:
+                raise _bootstrap.late(self._target, attempt)
+            if isinstance(verdict, ConnectError):
+                raise verdict
+            if verdict is not None:
+                return verdict
+        raise AssertionError("the last attempt has a verdict")
+
+    async def _try(
+        self, attempt: _bootstrap.Attempt, connecting: anyio.CancelScope
+    ) -> RemitError | None:
+        """A ConnectError where no agent came up, None where another attempt may do better, else
+        why the link was lost. Nothing is raised through the transport's context: it may hold a
+        task group, which would wrap it."""
+        async with self._transport.open(self._target, attempt.argv) as stream:
+            try:
+                rest = await _bootstrap.reach(stream, attempt, self._target, self._transport)
+            except _bootstrap.NoPython:
+                return None
+            except ConnectError as exc:
+                return exc
+            link = Link(stream, self._settings.silence, self.target)
+
+            def met() -> None:
+                connecting.deadline = math.inf
+                self._open(link)
+
+            lost = await link.run(rest, _payload.bring_up(), self._own_hello(), met)
+            if self._link is link:
+                self._link = None
+                self._bell.ring()
+                return lost
+            return await _bootstrap.failed(stream, self._target, self._transport, attempt, lost)
+
+    def _python(self) -> str | None:
+        """The one interpreter to try, where it is known."""
+        return self._target.options.get("python") or (sys.executable if self._here else None)
+
+    def _own_hello(self) -> dict[str, Any]:
+        state = self._target.options.get("state")
+        return {
+            "protocol": PROTOCOL,
+            "features": [],
+            "silence": self._settings.silence,
+            "state": None if state is None else os.fsencode(state),
+            "resume": None,
+            "version": version(),
+        }
+
+    def _open(self, link: Link) -> None:
+        assert link.hello is not None
+        if link.hello.protocol != PROTOCOL:
+            raise RemoteProtocolError(
+                f"it speaks protocol {link.hello.protocol}, this remit speaks {PROTOCOL}"
+            )
+        self._hello = link.hello
+        self._link = link
+        self._trouble = None
+        self._set(SessionState.OPEN)
+        for kept in list(self._watched):
+            kept._link_up(link)
+
+    def _set(self, state: SessionState) -> None:
+        self._state = state
+        self._bell.ring()
+
+
+class _Unheeded(Listener):
+    def replied(self, body: bytes) -> None: ...
+
+
+def _fitting(name: str, jobs: Mapping[str, ReturnJob]) -> Sequence[ReturnJob]:
+    if name in jobs:
+        return [jobs[name]]
+    named = [job for job in jobs.values() if job.name == name]
+    if named or len(name) < 4:
+        return named
+    return [job for job in jobs.values() if job.id.startswith(name)]

@@ -1,0 +1,212 @@
+"""Jobs whose output is kept on the target; they are watched from here, over any link."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from remit import _stdin
+from remit._errors import LinkLost, RemitError, RemoteProtocolError
+from remit._job import Feed, Job, announced
+from remit._link import Link
+from remit._messages import JobMap, JobPage, Nothing, Saved
+from remit._receive import SpoolReader
+from remit._request import Start
+from remit._words import JobInfo, JobState
+from remit.abc import Placement, Position, StoreReader
+
+if TYPE_CHECKING:
+    from remit._session import Session
+
+
+class SpooledJob(Job):
+    """See the module. Any number of handles, in any process, may stand for one such job."""
+
+    def __init__(self, session: Session, info: JobInfo, placement: Placement) -> None:
+        super().__init__(session, info)
+        self._placement = placement
+        self._sizes: dict[str, int] = {}
+        self._used: dict[str, int] = {}
+        self._request: Start | None = None
+        self._began = False
+        self._opened = placement.open_store(info, _Channel(self))
+
+    @classmethod
+    def asked(cls, session: Session, request: Start) -> SpooledJob:
+        """A handle of a job that is to be started."""
+        self = cls(session, announced(session, request), request.placement)
+        self._request = request
+        return self
+
+    @classmethod
+    def found(cls, session: Session, job: JobMap) -> SpooledJob:
+        """A handle of a job that is there."""
+        placement = session._plugins.placement(job.placement or "keep")
+        self = cls(session, job.info(session.location), placement)
+        self._began = True
+        self._hear(job)
+        return self
+
+    async def _begin(self) -> None:
+        """Starting is idempotent: where the answer was lost, the same id is asked again."""
+        assert self._request is not None
+        stdin = self._request.stdin
+        while True:
+            link = await self._session._ready()
+            self._feed = Feed(self)
+            self._feed.open(link, "start", self._request.arguments())
+            trouble = await self._answer(stdin)
+            if trouble is None:
+                self._began = True
+                self._session._watch(self)
+                return
+            if not isinstance(trouble, LinkLost) or not _stdin.repeatable(stdin):
+                raise trouble
+            await self._session._relinked(link)
+
+    async def _answer(self, stdin: object) -> Exception | None:
+        """Gives the job its stdin while waiting for the agent's answer; what went wrong."""
+        trouble: list[Exception] = []
+
+        async def give() -> None:
+            try:
+                await _stdin.pour(stdin, self._send)
+            except Exception as exc:
+                trouble.append(exc)
+                self._feed.answered.set()
+            else:
+                self._feed.send_eof()
+
+        async with anyio.create_task_group() as tasks:
+            if stdin is not None:
+                tasks.start_soon(give)
+            await self._feed.answered.wait()
+            tasks.cancel_scope.cancel()
+        return self._feed.error or (trouble[0] if trouble else None)
+
+    async def _send(self, data: bytes | memoryview) -> None:
+        view = memoryview(data).cast("B")
+        while view and not self._feed.answered.is_set():
+            room = self._feed.room
+            if room:
+                self._feed.send(view[:room])
+                view = view[room:]
+            else:
+                await self._feed.more_room(self._bell)
+
+    async def _attend(self) -> None:
+        """Has the agent tell the news of a job that was found."""
+        self._link_up(await self._session._ready())
+        self._session._watch(self)
+        await self._feed.answered.wait()
+        if self._feed.error is not None and not isinstance(self._feed.error, LinkLost):
+            raise self._feed.error
+
+    # -- what its feed and its session tell
+
+    def _accepted(self, news: JobMap) -> None:
+        self._hear(news)
+
+    def _over(self, news: JobMap) -> None:
+        self._hear(news)
+        if not self.state.finished:
+            raise RemoteProtocolError(f"job {self.id} is over, and {self.state}")
+
+    def _hear(self, news: JobMap) -> None:
+        _raise_to(self._sizes, news.sizes.position())
+        _raise_to(self._used, news.used.position())
+        super()._hear(news)
+
+    def _mark_used(self, used: Position) -> None:
+        _raise_to(self._used, used)
+
+    def _link_up(self, link: Link) -> None:
+        self._feed = Feed(self)
+        self._feed.open(link, "watch", {"job": self.id})
+
+    def _link_down(self) -> None:
+        if not self.state.finished:
+            self._set_state(JobState.DISCONNECTED)
+        self._bell.ring()
+
+    # -- managing
+
+    async def refresh(self) -> None:
+        page = await self._session._ask("find", {"name": self.id}, JobPage)
+        for job in page.jobs:
+            if job.id == self.id:
+                self._hear(job)
+
+    async def remove(self, force: bool = False) -> None:
+        await self._ask("remove", Nothing, force=force)
+        self._session._unwatch(self)
+        self._feed.close()
+
+    async def save(self, path: str | os.PathLike[str], stream: str = "stdout") -> str:
+        saved = await self._ask(
+            "save",
+            Saved,
+            path=os.fsencode(path),
+            cwd=os.getcwdb() if self._session._here else None,
+            stream=stream,
+        )
+        return os.fsdecode(saved.path)
+
+    async def _take_back(self) -> None:
+        self._session._unwatch(self)
+        if self._began:
+            await self._discard()
+        else:
+            # An agent that has the request takes it back at the close. Where the request or the
+            # close was lost with a link, sealing the id over the next one does it.
+            self._feed.close()
+            self._session._seal_soon(self.id)
+
+    async def _discard(self) -> None:
+        try:
+            await self.remove(force=True)
+        except RemitError:
+            # The link is lost or the job is gone; a seal is tried once there is a link again.
+            self._session._seal_soon(self.id)
+
+
+class _Channel:
+    """What a placement is given of a spooled job: `remit.abc.Channel`."""
+
+    full = "spill"
+    buffer_limit = 1 << 20
+
+    def __init__(self, job: SpooledJob) -> None:
+        # The job owns the store, which owns this.
+        self._job = weakref.ref(job)
+
+    def _spooled(self) -> SpooledJob:
+        job = self._job()
+        assert job is not None  # who reads holds the store, and through its reader the job
+        return job
+
+    @property
+    def size(self) -> Position:
+        return dict(self._spooled()._sizes)
+
+    @property
+    def used(self) -> Position:
+        return dict(self._spooled()._used)
+
+    def grant(self, size: int) -> None:
+        """Nothing is sent here unasked: `open_reader` looks after its own credit."""
+
+    def start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
+        self._spooled()._session._start_soon(function, *args)
+
+    def open_reader(self, position: Position | None, *, follow: bool, consume: bool) -> StoreReader:
+        return SpoolReader(self._spooled(), position, follow=follow, consume=consume)
+
+
+def _raise_to(position: dict[str, int], told: Position) -> None:
+    for stream, value in told.items():
+        position[stream] = max(position.get(stream, 0), value)

@@ -1,0 +1,71 @@
+"""Targets: ``scheme:address?options`` as the user wrote it, taken apart and checked. No I/O."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import parse_qsl
+
+from remit._errors import TargetError
+from remit._plugins import Plugins
+from remit.abc import ChecksTarget, TakesOptions, TakesRawAddress, Target, Transport
+
+# Options that every transport has; they are for the agent.
+_COMMON = frozenset({"python", "state"})
+# RFC 3986, 3.1.
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def parse_target(
+    text: str, plugins: Plugins, *, connect_timeout: float = 30.0
+) -> tuple[Target, Transport]:
+    """The target and its transport. Raises TargetError for what can never be right."""
+    if not text:
+        raise TargetError("an empty target", hint="local:, or ssh:HOST; see `remit transports`")
+    if _CONTROL.search(text):
+        raise TargetError(f"the target {text!r} holds a control character")
+    scheme, transport, rest = _split_scheme(text, plugins)
+    raw = isinstance(transport, TakesRawAddress) and transport.raw_address
+    address, _, query = (rest, "", "") if raw else rest.partition("?")
+    if address.startswith("//"):
+        address = address[2:].rstrip("/")
+    if address.startswith("-"):
+        # A tool would take it for an option: CVE-2017-1000117 was that.
+        raise TargetError(f"the address in {text!r} starts with '-'")
+    known = _COMMON | set(transport.option_names if isinstance(transport, TakesOptions) else ())
+    target = Target(
+        scheme=scheme,
+        address=address,
+        options=_options(text, query, known),
+        text=text,
+        connect_timeout=connect_timeout,
+    )
+    if isinstance(transport, ChecksTarget):
+        transport.check(target)
+    return target, transport
+
+
+def _split_scheme(text: str, plugins: Plugins) -> tuple[str, Transport, str]:
+    match = _SCHEME.match(text)
+    if match:
+        return match[1], plugins.transport(match[1]), text[match.end() :]
+    transport = plugins.bare_word_transport()
+    if transport is None:
+        raise TargetError(f"{text!r} names no transport, and no plugin claims bare words")
+    return transport.scheme, transport, text
+
+
+def _options(text: str, query: str, known: frozenset[str] | set[str]) -> dict[str, str]:
+    options: dict[str, str] = {}
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name not in known:
+            raise TargetError(
+                f"{text!r} has an option {name!r} that its transport does not know",
+                hint="one of " + ", ".join(sorted(known)),
+            )
+        if name in options:
+            raise TargetError(f"{text!r} says {name!r} twice")
+        if not value or value.startswith("-") or _CONTROL.search(value):
+            raise TargetError(f"{text!r}: {name}={value!r} cannot be right")
+        options[name] = value
+    return options

@@ -1,0 +1,157 @@
+"""The nouns of remit: what a job is, how it stands, how it ended and what it produced."""
+
+from __future__ import annotations
+
+import enum
+import secrets
+from datetime import datetime
+from typing import Any, Final, Literal
+
+import attrs
+
+from remit import _jobstate
+
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # RFC 4648 base32, in small letters
+
+
+def new_job_id() -> str:
+    """A fresh job id: ``j`` and 12 of a-z2-7, 60 random bits."""
+    return "j" + "".join(secrets.choice(_ALPHABET) for _ in range(12))
+
+
+def is_job_id(text: str) -> bool:
+    """Whether ``text`` has the form of a job id."""
+    return len(text) == 13 and text[0] == "j" and all(c in _ALPHABET for c in text[1:])
+
+
+class JobState(enum.StrEnum):
+    """How a job stands. The moves between them are in `remit._jobstate`."""
+
+    PENDING = _jobstate.PENDING
+    RUNNING = _jobstate.RUNNING
+    BLOCKED = _jobstate.BLOCKED
+    SUSPENDED = _jobstate.SUSPENDED
+    STOPPING = _jobstate.STOPPING
+    COMPLETED = _jobstate.COMPLETED
+    FAILED = _jobstate.FAILED
+    STOPPED = _jobstate.STOPPED
+    DISCONNECTED = _jobstate.DISCONNECTED
+    LOST = _jobstate.LOST
+
+    @property
+    def finished(self) -> bool:
+        """COMPLETED, FAILED, STOPPED or LOST: it will not change again."""
+        return self.value in _jobstate.FINISHED
+
+
+class SessionState(enum.StrEnum):
+    """How a session stands. BROKEN: the link was lost and is given up; CLOSED: ended from here."""
+
+    OPENING = "OPENING"
+    OPEN = "OPEN"
+    RECONNECTING = "RECONNECTING"
+    BROKEN = "BROKEN"
+    CLOSED = "CLOSED"
+
+
+class Pipe(enum.Enum):
+    """The type of `PIPE`."""
+
+    PIPE = "PIPE"
+
+    def __repr__(self) -> str:
+        return "remit.PIPE"
+
+
+PIPE: Final = Pipe.PIPE
+"""``stdin=remit.PIPE``: the job reads what `Job.send` gives it."""
+
+Stream = Literal["stdout", "stderr", "value", "log", "warning", "progress"]
+# What streams are called on the wire.
+STREAMS: Final[dict[int, Stream]] = {
+    1: "stdout",
+    2: "stderr",
+    3: "value",
+    4: "log",
+    5: "warning",
+    6: "progress",
+}
+
+
+@attrs.frozen
+class Outcome:
+    """How a job ended, as far as it is known.
+
+    ``reason`` is one word of DESIGN's list (exited, signalled, stopped, timeout …), or one of a
+    later version. ``note`` tells what else is worth knowing; ``left_behind`` describes processes
+    that ran on when the job was over.
+    """
+
+    exit_status: int | None = None
+    signal: str | None = None
+    reason: str = ""
+    error: str | None = None
+    note: str | None = None
+    left_behind: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class JobInfo:
+    """What is known of a job, at one moment. Times are aware, by the target's clock."""
+
+    id: str
+    name: str | None
+    state: JobState
+    location: str
+    command: str | tuple[str, ...]
+    placement: str
+    lifetime: str
+    has_more_data: bool
+    created: datetime | None = None
+    started: datetime | None = None
+    finished: datetime | None = None
+    outcome: Outcome | None = None
+    group: str | None = None
+    problem: str | None = None
+    """Why this job cannot be read in full, where it cannot."""
+
+
+@attrs.frozen
+class Record:
+    """One piece of what a job produced.
+
+    ``offset`` is the position of ``data`` in its stream, in bytes for stdout and stderr and in
+    records elsewhere; ``seq`` orders the pieces of one job over all its streams. Where pieces are
+    cut is no promise.
+    """
+
+    stream: Stream
+    data: Any
+    offset: int
+    seq: int
+    time: datetime
+    job: str
+    location: str
+
+    @property
+    def end(self) -> int:
+        """The position just after this record in its stream."""
+        if isinstance(self.data, Gap):
+            return self.offset + self.data.size
+        return self.offset + (len(self.data) if isinstance(self.data, bytes) else 1)
+
+
+@attrs.frozen
+class Gap:
+    """Stands as ``data`` of a record for ``size`` bytes that were dropped (``full="drop"``)."""
+
+    size: int
+
+
+@attrs.frozen
+class CommandResult:
+    """What a command left: its exit status, and its output as bytes."""
+
+    exit_status: int | None
+    stdout: bytes
+    stderr: bytes

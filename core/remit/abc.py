@@ -1,0 +1,248 @@
+"""What plugins implement, and what they are given. Read in five minutes; a promise.
+
+`Transport` and `Placement` never grow. Each further ability is a small protocol of its own here,
+found by isinstance; a plugin without it gets the plain way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, runtime_checkable
+
+import attrs
+
+from remit._errors import ConnectError
+from remit._words import JobInfo, Outcome, Record
+
+API = 1
+"""The version of these protocols that this remit speaks; a plugin says ``api = 1``."""
+
+Position = Mapping[str, int]
+"""A place in a job's output: for each stream how much lies before it (bytes on stdout and stderr,
+records elsewhere). A stream that is not named counts as 0."""
+
+
+@attrs.frozen
+class Target:
+    """Where jobs run: ``scheme:address?options``, taken apart.
+
+    ``text`` is what the user wrote, ``connect_timeout`` the seconds that the whole of connecting
+    may take; a transport may hand its tool a shorter limit so that the tool's own words are seen.
+    """
+
+    scheme: str
+    address: str
+    options: Mapping[str, str] = attrs.field(factory=dict)
+    text: str = ""
+    connect_timeout: float = 30.0
+
+    def __str__(self) -> str:
+        return self.text or f"{self.scheme}:{self.address}"
+
+
+@attrs.frozen
+class End:
+    """How the transport's program ended: its exit status (negative: a signal), None while it runs
+    or where it cannot be known, and the last of what it said on stderr (at most 8 KiB)."""
+
+    exit_status: int | None
+    stderr: bytes
+
+
+class ByteStream(Protocol):
+    """Both directions of one command on a target."""
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """The next bytes of the command's stdout, at least one; ``b""`` at its end.
+
+        Cancelled, it has taken nothing.
+        """
+
+    async def send(self, data: bytes) -> None:
+        """Hands ``data`` to the command's stdin. Raises BrokenPipeError once nobody reads it.
+
+        Cancelled, a part may have been sent: the stream can then only be closed.
+        """
+
+    async def wait(self) -> End:
+        """Waits for the end of the command and tells it. Cancelled, it changes nothing."""
+
+    @property
+    def stderr_tail(self) -> bytes:
+        """The last of what the command said on stderr so far, at most 8 KiB."""
+
+
+@runtime_checkable
+class Transport(Protocol):
+    """A way to start one command on another computer and talk with it in bytes."""
+
+    @property
+    def api(self) -> int: ...
+
+    @property
+    def scheme(self) -> str: ...
+
+    def open(self, target: Target, argv: Sequence[str]) -> AbstractAsyncContextManager[ByteStream]:
+        """Starts ``argv`` there (no shell of ours). Leaving the context ends the transport's
+        program, also when cancelled, within a few seconds.
+
+        Raises TargetError before anything is started where ``target`` can never be right, and
+        ConnectError where the transport's program is missing.
+        """
+
+
+# -- further abilities of a transport
+
+
+@runtime_checkable
+class TakesOptions(Protocol):
+    """The transport has options of its own in the target's query: ``?config=…``."""
+
+    @property
+    def option_names(self) -> Collection[str]: ...
+
+
+@runtime_checkable
+class ChecksTarget(Protocol):
+    """The transport can tell beforehand that a target can never be right."""
+
+    def check(self, target: Target) -> None:
+        """Raises TargetError. Starts nothing."""
+
+
+@runtime_checkable
+class TakesBareWords(Protocol):
+    """A target without a scheme goes to this transport while ``bare_words`` is true."""
+
+    @property
+    def bare_words(self) -> bool: ...
+
+
+@runtime_checkable
+class TakesRawAddress(Protocol):
+    """All after the scheme is the address while ``raw_address`` is true: there are no options."""
+
+    @property
+    def raw_address(self) -> bool: ...
+
+
+@runtime_checkable
+class IsHere(Protocol):
+    """While ``here`` is true targets are this computer: jobs start in the caller's directory and
+    their location is ``localhost``."""
+
+    @property
+    def here(self) -> bool: ...
+
+
+@runtime_checkable
+class ExplainsFailure(Protocol):
+    """The transport knows what its program's failures mean."""
+
+    def explain(self, target: Target, end: End) -> ConnectError | None:
+        """The error for a program that ended so before an agent came up; None: no idea."""
+
+
+@runtime_checkable
+class HasFileno(Protocol):
+    """A stream whose sending side is a file descriptor in non-blocking mode. Lets remit show signs
+    of life from a thread while the event loop is busy."""
+
+    def fileno(self) -> int: ...
+
+
+# -- placements
+
+
+class StoreReader(Protocol):
+    """One pass over a store. It holds no task; dropping it is allowed."""
+
+    async def next(self) -> Record | None:
+        """The next record; None at the end, or where there is nothing now and it does not follow.
+
+        Cancelled, nothing is lost: the record comes at the next call. Raises JobStateError once
+        another consuming reader has taken over.
+        """
+
+    def used(self, record: Record) -> None:
+        """Marks ``record`` and all before it as used up. For consuming readers."""
+
+    def close(self) -> None:
+        """Gives the pass up; twice is quiet."""
+
+
+class ResultStore(Protocol):
+    """Where records are. One reader at a time consumes; any number may read along."""
+
+    def append(self, record: Record) -> None:
+        """Takes a record that the target sent. Never waits: a store that has no room grants no
+        credit (`Channel.grant`), and then nothing more comes."""
+
+    def read(self, position: Position | None, *, follow: bool, consume: bool) -> StoreReader:
+        """A pass from ``position`` on, or from what is used up where it is None. ``follow``: until
+        the job has ended, else what there is now."""
+
+    @property
+    def size(self) -> Position: ...
+
+    @property
+    def used(self) -> Position: ...
+
+    def close(self, outcome: Outcome | None) -> None:
+        """Nothing more will be appended; readers come to their end."""
+
+    async def aclose(self) -> None:
+        """Frees what the store holds here, such as a file. Shielded by the caller; quick."""
+
+
+class Channel(Protocol):
+    """What a placement is given of the job's link.
+
+    Before the store is opened the target may send ``buffer_limit`` bytes, at most 1 MiB; from then
+    on what the store grants.
+    """
+
+    @property
+    def full(self) -> str:
+        """What to do when the buffer is full: ``spill``, ``block`` or ``drop``."""
+
+    @property
+    def buffer_limit(self) -> int:
+        """Bytes that may be held in memory here."""
+
+    @property
+    def size(self) -> Position:
+        """What is known to be spooled on the target; empty where nothing is spooled."""
+
+    @property
+    def used(self) -> Position:
+        """What is known to be used up of that."""
+
+    def grant(self, size: int) -> None:
+        """Lets the target send ``size`` more bytes."""
+
+    def start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
+        """Runs ``function(*args)`` beside the session; it is cancelled when the session ends."""
+
+    def open_reader(self, position: Position | None, *, follow: bool, consume: bool) -> StoreReader:
+        """Reads what is spooled on the target, as `ResultStore.read`."""
+
+
+@runtime_checkable
+class Placement(Protocol):
+    """A strategy for where results are."""
+
+    @property
+    def api(self) -> int: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def spools(self) -> bool:
+        """Whether the agent spools output in a job directory there (such jobs can be detached);
+        else it sends the output, and the job ends with its session."""
+
+    def open_store(self, job: JobInfo, channel: Channel) -> ResultStore:
+        """The store of one job, on the caller's side."""

@@ -1,0 +1,58 @@
+"""Children that end: each is reaped at once, and whoever waits for it is called."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Callable
+
+    from remit.agent.loop import Loop
+
+
+class Children:
+    def __init__(self, loop: Loop) -> None:
+        self._callbacks: dict[int, Callable[[int], object]] = {}
+        self._woken, wake = os.pipe()
+        os.set_blocking(self._woken, False)
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(wake)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # the pipe has the byte already
+        loop.watch_fd(self._woken, self._wake)
+
+    def watch(self, pid: int, callback: Callable[[int], object]) -> None:
+        """Calls ``callback(status)`` once, when that child has ended.
+
+        To be called before the loop goes on, else the child may have come and gone.
+        """
+        self._callbacks[pid] = callback
+
+    @property
+    def known(self) -> set[int]:
+        """The pids of those that somebody waits for."""
+        return set(self._callbacks)
+
+    def _wake(self) -> None:
+        try:
+            os.read(self._woken, 4096)
+        except BlockingIOError:
+            pass
+        self.reap()
+
+    def reap(self) -> None:
+        """Takes the status of all that have ended. Adopted orphans have nobody who waits."""
+        ended = []
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if not pid:
+                break
+            ended.append((pid, status))
+        for pid, status in ended:
+            callback = self._callbacks.pop(pid, None)
+            if callback is not None:
+                callback(status)

@@ -1,0 +1,128 @@
+"""The agent's parent, which outlives it and ends what it leaves behind.
+
+The agent tells it, over a pipe, which session-bound jobs live. However the agent ends, also by
+SIGKILL, the janitor then ends what is left of those jobs. Kept jobs that are not bound to the
+session are none of its business: they and their supervisors are left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from typing import TYPE_CHECKING
+
+from remit.agent import fds, orphans, tree
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+# Seconds between TERM and KILL for what the agent left behind.
+GRACE = 3.0
+
+
+def boot() -> NoReturn:
+    """Forks: the child becomes the agent on fds 0 and 1, this process its janitor. Never returns."""
+    fds.close_all({0, 1, 2})
+    news, tell = os.pipe()
+    agent = os.fork()
+    if not agent:
+        os.close(news)
+        from remit.agent import main
+
+        main.run(tell)
+    os.close(tell)
+    # The caller sees the end of the link when the agent is gone, not when we are.
+    fds.point_at_null(0, 1)
+    _Janitor(agent, news).work()
+
+
+class _Janitor:
+    def __init__(self, agent: int, news: int) -> None:
+        self._agent = agent
+        self._news = news
+        self._jobs: dict[bytes, list[tuple[int, int]]] = {}  # id: roots, as remit.agent.tree's
+        self._unread = b""
+        self._status: int | None = None  # the agent's, as waitpid tells it
+
+    def work(self) -> NoReturn:
+        woken, wake = os.pipe()
+        for fd in (woken, wake, self._news):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(wake)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._end_agent)
+        for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
+            signal.signal(signum, signal.SIG_IGN)
+        orphans.become_subreaper()
+        watched = [woken, self._news]
+        self._reap()
+        while self._status is None:
+            ready = select.select(watched, [], [])[0]
+            if woken in ready:
+                os.read(woken, 512)
+                self._reap()
+            if self._news in ready and not self._read_news():
+                watched.remove(self._news)
+        self._read_news()
+        self._clean_up()
+        status = self._status
+        os._exit(128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))
+
+    def _end_agent(self, *_: object) -> None:
+        if self._status is None:
+            os.kill(self._agent, signal.SIGTERM)
+
+    def _reap(self) -> None:
+        """Also of orphans that became our children: nobody else would."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            if pid == self._agent:
+                self._status = status
+
+    def _read_news(self) -> bool:
+        """Takes what the agent told; False at the end of the pipe."""
+        while True:
+            try:
+                data = os.read(self._news, 1 << 16)
+            except BlockingIOError:
+                return True
+            if not data:
+                return False
+            lines = (self._unread + data).split(b"\n")
+            self._unread = lines.pop()
+            for line in lines:
+                self._take(line)
+
+    def _take(self, line: bytes) -> None:
+        """``+ID`` or ``+ID kept`` (it lives), ``=ID PID START`` (its root), or ``-ID`` (gone)."""
+        words = line[1:].split()
+        if line.startswith(b"-"):
+            self._jobs.pop(words[0], None)
+        elif line.startswith(b"="):
+            self._jobs.setdefault(words[0], []).append((int(words[1]), int(words[2])))
+        else:
+            self._jobs.setdefault(words[0], [])
+
+    def _clean_up(self) -> None:
+        # Most often the agent has left nothing, and this look is all.
+        tree.end(self._left_behind, GRACE)
+
+    def _left_behind(self) -> dict[int, tree.Process]:
+        self._reap()
+        found = tree.members_of(self._jobs) if self._jobs else {}
+        everyone = tree.processes()
+        descendants = tree.below(everyone, [os.getpid()])
+        # Supervisors, and helpers about to end. What they look after is theirs.
+        own = [pid for pid in descendants if orphans.runs_this_program(pid)]
+        spared = tree.below(everyone, own).union(own)
+        for pid in descendants - spared:
+            process = everyone[pid]
+            if process.state not in "ZX" and tree.job_of(pid) is None:
+                found[pid] = process
+        return found

@@ -1,0 +1,312 @@
+"""The job directory, format 1: its files, how they are written whole, and how they are read.
+
+docs/job-directory.md describes the format for everybody else. All functions take a descriptor of
+the job's directory. Standard library only, Python 3.6.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections import namedtuple
+from typing import TYPE_CHECKING
+
+from remit.agent import json, statedir
+
+if TYPE_CHECKING:
+    from typing import Any
+
+FORMAT = 1
+
+JOB = b"job.json"
+PROCESS = b"process.json"
+MARKS = b"marks.json"
+OUTCOME = b"outcome.json"
+EXPIRES = b"expires"
+INDEX = b"index"
+LOCK = b"lock"
+WAKE = b"wake"
+ASK = b"ask"
+STREAMS = ("stdout", "stderr")
+
+# A command of the largest request there is, each of its bytes escaped; more is nobody's job.
+MAX_JSON = 8 << 20
+# Space for the outcome, held from the start so that a full disk cannot keep it from being written.
+RESERVED = 16384
+_RESERVE = b".outcome"
+_MAX_TEXT = 500
+_MAX_NAMED = 16
+
+ID_LENGTH = 13
+_ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz234567")
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_WRITE = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Unreadable(Exception):
+    """A file that is not what format 1 says; ``str()`` tells what is wrong with it."""
+
+
+def is_id(text: str) -> bool:
+    """Whether this is a job's id: nothing else may become part of a path."""
+    return len(text) == ID_LENGTH and text[0] == "j" and _ID_CHARACTERS.issuperset(text)
+
+
+# -- the index
+
+# One line of fixed width for each piece of output, so that line n begins at byte n * LINE_SIZE.
+LINE_SIZE = 64
+_LINE = b"%17.6f %-8s %20d %15d\n"
+# time float, stream str, offset int, size int
+Line = namedtuple("Line", "time stream offset size")
+
+
+def pack_line(time: float, stream: bytes, offset: int, size: int) -> bytes:
+    return _LINE % (time, stream, offset, size)
+
+
+def parse_line(line: bytes) -> Line:
+    """Raises Unreadable."""
+    try:
+        time, stream, offset, size = line.split()
+        parsed = Line(float(time), stream.decode("ascii"), int(offset), int(size))
+    except ValueError:
+        raise Unreadable("a line of the index reads %r" % line) from None
+    if parsed.offset < 0 or parsed.size < 0:
+        raise Unreadable("a line of the index reads %r" % line)
+    return parsed
+
+
+# -- JSON files
+
+
+def read_json(dir_fd: int, name: bytes) -> dict[str, Any]:
+    """Raises FileNotFoundError where there is none, and Unreadable."""
+    try:
+        fd = os.open(name, _READ, dir_fd=dir_fd)
+    except FileNotFoundError:
+        raise
+    except OSError as exc:
+        raise Unreadable("%s: %s" % (name.decode(), exc.strerror)) from exc
+    try:
+        data = os.read(fd, 1 << 16)
+        if len(data) == 1 << 16:
+            data += _read_rest(fd)
+        value = json.loads(data)
+    except OSError as exc:
+        raise Unreadable("%s: %s" % (name.decode(), exc.strerror)) from exc
+    except json.JSONError as exc:
+        raise Unreadable("%s: %s" % (name.decode(), exc)) from exc
+    finally:
+        os.close(fd)
+    if not isinstance(value, dict):
+        raise Unreadable("%s holds no object" % name.decode())
+    return value
+
+
+def _read_rest(fd: int) -> bytes:
+    pieces: list[bytes] = []
+    size = 1 << 16
+    while True:
+        piece = os.read(fd, 1 << 20)
+        if not piece:
+            return b"".join(pieces)
+        pieces.append(piece)
+        size += len(piece)
+        if size > MAX_JSON:
+            raise json.JSONError("larger than %d bytes" % MAX_JSON)
+
+
+def write_json(dir_fd: int, name: bytes, value: dict[str, Any], durable: bool = True) -> None:
+    """Replaces the file whole. ``durable``: it is on the disk, under its name, on return."""
+    temporary = b".%s.%d" % (name, os.getpid())
+    try:
+        fd = os.open(temporary, _WRITE | os.O_CREAT | os.O_TRUNC, 0o600, dir_fd=dir_fd)
+        try:
+            write_all(fd, json.dumps(value))
+            if durable:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(temporary, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    except OSError:
+        unlink(dir_fd, temporary)
+        raise
+    if durable:
+        os.fsync(dir_fd)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(fd, left) :]
+
+
+def unlink(dir_fd: int, name: bytes) -> None:
+    """Removes a file where there is one."""
+    try:
+        os.unlink(name, dir_fd=dir_fd)
+    except FileNotFoundError:
+        pass
+
+
+# -- the beginning
+
+
+def prepare(dir_fd: int) -> None:
+    """Makes all that a supervisor needs, so that a full disk shows before the job runs."""
+    for name in (LOCK, INDEX, b"stdout", b"stderr"):
+        os.close(os.open(name, _WRITE | os.O_CREAT | os.O_TRUNC, 0o600, dir_fd=dir_fd))
+    try:
+        os.mkfifo(WAKE, 0o600, dir_fd=dir_fd)
+    except FileExistsError:
+        pass
+    statedir.make_directory(ASK, dir_fd)
+    fd = os.open(_RESERVE, _WRITE | os.O_CREAT | os.O_TRUNC, 0o600, dir_fd=dir_fd)
+    try:
+        write_all(fd, b" " * RESERVED)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def open_output(dir_fd: int, name: bytes) -> int:
+    """A descriptor for appending to one of the files that `prepare` made."""
+    return os.open(name, _WRITE | os.O_APPEND, dir_fd=dir_fd)
+
+
+def open_input(dir_fd: int, name: bytes) -> int:
+    """A descriptor for reading a file of output. Raises FileNotFoundError and OSError."""
+    return os.open(name, _READ, dir_fd=dir_fd)
+
+
+def claim(dir_fd: int) -> bool:
+    """Takes the claim on the directory; False where somebody else has it.
+
+    The claim is an flock on the directory itself; it covers a start until ``process.json`` is
+    there, and each change of the marks. It goes with the last copy of ``dir_fd``. Raises OSError
+    where the file system has no such locks (NFS locks no directory).
+    """
+    try:
+        fcntl.flock(dir_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def unclaim(dir_fd: int) -> None:
+    try:
+        fcntl.flock(dir_fd, fcntl.LOCK_UN)
+    except OSError:
+        pass
+
+
+# -- the end
+
+
+def write_outcome(dir_fd: int, outcome: dict[str, Any]) -> None:
+    """Puts the outcome into the space held for it, on the disk on return, and under its name."""
+    text = json.dumps(_fitting(outcome))
+    fd = os.open(_RESERVE, _WRITE | os.O_CREAT, 0o600, dir_fd=dir_fd)
+    try:
+        write_all(fd, text)
+        os.ftruncate(fd, len(text))
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(_RESERVE, OUTCOME, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    os.fsync(dir_fd)
+
+
+def _fitting(outcome: dict[str, Any]) -> dict[str, Any]:
+    """The outcome with its texts cut so that it always fits into RESERVED bytes."""
+    short = dict(outcome)
+    for key, value in outcome.items():
+        if isinstance(value, str):
+            short[key] = value[:_MAX_TEXT]
+        elif isinstance(value, list):
+            short[key] = [str(item)[:64] for item in value[:_MAX_NAMED]]
+            if len(value) > _MAX_NAMED:
+                short[key] += ["and %d more" % (len(value) - _MAX_NAMED)]
+    return short
+
+
+# -- what is used up
+
+# stdout int, stderr int: how far each stream is used up; reader str: who may move that
+Marks = namedtuple("Marks", "stdout stderr reader")
+
+
+def read_marks(dir_fd: int) -> Marks:
+    """Marks that cannot be read count as nothing used: twice is better than never."""
+    try:
+        value = read_json(dir_fd, MARKS)
+    except (FileNotFoundError, Unreadable):
+        return Marks(0, 0, None)
+    reader = value.get("reader")
+    return Marks(
+        number(value.get("stdout")),
+        number(value.get("stderr")),
+        reader if isinstance(reader, str) else None,
+    )
+
+
+def write_marks(dir_fd: int, marks: Marks) -> None:
+    """For the holder of the claim."""
+    # Not durable: where the machine dies, a record may come twice.
+    write_json(dir_fd, MARKS, dict(marks._asdict()), durable=False)
+
+
+def number(value: object) -> int:
+    """A size from a file that somebody may have edited: 0 where it is none."""
+    return value if type(value) is int and value > 0 else 0
+
+
+# -- removal
+
+
+def seal(gone_fd: int, job_id: str) -> None:
+    """Leaves the empty file that keeps this id from ever running again."""
+    name = job_id.encode()
+    os.close(os.open(name, _WRITE | os.O_CREAT, 0o600, dir_fd=gone_fd))
+    os.utime(name, dir_fd=gone_fd)
+
+
+def is_sealed(gone_fd: int, job_id: str) -> bool:
+    try:
+        os.stat(job_id.encode(), dir_fd=gone_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def remove(jobs_fd: int, gone_fd: int, job_id: str, dir_fd: int) -> None:
+    """Deletes the job's directory and seals its id; what a crash leaves can be removed again."""
+    try:
+        seal(gone_fd, job_id)
+    except OSError as exc:
+        if exc.errno not in _NO_SPACE:
+            raise
+        for stream in STREAMS:
+            unlink(dir_fd, stream.encode())
+        seal(gone_fd, job_id)
+    _empty(dir_fd)
+    os.rmdir(job_id.encode(), dir_fd=jobs_fd)
+
+
+def _empty(dir_fd: int) -> None:
+    last = {os.fsdecode(OUTCOME): 1, os.fsdecode(JOB): 2}
+    for name in sorted(os.listdir(dir_fd), key=lambda name: last.get(name, 0)):
+        raw = os.fsencode(name)
+        try:
+            unlink(dir_fd, raw)
+        except (IsADirectoryError, PermissionError):
+            fd = statedir.open_directory(raw, dir_fd, raw)
+            try:
+                _empty(fd)
+            finally:
+                os.close(fd)
+            os.rmdir(raw, dir_fd=dir_fd)

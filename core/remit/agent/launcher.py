@@ -1,0 +1,368 @@
+"""``remit`` inside an entered shell: the jobs of that session, as a person asks for them there.
+
+It runs in a process of its own, started by the launcher script (`remit.agent.doorway`), and is a
+caller of the agent over its unix socket. Standard library only, Python 3.6.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from remit._frames import ACCEPT, DATA, END, EVENT
+from remit._jobstate import COMPLETED, FAILED, FINISHED
+from remit._msgpack import unpack
+from remit.agent import listing
+from remit.agent.dialogue import Dialogue, Refusal, SessionOver
+from remit.agent.harmless import Filter, harmless
+from remit.agent.listing import text
+
+if TYPE_CHECKING:
+    import socket
+    from typing import Any, Callable, NoReturn
+
+    from remit._conversation import Event
+
+    Verb = Callable[[Dialogue, argparse.Namespace], int]
+
+OK = 0
+WENT_WRONG = 1
+USAGE = 2
+LINK = 255  # the session is over
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+_WINDOW = 1 << 18
+_PAGE = 500
+_STREAMS = {1: "stdout", 2: "stderr"}
+_ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # RFC 4648 base32, in small letters
+
+
+class _Problem(Exception):
+    """What is said on stderr, and ends with status 1."""
+
+
+def main(connection: socket.socket, words: list[str]) -> int:
+    """The exit status of ``remit WORDS``; ``connection`` is the socket to the agent."""
+    options = _parse(words)
+    dialogue = Dialogue(connection)
+    try:
+        status: int = options.act(dialogue, options)
+    except _Problem as exc:
+        status = _complain(str(exc))
+    except Refusal as exc:
+        status = _complain(_explain(exc.facts))
+    except SessionOver:
+        _complain("this session is over: its agent does not answer any more")
+        return LINK
+    except BrokenPipeError:
+        status = BROKEN_PIPE
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    dialogue.leave()
+    return status
+
+
+# -- words
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    """Exits with status 2 where they can never be right."""
+    head, tail = words, []
+    if "--" in words:
+        # argparse changed its mind about what a "--" before the rest means.
+        at = words.index("--")
+        head, tail = words[:at], words[at + 1 :]
+    parser = _parser()
+    options = parser.parse_args(head)
+    if options.verb == "start":
+        options.command += tail
+        if not options.command:
+            parser.error("start: no command; remit start [--name NAME] -- COMMAND…")
+        if options.shell and len(options.command) > 1:
+            parser.error("start: --shell takes one word, a line for /bin/sh")
+    elif tail:
+        parser.error("%s takes no command" % options.verb)
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="remit", description="The jobs of this session, on this computer."
+    )
+    verbs = parser.add_subparsers(metavar="COMMAND", dest="verb")
+    verbs.required = True
+
+    def verb(name: str, act: Verb, what: str) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=what, description=what)
+        sub.set_defaults(act=act)
+        return sub
+
+    start = verb("start", _start, "Start a job that ends with this session; prints its id.")
+    start.add_argument("--name", help="a name for the job")
+    start.add_argument("--timeout", type=_seconds, metavar="S", help="stop it after S seconds")
+    start.add_argument("--shell", action="store_true", help="the command is a line for /bin/sh")
+    start.add_argument("command", nargs=argparse.REMAINDER, help="the command, after --")
+
+    jobs = verb("jobs", _jobs, "List the jobs that are kept here.")
+    jobs.add_argument("--json", action="store_true", help="as an array of objects")
+
+    receive = verb("receive", _receive, "Print what a job has produced, until it ends.")
+    receive.add_argument("job", metavar="JOB")
+    receive.add_argument("--keep", action="store_true", help="do not use it up")
+    receive.add_argument("--from-start", action="store_true", help="what is used up too")
+    receive.add_argument("--no-wait", action="store_true", help="only what there is now")
+    receive.add_argument("--stream", choices=["stdout", "stderr"], help="only this one")
+
+    wait = verb("wait", _wait, "Wait until jobs are finished.")
+    wait.add_argument("jobs", metavar="JOB", nargs="+")
+    wait.add_argument("--any", action="store_true", help="until one of them is")
+    wait.add_argument("--timeout", type=_seconds, metavar="S", help="at most S seconds")
+
+    stop = verb("stop", _stop, "Stop jobs, and all their processes.")
+    stop.add_argument("jobs", metavar="JOB", nargs="+")
+
+    remove = verb("rm", _remove, "Forget jobs and what they produced.")
+    remove.add_argument("jobs", metavar="JOB", nargs="+")
+    remove.add_argument("--force", action="store_true", help="stop them first where they run")
+
+    save = verb("save", _save, "Write a job's stdout to a file here.")
+    save.add_argument("job", metavar="JOB")
+    save.add_argument("path", metavar="PATH")
+    return parser
+
+
+def _seconds(word: str) -> float:
+    value = float(word)
+    if not 0 <= value < float("inf"):
+        raise ValueError(word)
+    return value
+
+
+# -- verbs
+
+
+def _start(dialogue: Dialogue, options: argparse.Namespace) -> int:
+    words = [os.fsencode(word) for word in options.command]
+    environment = dict(os.environb)
+    environment.pop(b"_", None)  # the shell's note of what it ran: this launcher
+    job_id = "j" + "".join(_ID_ALPHABET[byte % 32] for byte in os.urandom(12))
+    _, job = dialogue.open(
+        "start",
+        {
+            "id": job_id,
+            "command": {"line": words[0]} if options.shell else {"argv": words},
+            "cwd": os.fsencode(os.getcwd()),
+            "env": environment,
+            "name": None if options.name is None else text(os.fsencode(options.name)),
+            "group": None,
+            "placement": "keep",
+            "spool": True,
+            "lifetime": "session",
+            "timeout": options.timeout,
+            "merge": False,
+            "stdin": False,
+            "limits": {},
+        },
+    )
+    _print(job_id)
+    outcome = job["outcome"] or {}
+    if job["state"] == FAILED and outcome.get("error"):
+        raise _Problem(outcome["error"])
+    return OK
+
+
+def _jobs(dialogue: Dialogue, options: argparse.Namespace) -> int:
+    jobs = []
+    after = None
+    while True:
+        page = dialogue.ask("jobs", {"after": after, "limit": _PAGE})
+        jobs += page["jobs"]
+        after = page["next"]
+        if after is None:
+            break
+    jobs.sort(key=lambda job: (job["created"] or 0.0, job["id"]))
+    if options.json:
+        from remit.agent import json
+
+        _write(1, json.dumps([listing.as_info(job) for job in jobs]))
+        return OK
+    for line in listing.table(jobs, listing.width_of(1)):
+        _print(line)
+    return OK
+
+
+def _receive(dialogue: Dialogue, options: argparse.Namespace) -> int:
+    job_id = _find(dialogue, options.job)
+    number, answer = dialogue.open(
+        "read",
+        {
+            "job": job_id,
+            "position": {"stdout": 0, "stderr": 0} if options.from_start else None,
+            "follow": not options.no_wait,
+            "consume": not options.keep,
+        },
+        credit=_WINDOW,
+    )
+    used = dict(answer["position"])
+    outputs = {1: _Output(1), 2: _Output(2)}
+    while True:
+        event = dialogue.next_event()
+        if event.kind == DATA:
+            piece = event.body
+            stream = _STREAMS.get(piece.stream)
+            if stream and options.stream in (None, stream):
+                outputs[piece.stream].write(piece.data)
+                used[stream] = piece.offset + len(piece.data)
+                if not options.keep:
+                    dialogue.tell(number, "used", {"position": used})
+            dialogue.grant(number, len(piece.data))
+        elif event.kind == EVENT and _body(event)[0] == "superseded":
+            raise _Problem("another reader receives %s now" % job_id)
+        elif event.kind == END:
+            for output in outputs.values():
+                output.finish()
+            return OK
+
+
+def _wait(dialogue: Dialogue, options: argparse.Namespace) -> int:
+    deadline = None if options.timeout is None else time.monotonic() + options.timeout
+    watched = {}
+    states = {}
+    for word in options.jobs:
+        job_id = _find(dialogue, word)
+        number, job = dialogue.open("watch", {"job": job_id})
+        watched[number] = job_id
+        states[job_id] = job["state"]
+    told = set()
+
+    def over() -> bool:
+        """Tells of those that finished since the last look, and whether that is enough."""
+        for job_id, state in states.items():
+            if state in FINISHED and job_id not in told:
+                told.add(job_id)
+                _print("%s  %s" % (job_id, state.capitalize()))
+        return bool(told) if options.any else len(told) == len(states)
+
+    while not over():
+        try:
+            event = dialogue.next_event(deadline)
+        except TimeoutError:
+            left = [job_id for job_id in states if job_id not in told]
+            raise _Problem(
+                "not finished after %g s: %s" % (options.timeout, ", ".join(left))
+            ) from None
+        news = _job_in(event)
+        if news is not None:
+            states[watched[event.channel]] = news["state"]
+    finished = [states[job_id] for job_id in told]
+    return OK if all(state == COMPLETED for state in finished) else WENT_WRONG
+
+
+def _stop(dialogue: Dialogue, options: argparse.Namespace) -> int:
+    status = OK
+    for word in options.jobs:
+        answer = dialogue.ask("stop", {"job": _find(dialogue, word), "grace": 5.0})
+        if answer["survivors"]:
+            status = _complain("still running: " + ", ".join(answer["survivors"]))
+    return status
+
+
+def _remove(dialogue: Dialogue, options: argparse.Namespace) -> int:
+    for word in options.jobs:
+        dialogue.ask("remove", {"job": _find(dialogue, word), "force": options.force})
+    return OK
+
+
+def _save(dialogue: Dialogue, options: argparse.Namespace) -> int:
+    dialogue.ask(
+        "save",
+        {
+            "job": _find(dialogue, options.job),
+            "path": os.fsencode(options.path),
+            "cwd": os.fsencode(os.getcwd()),
+            "stream": "stdout",
+        },
+    )
+    return OK
+
+
+def _find(dialogue: Dialogue, word: str) -> str:
+    """The full id of the job that ``word`` means."""
+    jobs = dialogue.ask("find", {"name": text(os.fsencode(word))})["jobs"]
+    if not jobs:
+        raise _Problem("no job %r here; `remit jobs` lists them" % word)
+    if len(jobs) > 1:
+        ids = ", ".join(job["id"] for job in jobs)
+        raise _Problem("%r means several jobs: %s" % (word, ids))
+    return str(jobs[0]["id"])
+
+
+def _job_in(event: Event) -> Any:
+    """The job map that a `watch` channel's event brings, or None."""
+    if event.kind == ACCEPT:
+        return _body(event)
+    if event.kind == END:
+        return _body(event)["job"]
+    if event.kind == EVENT:
+        name, arguments = _body(event)
+        return arguments["job"] if name == "job" else None
+    return None
+
+
+def _body(event: Event) -> Any:
+    return unpack(event.body)
+
+
+# -- what is printed
+
+
+class _Output:
+    """One stream of a job on its way to ours: harmless where a terminal shows it."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._filter = Filter() if os.isatty(fd) else None
+
+    def write(self, data: bytes) -> None:
+        _write(self._fd, data if self._filter is None else self._filter.feed(data))
+
+    def finish(self) -> None:
+        if self._filter is not None:
+            _write(self._fd, self._filter.feed(b"", final=True))
+
+
+def _print(line: str) -> None:
+    _write(1, (line + "\n").encode("utf-8", "backslashreplace"))
+
+
+def _complain(words: str) -> int:
+    try:
+        _write(2, harmless("remit: %s\n" % words).encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass  # nobody is left to tell
+    return WENT_WRONG
+
+
+def _explain(facts: Any) -> str:
+    """A refusal in words: what, on what evidence, what to try."""
+    lines = [str(facts.get("message"))]
+    lines += ["  " + line for line in str(facts.get("evidence") or "").splitlines()]
+    lines += ["  " + str(job_id) for job_id in facts.get("ids") or ()]
+    if facts.get("hint"):
+        lines.append("  try     %s" % facts["hint"])
+    return "\n".join(lines)
+
+
+def _write(fd: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(fd, left) :]
+
+
+def run(connection: socket.socket, words: list[str]) -> NoReturn:
+    """`main` as the end of the process."""
+    sys.exit(main(connection, words))

@@ -1,0 +1,104 @@
+"""How jobs are listed: as a table for people, and as the fields of JobInfo for programs. Pure.
+
+The same look as the caller's own command line has. Standard library only, Python 3.6.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from remit._jobstate import FINISHED
+from remit.agent.harmless import one_line
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    JobMap = dict[str, Any]  # docs/wire.md
+
+# Where every job of this session runs, as one who is there sees it.
+LOCATION = "localhost"
+_COLUMNS = ("ID", "NAME", "STATE", "HASMOREDATA", "LOCATION", "COMMAND")
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-")
+
+
+def width_of(fd: int) -> int | None:
+    """How many columns a line may have; None where no terminal shows it."""
+    if not os.isatty(fd):
+        return None
+    try:
+        return os.get_terminal_size(fd).columns or None
+    except OSError:
+        return None
+
+
+def table(jobs: list[JobMap], width: int | None) -> list[str]:
+    """A line for the columns' names, and one for each job."""
+    rows = [_COLUMNS] + [_row(job) for job in jobs]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS) - 1)]
+    lines = [
+        "  ".join([cell.ljust(size) for cell, size in zip(row, widths)] + [row[-1]]).rstrip()
+        for row in rows
+    ]
+    if width is None:
+        return lines
+    return [line if len(line) <= width else line[: width - 1] + "…" for line in lines]
+
+
+def _row(job: JobMap) -> tuple[str, ...]:
+    words = command(job)
+    cells = (
+        job["id"],
+        job["name"] or "",
+        job["state"].capitalize(),
+        str(has_more(job)),
+        LOCATION,
+        words if isinstance(words, str) else " ".join(map(quoted, words)),
+    )
+    return tuple(map(one_line, cells))
+
+
+def as_info(job: JobMap) -> dict[str, object]:
+    """The job map with the fields of JobInfo, times in ISO 8601."""
+    info = {key: job[key] for key in ("id", "name", "state")}
+    info["location"] = LOCATION
+    info["command"] = command(job)
+    for key in ("placement", "lifetime"):
+        info[key] = job[key]
+    info["has_more_data"] = has_more(job)
+    for key in ("created", "started", "finished"):
+        info[key] = _moment(job[key])
+    for key in ("outcome", "group", "problem"):
+        info[key] = job[key]
+    return info
+
+
+def has_more(job: JobMap) -> bool:
+    return bool(job["has_more"]) or job["state"] not in FINISHED
+
+
+def command(job: JobMap) -> str | list[str]:
+    """The words of the command, or its line."""
+    told = job["command"] or {}
+    if told.get("argv") is not None:
+        return [text(word) for word in told["argv"]]
+    return text(told.get("line") or b"")
+
+
+def quoted(word: str) -> str:
+    """As a person would type it; Debian's python3-minimal has no shlex."""
+    if word and _PLAIN.issuperset(word):
+        return word
+    return "'" + word.replace("'", "'\"'\"'") + "'"
+
+
+def text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _moment(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    from datetime import datetime, timezone
+
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat()

@@ -1,0 +1,520 @@
+"""Return jobs: what they print goes to the caller as it is printed, and nothing stays here.
+
+Pipes become DATA frames under the caller's credit. Without credit the pipe stays full and the job
+waits: nothing is buffered in the agent.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import select
+import struct
+import termios
+import time
+from typing import TYPE_CHECKING
+
+from remit import _jobstate
+from remit._conversation import MAX_PIECE, Piece
+from remit.agent import arguments, tree
+from remit.agent.helpers import Refused
+from remit.agent.orphans import Orphans
+from remit.agent.spawn import SpawnError, spawn
+from remit.agent.stdin import Stdin
+
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from remit.agent.loop import Timer
+    from remit.agent.main import Agent
+
+STDOUT, STDERR = 1, 2
+# How long output may be held open by others once the first process has ended.
+DRAIN = 2.0
+# Seconds between TERM and KILL for what a job leaves behind, and at the end of the session.
+GRACE = 3.0
+STOP_GRACE = 5.0
+# Readable for this long without credit: the job is told to be held up.
+HELD_UP = 1.0
+# How many ended jobs are remembered, for requests that crossed their end on the wire.
+REMEMBERED = 256
+# A pipe that is filled is worth the memory of a large one.
+PIPE_SIZE = 1 << 20
+_PIPE_DEFAULT = 1 << 16
+_F_SETPIPE_SZ = 1031
+
+
+def start(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+    """The verb, for ``spool: false``."""
+    job_id = arguments.job_id(args, "id")
+    if job_id in agent.returned:
+        raise Refused("state", "there is a job %s in this session already" % job_id)
+    if agent.ending:
+        raise Refused("state", "the session is about to end")
+    if not agent.on_session_end:
+        _install(agent)
+    job = ReturnedJob(agent, channel, job_id, args)
+    agent.returned[job_id] = job
+    try:
+        job.begin()
+    except OSError as exc:
+        del agent.returned[job_id]
+        raise Refused("start-failed", "no job can be started: %s" % exc.strerror) from exc
+
+
+class _Output:
+    """One pipe that the job writes to."""
+
+    __slots__ = ("fd", "grown", "offset", "quota", "stream", "watched")
+
+    def __init__(self, fd: int, stream: int) -> None:
+        self.fd = fd
+        self.stream = stream
+        self.offset = 0
+        self.watched = False
+        self.grown = False
+        self.quota: int | None = None  # what is still to be read of a pipe that others hold open
+
+
+class ReturnedJob:
+    """One return job, and the handler of its channel."""
+
+    def __init__(self, agent: Agent, channel: int, job_id: str, args: dict[str, Any]) -> None:
+        """Raises Refused where an argument is malformed; starts nothing."""
+        self.id = job_id
+        self.state = _jobstate.PENDING
+        self._agent = agent
+        self._channel = channel
+        self._facts = {
+            "id": job_id,
+            "name": arguments.take(args, "name", str, default=None),
+            "group": arguments.take(args, "group", str, default=None),
+            "placement": arguments.take(args, "placement", str),
+            "lifetime": arguments.take(args, "lifetime", str),
+            "location": None,
+            "command": arguments.command(args),
+            "cwd": arguments.path(args, "cwd"),
+            "created": time.time(),
+        }
+        if self._facts["lifetime"] != "session":
+            raise Refused("bad-request", "a job that is not kept lives as long as its session")
+        self._env = arguments.environment(args)
+        self._timeout = arguments.seconds(args, "timeout", None)
+        self._merge = arguments.take(args, "merge", bool, default=False)
+        self._wants_stdin = arguments.take(args, "stdin", bool, default=False)
+        self._started: float | None = None
+        self._finished: float | None = None
+        self._outcome: dict[str, object] | None = None
+        self._roots: list[tuple[int, int]] = []
+        self._outputs: list[_Output] = []
+        self._sizes = {STDOUT: 0, STDERR: 0}
+        self._seq = 0
+        self._stdin: Stdin | None = None
+        self._timers: dict[str, Timer] = {}
+        self._status: int | None = None  # the first process's, as waitpid tells it
+        self._reason: str | None = None  # why we end it, where we do
+        self._note: str | None = None
+        self._left: list[str] = []
+        self._swept = False  # whatever it left behind has been stopped
+        self._helpers = 0  # at work for this job; it is not over before they are
+        self._stops: list[int] = []  # channels whose stop has done its work
+        self._watchers: set[int] = set()
+        self._unwanted = False  # the caller has given it up
+
+    # -- the beginning
+
+    def begin(self) -> None:
+        """Starts it and answers. Raises OSError where the system has no room for another."""
+        theirs: list[int] = []
+        try:
+            stdin_fd = 0  # /dev/null
+            if self._wants_stdin:
+                stdin_fd, feed_fd = os.pipe()
+                theirs.append(stdin_fd)
+                self._stdin = Stdin(self._agent, self._channel, feed_fd)
+            stdout_fd = stderr_fd = self._open_output(STDOUT, theirs)
+            if not self._merge:
+                stderr_fd = self._open_output(STDERR, theirs)
+            self._agent.session_job(self.id, True)
+            pid = spawn(
+                self.id.encode(),
+                self._facts["command"],
+                self._facts["cwd"],
+                self._env,
+                stdin_fd,
+                stdout_fd,
+                stderr_fd,
+            )
+        except (SpawnError, OSError) as exc:
+            self._let_go()
+            if isinstance(exc, OSError):
+                self._agent.session_job(self.id, False)
+                raise
+            self._never_ran(exc)
+            return
+        finally:
+            for fd in theirs:
+                os.close(fd)
+        self._begun(pid)
+
+    def _open_output(self, stream: int, theirs: list[int]) -> int:
+        fd, writing = os.pipe()
+        theirs.append(writing)
+        os.set_blocking(fd, False)
+        self._outputs.append(_Output(fd, stream))
+        return writing
+
+    def _begun(self, pid: int) -> None:
+        self._started = time.time()
+        self.state = _jobstate.move(self.state, _jobstate.STARTED)
+        root = (pid, tree.start_time(pid) or 0)
+        self._roots.append(root)
+        self._agent.session_job(self.id, True, root=root)
+        self._agent.children.watch(pid, self._root_ended)
+        if self._timeout is not None:
+            self._later("timeout", self._timeout, lambda: self._stop("timeout", STOP_GRACE, None))
+        self._agent.handlers[self._channel] = self
+        self._agent.accept(self._channel, self.view())
+        self._read_on()
+
+    def _never_ran(self, exc: SpawnError) -> None:
+        self._outcome = _outcome("start-failed", error=exc.message)
+        self.state = _jobstate.move(self.state, _jobstate.WENT_WRONG)
+        self._finished = time.time()
+        self._agent.accept(self._channel, self.view())
+        self._over()
+
+    # -- what the caller sees of it
+
+    def view(self) -> dict[str, object]:
+        """The job map of docs/wire.md."""
+        sizes = {"stdout": self._sizes[STDOUT], "stderr": self._sizes[STDERR]}
+        return dict(
+            self._facts,
+            state=self.state,
+            started=self._started,
+            finished=self._finished,
+            outcome=self._outcome,
+            has_more=self._finished is None,
+            sizes=sizes,
+            used=sizes,  # sent is used up: what came of it is the caller's to know
+            problem=None,
+        )
+
+    @property
+    def finished(self) -> bool:
+        return self._finished is not None
+
+    def _move(self, event: str) -> None:
+        self.state = _jobstate.move(self.state, event)
+        for channel in (self._channel, *self._watchers):
+            self._agent.event(channel, "job", **self.view())
+
+    # -- what arrives on its channel
+
+    def on_data(self, piece: Piece) -> None:
+        if self._stdin is not None:
+            self._stdin.take(piece.data)
+
+    def on_end(self, body: object) -> None:
+        if self._stdin is not None:
+            self._stdin.end()
+
+    def on_credit(self) -> None:
+        self._cancel("held up")
+        if self.state == _jobstate.BLOCKED:
+            self._move(_jobstate.READ_ON)
+        self._read_on()
+
+    def on_room(self) -> None:
+        self._read_on()
+
+    def on_close(self) -> None:
+        self._unwanted = True
+        for output in list(self._outputs):
+            self._close_output(output)
+        self._stop("stopped", STOP_GRACE, None)
+
+    # -- output
+
+    def _read_on(self) -> None:
+        for output in list(self._outputs):
+            if not output.watched:
+                output.watched = True
+                self._agent.watch_fd(output.fd, lambda output=output: self._readable(output))  # type: ignore[misc]
+
+    def _park(self, output: _Output) -> None:
+        """Looks away from an output until there is credit or room."""
+        if output.watched:
+            output.watched = False
+            self._agent.unwatch_fd(output.fd)
+
+    def _readable(self, output: _Output) -> None:
+        self._read(output)
+        self._settle()
+
+    def _read(self, output: _Output) -> bool:
+        """Passes one piece on; whether there may be more to read at once."""
+        credit = self._agent.conversation.credit(self._channel)
+        if not credit:
+            events = _events(output.fd)
+            if events & select.POLLIN:
+                self._park(output)
+                self._later("held up", HELD_UP, self._held_up)
+            elif events & select.POLLHUP:
+                self._close_output(output)
+            return False
+        if not self._agent.has_room():
+            self._park(output)
+            return False
+        size = min(MAX_PIECE, credit)
+        if output.quota is not None:
+            size = min(size, output.quota)
+        try:
+            data = os.read(output.fd, size)
+        except BlockingIOError:
+            return False
+        if data:
+            self._pass_on(output, data)
+        if not data or output.quota == 0:
+            self._close_output(output)
+            return False
+        return True
+
+    def _pass_on(self, output: _Output, data: bytes) -> None:
+        piece = Piece(output.stream, self._seq, self._sizes[output.stream], time.time(), data)
+        self._agent.conversation.data(self._channel, piece)
+        self._seq += 1
+        self._sizes[output.stream] += len(data)
+        if output.quota is not None:
+            output.quota -= len(data)
+        if len(data) >= _PIPE_DEFAULT and not output.grown:
+            output.grown = True
+            try:
+                fcntl.fcntl(output.fd, _F_SETPIPE_SZ, PIPE_SIZE)
+            except OSError:
+                pass  # this account has as much memory in pipes as it may
+
+    def _close_output(self, output: _Output) -> None:
+        self._park(output)
+        os.close(output.fd)
+        self._outputs.remove(output)
+
+    def _held_up(self) -> None:
+        if self.state == _jobstate.RUNNING and not self.finished:
+            self._move(_jobstate.HELD_UP)
+
+    # -- the end
+
+    def _root_ended(self, status: int) -> None:
+        self._status = status
+        self._cancel("timeout")
+        # Most often all there is to come is in the pipes by now, and this is the end.
+        for output in list(self._outputs):
+            while self._read(output):
+                pass
+        if self._swept:
+            self._drained()
+        elif self._outputs:
+            self._later("drain", DRAIN, self._drained)
+        self._settle()
+
+    def _drained(self) -> None:
+        """No more is waited for: what is in the pipes still counts, what comes later does not."""
+        self._cancel("drain")
+        inodes = []
+        for output in list(self._outputs):
+            if output.quota is not None or _events(output.fd) & select.POLLHUP:
+                continue  # nobody can write any more: the end comes by itself
+            inodes.append(os.fstat(output.fd).st_ino)
+            output.quota = _pending(output.fd)
+            if not output.quota:
+                self._close_output(output)
+        if inodes:
+            self._help(tree.holders, (inodes,), self._found_holders)
+
+    def _found_holders(self, names: list[str] | None) -> None:
+        who = ", ".join(names) if names else "a process that cannot be seen from here"
+        self._note = "output held open by " + who
+
+    def _settle(self) -> None:
+        """Ends the job if it is over."""
+        if self._status is None or self._outputs or self._helpers or self.finished:
+            return
+        if not self._swept:
+            self._swept = True
+            if self._agent.orphans.may_be_of(self.id.encode()):
+                self._help(tree.stop, (self.id.encode(), self._roots, GRACE), self._found_left)
+                return
+        self._finish(self._status)
+
+    def _found_left(self, survivors: list[str] | None) -> None:
+        self._left = survivors or []
+
+    def _finish(self, status: int) -> None:
+        exit_status = signal = None
+        if os.WIFSIGNALED(status):
+            signal = _signal_name(os.WTERMSIG(status))
+        else:
+            exit_status = os.WEXITSTATUS(status)
+        reason = self._reason or ("exited" if signal is None else "signalled")
+        self._outcome = _outcome(reason, exit_status, signal, self._note, self._left)
+        self.state = _jobstate.move(self.state, _jobstate.ended(exit_status, signal, reason))
+        self._finished = time.time()
+        self._agent.session_job(self.id, False)
+        self._over()
+
+    def _over(self) -> None:
+        self._let_go()
+        answer = {"job": self.view()}
+        for channel in (self._channel, *self._watchers):
+            self._agent.end(channel, answer)
+        self._watchers.clear()
+        self._answer_stops()
+        returned = self._agent.returned
+        if self._unwanted:
+            returned.pop(self.id, None)
+        ended = [job for job in returned.values() if job.finished]
+        for job in ended[:-REMEMBERED]:
+            del returned[job.id]
+
+    def _let_go(self) -> None:
+        for name in list(self._timers):
+            self._cancel(name)
+        for output in list(self._outputs):
+            self._close_output(output)
+        if self._stdin is not None:
+            self._stdin.close()
+
+    # -- requests
+
+    def stop(self, channel: int, args: dict[str, Any]) -> None:
+        grace = arguments.seconds(args, "grace", STOP_GRACE)
+        if self.finished:
+            self._stops.append(channel)
+            self._answer_stops()
+        else:
+            self._stop("stopped", grace or 0.0, channel)
+
+    def _stop(self, reason: str, grace: float, channel: int | None) -> None:
+        if self._status is None and not self._reason:
+            self._reason = reason
+        if self.state != _jobstate.STOPPING:
+            self._move(_jobstate.ASKED_TO_STOP)
+
+        def stopped(survivors: list[str] | None) -> None:
+            self.stopped(survivors or [])
+            if channel is not None:
+                self._stops.append(channel)
+
+        self._help(tree.stop, (self.id.encode(), self._roots, grace), stopped)
+
+    def stopped(self, survivors: list[str]) -> None:
+        """Its processes have been ended, but for those."""
+        self._swept = True
+        self._left = survivors
+        if self._status is not None:
+            self._drained()
+
+    def end_with_session(self) -> list[tuple[int, int]]:
+        """Says that its processes are about to be ended; their roots."""
+        if self._status is None and not self._reason:
+            self._reason = "session-ended"
+        if self.state != _jobstate.STOPPING:
+            self._move(_jobstate.ASKED_TO_STOP)
+        return self._roots
+
+    def _answer_stops(self) -> None:
+        # Output that waits for credit does not keep the answer: the caller may read it only then.
+        if self._status is not None or self._left or self.finished:
+            answer = {"survivors": self._left, "job": self.view()}
+            while self._stops:
+                self._agent.reply(self._stops.pop(), answer)
+
+    def suspend(self, channel: int, args: dict[str, Any]) -> None:
+        if self.state not in (_jobstate.RUNNING, _jobstate.BLOCKED):
+            raise self._in_no_state("suspended")
+        self._signal(channel, tree.pause, _jobstate.PAUSED)
+
+    def resume(self, channel: int, args: dict[str, Any]) -> None:
+        if self.state != _jobstate.SUSPENDED:
+            raise self._in_no_state("resumed")
+        self._signal(channel, tree.unpause, _jobstate.CONTINUED)
+
+    def _signal(self, channel: int, function: Callable[..., object], event: str) -> None:
+        def done(_: object) -> None:
+            if event in _jobstate.NEXT[self.state]:
+                self._move(event)
+                if event == _jobstate.CONTINUED:
+                    self._read_on()  # so that it shows if it is held up
+            self._agent.reply(channel, self.view())
+
+        self._help(function, (self.id.encode(), self._roots), done)
+
+    def remove(self, channel: int, args: dict[str, Any]) -> None:
+        if not self.finished:
+            if not arguments.take(args, "force", bool, default=False):
+                raise self._in_no_state("removed: it runs")
+            self._unwanted = True
+            self._stop("stopped", STOP_GRACE, None)
+        else:
+            del self._agent.returned[self.id]
+        self._agent.reply(channel, {})
+
+    def watch(self, channel: int, args: dict[str, Any]) -> None:
+        self._agent.accept(channel, self.view())
+        if self.finished:
+            self._agent.end(channel, {"job": self.view()})
+        else:
+            self._watchers.add(channel)
+            self._agent.handlers[channel] = _Watcher(self._watchers, channel)
+
+    def _in_no_state(self, what: str) -> Refused:
+        return Refused("state", "job %s is %s and cannot be %s" % (self.id, self.state, what))
+
+    # -- small ones
+
+    def _help(
+        self, function: Callable[..., object], args: tuple[object, ...], done: Callable[[Any], None]
+    ) -> None:
+        """Lets a helper work for this job. ``done`` gets None where the helper failed."""
+        self._helpers += 1
+
+        def helped(value: object, error: Refused | None) -> None:
+            self._helpers -= 1
+            done(value)
+            self._settle()
+            self._answer_stops()
+
+        self._agent.helper(function, args, helped)
+
+    def _later(self, name: str, seconds: float, callback: Callable[[], object]) -> None:
+        if name not in self._timers:
+
+            def due() -> None:
+                self._timers.pop(name, None)
+                callback()
+                self._settle()
+
+            self._timers[name] = self._agent.call_later(seconds, due)
+
+    def _cancel(self, name: str) -> None:
+        timer = self._timers.pop(name, None)
+        if timer is not None:
+            timer.cancel()
+
+
+class _Watcher:
+    """The handler of a channel that only gets news."""
+
+    def __init__(self, watchers: set[int], channel: int) -> None:
+        self._watchers = watchers
+        self._channel = channel
+
+    def on_close(self) -> None:
+        self._watchers.discard(self._channel)
+
+
+def _install(agent: Agent) -> None:
+    """Has the session's end end its return jobs."""

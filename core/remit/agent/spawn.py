@@ -1,0 +1,207 @@
+"""Starts a job's first process.
+
+Where the interpreter has posix_spawn (3.8 and later) that is what starts it: a fork of the whole
+agent takes three times as long. A gated start forks: somebody has to wait at the gate.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from remit.agent import fds
+
+if TYPE_CHECKING:
+    from typing import Callable, NoReturn
+
+# Where a job starts that names no directory: where the agent was started, which is the account's
+# home on most computers and the container's own directory in a container.
+try:
+    START = os.getcwdb()
+except OSError:
+    START = b"/"
+
+_NOT_RUN = 125
+
+
+class SpawnError(Exception):
+    """The command could not be run. ``what`` is ``"program"`` or ``"directory"``."""
+
+    def __init__(self, what: str, number: int, message: str) -> None:
+        super().__init__(message)
+        self.what = what
+        self.errno = number
+        self.message = message
+
+
+def spawn(
+    job_id: bytes,
+    command: dict[str, object],
+    cwd: bytes | None,
+    env: dict[bytes, bytes],
+    stdin_fd: int,
+    stdout_fd: int,
+    stderr_fd: int,
+    gate_fd: int | None = None,
+) -> int:
+    """Starts ``{"argv": [bytes]}`` or ``{"line": bytes}`` in a session of its own. Its pid.
+
+    ``env`` adds to the agent's environment. Raises SpawnError where the directory or the program
+    cannot be had, and OSError where the system has no room for a process. With ``gate_fd`` the
+    process first waits for one byte there, and exits with status 125 where none comes.
+    """
+    line = command.get("line")
+    argv = [b"/bin/sh", b"-c", line] if line is not None else list(command["argv"])  # type: ignore
+    environment = dict(os.environb)
+    environment.update(env)
+    environment[b"REMIT_JOB"] = job_id
+    start = _Start(argv, cwd, environment, (stdin_fd, stdout_fd, stderr_fd), gate_fd)
+    if gate_fd is None and hasattr(os, "posix_spawn"):
+        try:
+            return start.by_posix_spawn()
+        except NotImplementedError:
+            pass  # a libc that cannot start a session so
+    return start.by_fork()
+
+
+class _Start:
+    def __init__(
+        self,
+        argv: list[bytes],
+        cwd: bytes | None,
+        env: dict[bytes, bytes],
+        stdio: tuple[int, int, int],
+        gate_fd: int | None,
+    ) -> None:
+        self._argv = argv
+        self._cwd = START if cwd is None else cwd
+        self._env = env
+        self._stdio = stdio
+        self._gate_fd = gate_fd
+
+    def by_posix_spawn(self) -> int:
+        # The agent is one thread and never relies on where it stands, so it can go there itself.
+        # It does not stay: that would keep a file system from being unmounted.
+        try:
+            self._enter()
+            return self._each(self._posix_spawn)
+        finally:
+            os.chdir("/")
+
+    def _posix_spawn(self, path: bytes) -> int:
+        return os.posix_spawn(
+            path,
+            self._argv,
+            self._env,
+            # All others are closed by exec: Python opens none that a program would inherit.
+            file_actions=[(os.POSIX_SPAWN_DUP2, fd, to) for to, fd in enumerate(self._stdio)],
+            setsid=True,
+            setsigmask=(),
+            setsigdef=_resettable(),
+        )
+
+    def by_fork(self) -> int:
+        report_fd, writing = os.pipe()
+        try:
+            pid = os.fork()
+            if not pid:
+                self._child(writing)
+            os.close(writing)
+            writing = -1
+            if self._gate_fd is not None:
+                return pid  # nobody waits here for what happens behind the gate
+            report = os.read(report_fd, 4096)
+            if not report:
+                return pid
+            os.waitpid(pid, 0)
+        finally:
+            os.close(report_fd)
+            if writing >= 0:
+                os.close(writing)
+        what, number, message = report.split(b" ", 2)
+        raise SpawnError(what.decode(), int(number), message.decode("utf-8", "replace"))
+
+    def _child(self, writing: int) -> NoReturn:
+        try:
+            signal.set_wakeup_fd(-1)
+            for signum in _resettable():
+                signal.signal(signum, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            os.setsid()
+            gate_fd = self._gate_fd
+            if gate_fd is not None:
+                # The other end of the gate is not to be held open from here.
+                fds.close_all({*self._stdio, gate_fd, writing})
+                if not os.read(gate_fd, 1):
+                    os._exit(_NOT_RUN)
+            for to, fd in enumerate(self._stdio):
+                os.dup2(fd, to)
+            self._enter()
+            self._each(self._exec)
+        except SpawnError as exc:
+            os.write(writing, ("%s %d %s" % (exc.what, exc.errno, exc.message)).encode())
+        except OSError as exc:
+            os.write(writing, ("program %d %s" % (exc.errno or 0, exc.strerror)).encode())
+        finally:
+            os._exit(127)
+
+    def _exec(self, path: bytes) -> int:
+        os.execve(path, self._argv, self._env)
+        raise AssertionError("not reached")
+
+    def _enter(self) -> None:
+        try:
+            os.chdir(self._cwd)
+        except OSError as exc:
+            raise _no_directory(self._cwd, exc) from None
+
+    def _each(self, run: Callable[[bytes], int]) -> int:
+        """Runs the first program of that name on the job's own PATH."""
+        name = self._argv[0]
+        if b"/" in name or not name:
+            candidates = [name]
+        else:
+            path = self._env.get(b"PATH", os.defpath.encode())
+            candidates = [os.path.join(directory, name) for directory in path.split(b":")]
+        refusal = None
+        for candidate in candidates:
+            if len(candidates) > 1 and not os.path.exists(candidate):
+                continue  # cheaper than a process that finds it out
+            try:
+                return run(candidate)
+            except OSError as exc:
+                if exc.errno in (errno.EAGAIN, errno.ENOMEM):
+                    raise
+                # As execvp(3): one that may not be run does not hide a later one.
+                refusal = refusal or _cannot_run(name, candidate, exc)
+        raise refusal or _cannot_run(name, name, FileNotFoundError(errno.ENOENT, "not found"))
+
+
+def _resettable() -> list[int]:
+    fixed = (signal.SIGKILL, signal.SIGSTOP)
+    if hasattr(signal, "valid_signals"):
+        return [signum for signum in signal.valid_signals() if signum not in fixed]
+    # 32 and 33 are the threading library's own.
+    return [signum for signum in range(1, signal.NSIG) if signum not in (*fixed, 32, 33)]
+
+
+def _no_directory(path: bytes, exc: OSError) -> SpawnError:
+    shown = path.decode("utf-8", "backslashreplace")
+    if exc.errno == errno.ENOENT:
+        return SpawnError("directory", exc.errno, "no such directory: " + shown)
+    return SpawnError(
+        "directory", exc.errno or 0, "cannot enter the directory %s: %s" % (shown, exc.strerror)
+    )
+
+
+def _cannot_run(name: bytes, path: bytes, exc: OSError) -> SpawnError:
+    shown = name.decode("utf-8", "backslashreplace")
+    if exc.errno != errno.ENOENT:
+        message = "cannot run %s: %s" % (shown, exc.strerror)
+    elif os.path.exists(path):
+        message = "cannot run %s: the interpreter that its first line names is missing" % shown
+    else:
+        message = "no such program: " + shown
+    return SpawnError("program", exc.errno or 0, message)

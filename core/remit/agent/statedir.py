@@ -1,0 +1,153 @@
+"""The state directory: where this account keeps its jobs on this computer.
+
+Every directory from it down is opened by descriptor, follows no link, and is refused where
+somebody else could have put something in it. Standard library only, Python 3.6.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from remit.agent.helpers import Refused
+
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_HINT = "name another state directory with ?state=DIRECTORY (or $REMIT_STATE_DIR there)"
+
+
+def refused(message: str) -> Refused:
+    """The refusal of whatever needs a state directory."""
+    return Refused("no-state", message, hint=_HINT)
+
+
+def home() -> bytes:
+    """The account's home by the password database: $HOME may be anything."""
+    import pwd
+
+    try:
+        return os.fsencode(pwd.getpwuid(os.geteuid()).pw_dir)
+    except KeyError:
+        raise refused("user %d is not in the password database" % os.geteuid()) from None
+
+
+def choose(asked: bytes | None) -> bytes:
+    """The path of the state directory: ``asked``, else the environment's, else the home's.
+
+    Raises Refused where none can be named. Makes and opens nothing.
+    """
+    named = asked or os.environb.get(b"REMIT_STATE_DIR")
+    if not named:
+        under = os.environb.get(b"XDG_STATE_HOME")
+        if under and not under.startswith(b"/"):
+            under = None  # the XDG specification: a relative path is to be ignored
+        named = os.path.join(under or os.path.join(home(), b".local", b"state"), b"remit")
+    if named.startswith(b"~/"):
+        named = os.path.join(home(), named[2:])
+    if not named.startswith(b"/"):
+        raise refused("the state directory %s is no absolute path" % os.fsdecode(named))
+    return os.path.normpath(named)
+
+
+class State:
+    """One state directory by its path; nothing stays open between two calls."""
+
+    def __init__(self, path: bytes) -> None:
+        self.path = path
+
+    def problem(self) -> str | None:
+        """Why no job can be kept here, as far as that shows without making anything."""
+        try:
+            os.close(self._open_top())
+        except FileNotFoundError:
+            return self._problem_above()
+        except Refused as exc:
+            return exc.message
+        except OSError as exc:
+            return self._words(exc)
+        if not os.access(self.path, os.W_OK | os.X_OK):
+            return "the state directory %s cannot be written to" % os.fsdecode(self.path)
+        if os.statvfs(self.path).f_flag & os.ST_RDONLY:
+            return "the state directory %s is on a read-only file system" % os.fsdecode(self.path)
+        return None
+
+    def open_jobs(self, create: bool = False) -> int:
+        """A descriptor of ``jobs/``. FileNotFoundError without ``create``; else Refused."""
+        return self._open_under(b"jobs", create)
+
+    def open_gone(self, create: bool = False) -> int:
+        """The same of ``gone/``."""
+        return self._open_under(b"gone", create)
+
+    def _open_under(self, name: bytes, create: bool) -> int:
+        try:
+            if create:
+                # Parents that somebody else reads (~/.local) get the mode that XDG asks for.
+                os.makedirs(self.path, 0o700, exist_ok=True)
+            top = self._open_top()
+            try:
+                if create:
+                    make_directory(name, top)
+                return open_directory(name, top, os.path.join(self.path, name))
+            finally:
+                os.close(top)
+        except FileNotFoundError:
+            if create:
+                raise refused("the state directory %s went away" % os.fsdecode(self.path)) from None
+            raise
+        except OSError as exc:
+            raise refused(self._words(exc)) from exc
+
+    def _open_top(self) -> int:
+        return open_directory(self.path, None, self.path)
+
+    def _problem_above(self) -> str | None:
+        above = os.path.dirname(self.path)
+        while above != b"/" and not os.path.exists(above):
+            above = os.path.dirname(above)
+        if os.path.isdir(above) and os.access(above, os.W_OK | os.X_OK):
+            return None
+        return "the state directory %s cannot be made in %s" % (
+            os.fsdecode(self.path),
+            os.fsdecode(above),
+        )
+
+    def _words(self, exc: OSError) -> str:
+        return "the state directory %s: %s" % (os.fsdecode(self.path), exc.strerror)
+
+
+def make_directory(name: bytes, dir_fd: int) -> bool:
+    """Whether ``name`` was made, 0700 whatever the umask; False where it is there already."""
+    try:
+        os.mkdir(name, 0o700, dir_fd=dir_fd)
+    except FileExistsError:
+        return False
+    os.chmod(name, 0o700, dir_fd=dir_fd)
+    return True
+
+
+def open_directory(name: bytes, dir_fd: int | None, path: bytes) -> int:
+    """A descriptor of a directory that is ours alone; ``path`` is what refusals call it.
+
+    Raises Refused where it is no directory, a link, another account's, or open to others'
+    writing; FileNotFoundError and OSErrors pass through.
+    """
+    try:
+        fd = os.open(name, _OPEN, dir_fd=dir_fd)
+    except NotADirectoryError:
+        raise refused("%s is a link or no directory" % os.fsdecode(path)) from None
+    except OSError as exc:
+        import errno
+
+        if exc.errno != errno.ELOOP:
+            raise
+        raise refused("%s is a link" % os.fsdecode(path)) from None
+    status = os.fstat(fd)
+    problem = None
+    if status.st_uid != os.geteuid():
+        problem = "belongs to user %d, not to us" % status.st_uid
+    elif status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        problem = "can be written to by others (mode %03o)" % (status.st_mode & 0o777)
+    if problem:
+        os.close(fd)
+        raise refused("%s %s" % (os.fsdecode(path), problem))
+    return fd

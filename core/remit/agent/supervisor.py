@@ -1,0 +1,536 @@
+"""The supervisor: the process that owns a kept job, and the only writer of its output.
+
+It runs beside the agent and outlives it. It reads the job's pipes into the job's files, stops the
+job when asked or when time or space is over, and writes down how it ended. While processes that
+the job left behind live, it stays, so that they can be stopped by the job's id. Standard library
+only, Python 3.6.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import gc
+import os
+import select
+import signal
+import time
+from collections import namedtuple
+from typing import TYPE_CHECKING
+
+from remit import _msgpack
+from remit.agent import asks, jobdir, liveness, tree
+from remit.agent.fds import point_at_null
+from remit.agent.helpers import Refused, forget_the_agent
+from remit.agent.janitor import become_subreaper
+from remit.agent.spawn import SpawnError, spawn
+
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+# What is to be run. id str, command dict, cwd bytes or None, env {bytes: bytes}, timeout float or
+# None, merge bool, stdin bytes, session bool: whether nothing may be left behind
+Work = namedtuple("Work", "id command cwd env timeout merge stdin session")
+
+# How long after the first process's end its pipes may stay open.
+DRAIN = 2.0
+GRACE = 5.0
+_PIECE = 1 << 18
+_PIPE_SIZE = 1 << 20
+_F_SETPIPE_SZ = 1031
+# How often a supervisor that cannot adopt orphans looks for processes left behind.
+_LOOK_AROUND = 2.0
+_STOP_REASONS = ("stopped", "session-ended", "lease")
+
+
+def launch(dir_fd: int, work: Work, lifeline: int | None = None) -> None:
+    """Starts a supervisor for the job that this process has claimed; for a helper process.
+
+    ``lifeline`` is a pipe whose end means that the job's session is over. Returns once
+    ``process.json`` is durable and the job's first process runs, or its start has failed and that
+    stands in the outcome. Raises Refused if the supervisor could not do its part.
+    """
+    report, reporter = os.pipe()
+    between = os.fork()
+    if not between:
+        try:
+            # A session of its own, and nobody's child: no terminal and no parent to die with.
+            os.setsid()
+            if not os.fork():
+                _supervise(dir_fd, work, reporter, lifeline)
+        finally:
+            os._exit(0)
+    os.close(reporter)
+    os.waitpid(between, 0)
+    with open(report, "rb") as file:
+        answer = file.read()
+    if answer != b"+":
+        words = answer.decode("utf-8", "replace") or "its supervisor was killed"
+        raise Refused("start-failed", "the job was not run: %s" % words)
+
+
+def _supervise(dir_fd: int, work: Work, reporter: int, lifeline: int | None) -> NoReturn:
+    try:
+        needed = {dir_fd, reporter} if lifeline is None else {dir_fd, reporter, lifeline}
+        _stand_alone(needed)
+        try:
+            supervisor = Supervisor(dir_fd, work, lifeline)
+            supervisor.start()
+        except OSError as exc:
+            os.write(reporter, (exc.strerror or str(exc)).encode("utf-8", "replace"))
+            raise
+        os.write(reporter, b"+")
+        os.close(reporter)
+        supervisor.run()
+    finally:
+        os._exit(0)
+
+
+def _stand_alone(needed: set[int]) -> None:
+    """Lets go of all that the agent had: descriptors, signal handlers, working directory."""
+    forget_the_agent(needed)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
+        signal.signal(signum, signal.SIG_IGN)
+    point_at_null(0, 1, 2)
+    os.chdir("/")
+    # What was allocated so far is shared with the agent, page by page, while nobody writes to it.
+    gc.disable()
+    if hasattr(gc, "freeze"):
+        gc.freeze()
+    try:
+        with open("/proc/self/comm", "wb") as file:
+            file.write(b"remit-keep")  # what ps shows of it, beside the agent's command line
+    except OSError:
+        pass
+
+
+# How the first process ended: wait status and rusage (None where it never was), and when.
+End = namedtuple("End", "status usage time")
+
+
+class _Source:
+    """One pipe from the job, and the file that its output goes to."""
+
+    def __init__(self, fd: int, name: bytes, file: int) -> None:
+        self.fd = fd
+        self.name = name
+        self.file = file
+        self.size = 0  # what was written to the file
+        self.inode = os.fstat(fd).st_ino
+
+
+class Supervisor:
+    def __init__(self, dir_fd: int, work: Work, lifeline: int | None) -> None:
+        self._me = os.getpid()
+        self._dir_fd = dir_fd
+        self._work = work
+        self._job_id = work.id.encode()
+        self._lifeline = lifeline
+        self._adopts = become_subreaper()
+        self._poll = select.poll()
+        self._buffer = memoryview(bytearray(_PIECE))
+        self._sources: dict[int, _Source] = {}
+        self._outputs: list[_Source] = []  # the same, those at their end included
+        self._stdin = -1
+        self._unsent = memoryview(work.stdin)
+        self._pid = 0  # the job's first process; 0 where it could not be started
+        self._start = 0
+        self._started: float | None = None
+        self._end: End | None = None
+        self._reason: str | None = None  # why the job did not end by itself
+        self._error: str | None = None
+        self._recorded = False
+        self._stopper = 0  # the process that is stopping the tree
+        self._stopper_fd = -1
+        self._kill_at = 0.0
+        self._survivors: list[str] = []
+        self._to_answer: list[bytes] = []  # requests that wait for the end of the stopper
+        self._timeout: float | None = None  # monotonic, as the next one
+        self._drained: float | None = None
+
+    # -- the beginning
+
+    def start(self) -> None:
+        """Takes the job's place, writes that down, and runs the job's first process.
+
+        Raises OSError where the place could not be taken; the job was not run then. A program or
+        directory that is missing is no error here: that is how the job ended.
+        """
+        liveness.take(self._dir_fd)
+        self._inbox = asks.Inbox(self._dir_fd)
+        self._signals = _signal_pipe()
+        self._index = jobdir.open_output(self._dir_fd, jobdir.INDEX)
+        pipes = self._open_pipes()
+        process = dict(
+            liveness.here(),
+            pid=None,
+            start_time=None,
+            started=time.time(),
+            supervisor={"pid": self._me, "start_time": tree.start_time(self._me)},
+        )
+        # From here on nobody else runs this job: what dies before this line has not run it.
+        jobdir.write_json(self._dir_fd, jobdir.PROCESS, process)
+        jobdir.unclaim(self._dir_fd)
+        try:
+            self._pid = spawn(
+                self._job_id, self._work.command, self._work.cwd, self._work.env, *pipes
+            )
+        except (SpawnError, OSError) as exc:
+            self._reason = "start-failed"
+            self._error = str(exc)
+            self._end = End(None, None, time.time())
+        else:
+            self._started = time.time()
+            self._start = tree.start_time(self._pid) or 0
+            process.update(pid=self._pid, start_time=self._start, started=self._started)
+            try:
+                jobdir.write_json(self._dir_fd, jobdir.PROCESS, process, durable=False)
+            except OSError:
+                pass  # a full disk; its processes still bear the job's id
+        finally:
+            for fd in set(pipes):
+                os.close(fd)
+        for fd in (self._inbox.fd, self._signals, self._lifeline, *self._sources):
+            if fd is not None:
+                self._poll.register(fd, select.POLLIN)
+        if self._work.timeout is not None:
+            self._timeout = time.monotonic() + self._work.timeout
+
+    def _open_pipes(self) -> tuple[int, int, int]:
+        """What the first process gets as stdin, stdout and stderr; the other ends stay here."""
+        stdout = self._open_output(b"stdout")
+        stderr = stdout if self._work.merge else self._open_output(b"stderr")
+        if not self._unsent:
+            return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), stdout, stderr
+        stdin, self._stdin = os.pipe()
+        os.set_blocking(self._stdin, False)
+        self._poll.register(self._stdin, select.POLLOUT)
+        return stdin, stdout, stderr
+
+    def _open_output(self, name: bytes) -> int:
+        reader, writer = os.pipe()
+        try:
+            fcntl.fcntl(reader, _F_SETPIPE_SZ, _PIPE_SIZE)
+        except OSError:
+            pass  # the account's share of large pipes is used up
+        os.set_blocking(reader, False)
+        source = _Source(reader, name, jobdir.open_output(self._dir_fd, name))
+        self._sources[reader] = source
+        self._outputs.append(source)
+        return writer
+
+    # -- the loop
+
+    def run(self) -> None:
+        """Until the job has ended, that stands in the outcome, and nothing of it is left."""
+        while not self._recorded or not self._alone():
+            for fd, _ in self._poll.poll(self._patience()):
+                if fd == self._inbox.fd:
+                    self._read_requests()
+                elif fd == self._signals:
+                    self._read_signals()
+                elif fd == self._stopper_fd:
+                    self._stopper_done()
+                elif fd == self._lifeline:
+                    self._session_is_over()
+                elif fd == self._stdin:
+                    self._feed()
+                elif fd in self._sources:
+                    self._take(self._sources[fd])
+            self._reap()
+            self._look_at_the_clock()
+            if self._end is not None and not self._recorded and self._is_over():
+                self._record()
+
+    def _patience(self) -> int | None:
+        """Milliseconds until something is to be done that no descriptor tells."""
+        times = [self._timeout, None if self._recorded else self._drained]
+        due = [at - time.monotonic() for at in times if at is not None]
+        if self._recorded and not self._adopts:
+            due.append(_LOOK_AROUND)
+        return max(0, int(min(due) * 1000) + 1) if due else None
+
+    def _look_at_the_clock(self) -> None:
+        if self._timeout is not None and time.monotonic() >= self._timeout:
+            self._timeout = None
+            if self._end is None:
+                self._stop("timeout", GRACE)
+
+    def _is_over(self) -> bool:
+        if self._stopper:
+            return False
+        if self._sources and time.monotonic() < (self._drained or 0.0):
+            return False
+        if self._work.session and not self._survivors and self._left():
+            # Session-bound jobs leave nothing behind.
+            self._stop(None, GRACE)
+            return False
+        return True
+
+    def _alone(self) -> bool:
+        """Whether no process is left that a request could be about."""
+        if self._stopper:
+            return False
+        if self._adopts:
+            return not _has_children()
+        return not self._members()
+
+    # -- output and input
+
+    def _take(self, source: _Source) -> None:
+        try:
+            size = os.readv(source.fd, [self._buffer])
+        except BlockingIOError:
+            return
+        if not size:
+            self._poll.unregister(source.fd)
+            del self._sources[source.fd]
+            os.close(source.fd)
+        elif not self._recorded and source.file >= 0:
+            self._append(source, self._buffer[:size])
+
+    def _append(self, source: _Source, data: memoryview) -> None:
+        offset = source.size
+        try:
+            while data:
+                written = os.write(source.file, data)
+                source.size += written
+                data = data[written:]
+        except OSError as exc:
+            self._out_of_space(exc)
+        if source.size > offset:
+            line = jobdir.pack_line(time.time(), source.name, offset, source.size - offset)
+            try:
+                jobdir.write_all(self._index, line)
+            except OSError as exc:
+                # A reader takes what follows the last whole line as one last piece.
+                lines = os.fstat(self._index).st_size // jobdir.LINE_SIZE
+                os.ftruncate(self._index, lines * jobdir.LINE_SIZE)
+                self._out_of_space(exc)
+
+    def _out_of_space(self, exc: OSError) -> None:
+        """Keeps what was written, takes no more, and stops the job."""
+        for source in self._outputs:
+            source.file = -1
+        if self._error is None:
+            self._error = "the output could not be written: %s" % exc.strerror
+            full = exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            self._stop("no-space" if full else "write-failed", GRACE)
+
+    def _feed(self) -> None:
+        try:
+            sent = os.write(self._stdin, self._unsent[:_PIECE])
+        except BlockingIOError:
+            return
+        except OSError:  # the job reads no more
+            sent = len(self._unsent)
+        self._unsent = self._unsent[sent:]
+        if not self._unsent:
+            self._close_stdin()
+
+    def _close_stdin(self) -> None:
+        self._poll.unregister(self._stdin)
+        os.close(self._stdin)
+        self._stdin = -1
+
+    # -- signals and ended processes
+
+    def _read_signals(self) -> None:
+        if signal.SIGTERM in os.read(self._signals, 4096):
+            self._stop("stopped", GRACE)
+
+    def _session_is_over(self) -> None:
+        """The agent is gone, however it went: nobody holds the other end of the lifeline."""
+        self._poll.unregister(self._lifeline)  # type: ignore[arg-type]
+        self._stop("session-ended", GRACE)
+
+    def _reap(self) -> None:
+        """Orphans that we adopted included: nobody else would."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            if pid == self._pid:
+                self._end = End(status, usage, time.time())
+                self._drained = time.monotonic() + DRAIN
+
+    # -- requests
+
+    def _read_requests(self) -> None:
+        requests, rung = self._inbox.read()
+        if rung:
+            self._stop("stopped", GRACE)
+        for name, request in requests:
+            what = name.split(b"-")[0]
+            if what == b"stop":
+                if name not in self._to_answer:
+                    self._to_answer.append(name)
+                    self._stop(_reason(request), _grace(request))
+            elif what in (b"suspend", b"resume"):
+                act = tree.pause if what == b"suspend" else tree.unpause
+                act(self._job_id, self._roots())
+                self._inbox.answer(name, {})
+            else:
+                words = "%s is no request that this supervisor knows" % what.decode(
+                    "ascii", "replace"
+                )
+                self._inbox.answer(name, {"error": words})
+
+    def _stop(self, reason: str | None, grace: float) -> None:
+        """Has the whole tree stopped, in a process of its own: output goes on meanwhile."""
+        if self._end is None and self._reason is None:
+            self._reason = reason
+        kill_at = time.monotonic() + grace
+        if self._stopper:
+            if kill_at >= self._kill_at:
+                return
+            # Somebody has less patience than who asked before.
+            os.kill(self._stopper, signal.SIGKILL)
+            self._poll.unregister(self._stopper_fd)
+            os.close(self._stopper_fd)
+        self._kill_at = kill_at
+        result, sender = os.pipe()
+        self._stopper = os.fork()
+        if not self._stopper:
+            try:
+                signal.set_wakeup_fd(-1)
+                survivors = tree.end(self._members, grace)
+                os.write(sender, _msgpack.pack(survivors[:64]))
+            finally:
+                os._exit(0)
+        os.close(sender)
+        self._stopper_fd = result
+        self._poll.register(result, select.POLLIN)
+
+    def _stopper_done(self) -> None:
+        answer = os.read(self._stopper_fd, 1 << 16)
+        self._poll.unregister(self._stopper_fd)
+        os.close(self._stopper_fd)
+        self._stopper = 0
+        self._stopper_fd = -1
+        try:
+            self._survivors = _msgpack.unpack(answer)  # type: ignore[assignment]
+        except _msgpack.UnpackError:
+            self._survivors = ["unknown: the process that stopped them was killed itself"]
+        self._reap()
+        if self._recorded or self._end is None:
+            self._answer_stops()
+
+    def _answer_stops(self) -> None:
+        for name in self._to_answer:
+            self._inbox.answer(name, {"survivors": self._survivors})
+        self._to_answer = []
+
+    def _roots(self) -> list[tuple[int, int]]:
+        """The first process, and those that became our children when their parents ended."""
+        roots = [(self._pid, self._start)]
+        for process in tree.processes().values():
+            if process.ppid == self._me and process.pid not in (self._stopper, os.getpid()):
+                roots.append((process.pid, process.start))
+        return roots
+
+    def _members(self) -> dict[int, tree.Process]:
+        return tree.members(self._job_id, self._roots())
+
+    def _left(self) -> list[str]:
+        if self._adopts and not _has_children():
+            return []
+        return [tree.describe(process) for process in self._members().values()]
+
+    # -- the end
+
+    def _record(self) -> None:
+        end = self._end
+        assert end is not None
+        left = self._left()
+        outcome = dict(
+            _how_it_ended(end),
+            format=jobdir.FORMAT,
+            error=self._error,
+            note=self._note(left),
+            left_behind=left,
+            started=self._started,
+            finished=end.time,
+            sizes={"stdout": 0, "stderr": 0},
+        )
+        outcome["sizes"].update({source.name.decode(): source.size for source in self._outputs})
+        if self._reason is not None:
+            outcome["reason"] = self._reason
+        self._recorded = True
+        self._timeout = None
+        if self._stdin >= 0:
+            self._close_stdin()
+        jobdir.write_outcome(self._dir_fd, outcome)
+        if not self._stopper:
+            self._answer_stops()
+
+    def _note(self, left: list[str]) -> str | None:
+        if self._sources:
+            holders = tree.holders({source.inode for source in self._sources.values()})
+            return "output held open by %s" % (", ".join(holders) or "a process out of sight")
+        if left:
+            return "left running: %s" % ", ".join(left)
+        return None
+
+
+def _how_it_ended(end: End) -> dict[str, Any]:
+    if end.status is None:
+        return {"exit_status": None, "signal": None, "reason": "start-failed"}
+    exited = os.WIFEXITED(end.status)
+    return {
+        "exit_status": os.WEXITSTATUS(end.status) if exited else None,
+        "signal": None if exited else _signal_name(os.WTERMSIG(end.status)),
+        "reason": "exited" if exited else "signalled",
+        "core": not exited and os.WCOREDUMP(end.status),
+        "rusage": {
+            "user": end.usage.ru_utime,
+            "system": end.usage.ru_stime,
+            "max_rss": end.usage.ru_maxrss * 1024,
+        },
+    }
+
+
+def _reason(request: dict[str, Any]) -> str:
+    reason = request.get("reason")
+    return reason if reason in _STOP_REASONS else "stopped"  # type: ignore[return-value]
+
+
+def _grace(request: dict[str, Any]) -> float:
+    grace = request.get("grace")
+    return float(grace) if isinstance(grace, (int, float)) and grace >= 0 else GRACE
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "SIGRT%d" % number
+
+
+def _has_children() -> bool:
+    """Whether any child, ours or adopted, is left; an ended one that was not reaped counts."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _signal_pipe() -> int:
+    """A descriptor on which the numbers of the signals that come can be read."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+    for number in (signal.SIGCHLD, signal.SIGTERM):
+        # A handler in Python, though it does nothing, is what makes the number appear.
+        signal.signal(number, _noted)
+    return reader
+
+
+def _noted(number: int, frame: object) -> None:
+    pass

@@ -1,0 +1,108 @@
+"""Starting the collector of a return job: what it is told, and what it answers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from remit.cli._report import LINK, ToldElsewhere
+from remit.cli._work import Work
+
+# Seconds that a collector has for taking its job back when we are interrupted.
+_GIVE_UP = 10.0
+
+
+class Assignment(msgspec.Struct, kw_only=True):
+    """What a collector is to do. It travels over a pipe: neither ``ps`` nor a disk shows it."""
+
+    target: str
+    id: str
+    argv: list[bytes] | None
+    line: bytes | None
+    name: str | None
+    cwd: bytes | None
+    env: dict[bytes, bytes]
+    timeout: float | None
+
+    @classmethod
+    def of(cls, target: str, job_id: str, work: Work) -> Assignment:
+        line = work.command if isinstance(work.command, str) else None
+        return cls(
+            target=target,
+            id=job_id,
+            argv=None if line is not None else [os.fsencode(word) for word in work.command],
+            line=None if line is None else os.fsencode(line),
+            name=work.name,
+            cwd=None if work.cwd is None else os.fsencode(work.cwd),
+            env={os.fsencode(name): os.fsencode(value) for name, value in work.env.items()},
+            timeout=work.timeout,
+        )
+
+    def work(self) -> Work:
+        return Work(
+            command=os.fsdecode(self.line)
+            if self.line is not None
+            else tuple(os.fsdecode(word) for word in self.argv or ()),
+            name=self.name,
+            cwd=None if self.cwd is None else os.fsdecode(self.cwd),
+            env={os.fsdecode(name): os.fsdecode(value) for name, value in self.env.items()},
+            timeout=self.timeout,
+        )
+
+
+class Answer(msgspec.Struct, kw_only=True):
+    """What a collector says once: its job runs, or why there is none and with which status."""
+
+    message: str | None = None
+    evidence: str = ""
+    hint: str = ""
+    status: int = 0
+
+
+async def collect(target: str, job_id: str, work: Work) -> None:
+    """Returns once the job runs and a process of its own collects what it sends.
+
+    Raises ToldElsewhere where it does not run. Cancelled, the job is taken back.
+    """
+    collector = subprocess.Popen(
+        # -P: a module in the current directory is none of ours.
+        [sys.executable, "-P", "-m", "remit.cli._collector"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # Neither the terminal's end nor its Ctrl-C is meant for it.
+        start_new_session=True,
+    )
+    try:
+        # In a thread: both ends are pipes, and the collector takes its time.
+        told, _ = await anyio.to_thread.run_sync(
+            collector.communicate,
+            msgspec.msgpack.encode(Assignment.of(target, job_id, work)),
+            abandon_on_cancel=True,
+        )
+    except BaseException:
+        collector.terminate()
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(_await_end, collector)
+        raise
+    try:
+        answer = msgspec.msgpack.decode(told, type=Answer)
+    except msgspec.MsgspecError:
+        status = collector.wait()
+        answer = Answer(message=f"the collector ended with status {status}", status=LINK)
+    if answer.message is not None:
+        collector.wait()
+        raise ToldElsewhere(
+            answer.message, status=answer.status, evidence=answer.evidence, hint=answer.hint
+        )
+
+
+def _await_end(collector: subprocess.Popen[bytes]) -> None:
+    try:
+        collector.wait(_GIVE_UP)
+    except subprocess.TimeoutExpired:
+        collector.kill()

@@ -1,0 +1,69 @@
+"""Ctrl-C, SIGTERM and a terminal that goes away: the first asks, the second ends at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+
+
+class Interrupts:
+    """``status`` is the exit status of who was interrupted: 128 and the signal's number."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self._asked = anyio.Event()
+
+    async def wait(self) -> None:
+        """Returns once the first has come."""
+        await self._asked.wait()
+
+    async def around(self, work: Callable[[], Awaitable[int]]) -> int:
+        """Runs ``work``, which is cancelled when the first comes; returns the exit status."""
+        status = 0
+        scope = anyio.CancelScope()
+
+        async def obey() -> None:
+            await self.wait()
+            scope.cancel()
+
+        async with beside(self.watch, obey):
+            with scope:
+                status = await work()
+        return self.status or status
+
+    async def watch(self) -> None:
+        # `nohup` and a shell's background jobs ignore some, and then they are to stay ignored.
+        wanted = [
+            number
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            if signal.getsignal(number) is not signal.SIG_IGN
+        ]
+        if not wanted:
+            await anyio.sleep_forever()
+        with anyio.open_signal_receiver(*wanted) as signals:
+            async for number in signals:
+                if self.status:
+                    # The far end notices that the link is gone, and ends what is session-bound.
+                    os._exit(128 + number)
+                self.status = 128 + number
+                self._asked.set()
+
+
+@asynccontextmanager
+async def beside(*functions: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+    """Runs async functions beside the body, until it ends. Its errors come as they are."""
+    problem: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        for function in functions:
+            tasks.start_soon(function)
+        try:
+            yield
+        except Exception as exc:
+            problem = exc
+        tasks.cancel_scope.cancel()
+    if problem is not None:
+        raise problem

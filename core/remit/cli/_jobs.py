@@ -1,0 +1,63 @@
+"""``remit jobs``: what is known here, or what is kept on a target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import anyio
+
+import remit
+from remit import JobInfo, RemitError
+from remit.cli import _known, _local
+from remit.cli._known import Note
+from remit.cli._report import say
+
+# Seconds that one target may take to answer; it is shown as Disconnected then.
+ASK_LIMIT = 10.0
+# A younger note may be of a job whose start is still on its way.
+_NEW = 60.0
+
+
+async def on_target(target: str) -> list[JobInfo]:
+    """What this account keeps there."""
+    async with remit.connect(target) as session:
+        return await session.jobs()
+
+
+async def known_here() -> list[JobInfo]:
+    """The jobs of this computer and those noted elsewhere, as their targets tell them now.
+
+    A target that gives no answer is told on stderr, and its jobs are DISCONNECTED. A note whose
+    job is gone is dropped.
+    """
+    here = _local.jobs()
+    own = {job.id for job in here}
+    notes = [note for note in _known.read() if note.id not in own]
+    answers: list[JobInfo] = []
+    async with anyio.create_task_group() as tasks:
+        by_target = sorted(notes, key=lambda note: note.target)
+        for target, group in groupby(by_target, key=lambda note: note.target):
+            tasks.start_soon(_ask, target, list(group), answers)
+    order = {note.id: number for number, note in enumerate(notes)}
+    return here + sorted(answers, key=lambda job: order[job.id])
+
+
+async def _ask(target: str, notes: Sequence[Note], answers: list[JobInfo]) -> None:
+    there: dict[str, JobInfo] | None = None
+    problem = f"no answer in {ASK_LIMIT:g} s"
+    with anyio.move_on_after(ASK_LIMIT):
+        try:
+            async with remit.connect(target, connect_timeout=ASK_LIMIT, reconnect=0) as session:
+                there = {job.id: job for job in await session.jobs()}
+        except RemitError as exc:
+            problem = exc.message
+    if there is None:
+        say(f"remit: {target}: {problem}")
+        answers += [note.unreachable(problem) for note in notes]
+        return
+    for note in notes:
+        if note.id in there:
+            answers.append(there[note.id])
+        elif note.age() > _NEW:
+            _known.drop(note.id)

@@ -1,0 +1,101 @@
+"""Notes of the jobs that were started from here to be kept elsewhere: ``<state>/known/<id>.json``.
+
+A note says where a job is, never how it stands: that only its target knows.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+
+from remit import JobInfo, JobState, TargetError
+from remit._words import is_job_id
+from remit.cli import _state
+
+_SUFFIX = ".json"
+
+
+class Note(msgspec.Struct, kw_only=True, frozen=True):
+    """What is known here of a job that is kept on ``target``."""
+
+    id: str
+    target: str
+    name: str | None = None
+    command: str | tuple[str, ...] = ""
+    location: str = ""
+    created: Annotated[datetime, msgspec.Meta(tz=True)]
+
+    def unreachable(self, problem: str) -> JobInfo:
+        """The job while its target cannot be asked: it may well run on."""
+        return JobInfo(
+            id=self.id,
+            name=self.name,
+            state=JobState.DISCONNECTED,
+            location=self.location or self.target,
+            command=self.command,
+            placement="keep",
+            lifetime="detached",
+            has_more_data=True,
+            created=self.created,
+            problem=problem,
+        )
+
+    def age(self) -> float:
+        """Seconds since it was written, by this computer's clock."""
+        return (datetime.now(UTC) - self.created).total_seconds()
+
+
+def write(note: Note) -> None:
+    """Notes a job, whole or not at all; a note of the same id is replaced."""
+    fresh = f".{note.id}.{os.getpid()}"
+    # A surrogate (a byte of a command that is no UTF-8) has no place in JSON.
+    clean = msgspec.structs.replace(note, command=_printable(note.command))
+    try:
+        with _state.opened("known", create=True) as known:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+            with open(os.open(fresh, flags, 0o600, dir_fd=known), "wb") as file:
+                file.write(msgspec.json.encode(clean) + b"\n")
+            os.rename(fresh, note.id + _SUFFIX, src_dir_fd=known, dst_dir_fd=known)
+    except OSError as exc:
+        raise TargetError(
+            f"no note of the job could be written: {exc.strerror}",
+            evidence=f"state   {_state.state_directory()}",
+            hint="REMIT_STATE_DIR=A_DIRECTORY_OF_YOURS",
+        ) from exc
+
+
+def drop(job_id: str) -> None:
+    """Forgets a job; one that is not known is no error."""
+    with suppress(FileNotFoundError), _state.opened("known") as known:
+        os.unlink(job_id + _SUFFIX, dir_fd=known)
+
+
+def read() -> list[Note]:
+    """All notes, the oldest first. What is no note of ours is passed over."""
+    notes = []
+    with suppress(FileNotFoundError), _state.opened("known") as known:
+        for name in os.listdir(known):
+            if name.endswith(_SUFFIX) and is_job_id(name.removesuffix(_SUFFIX)):
+                note = _read_one(known, name)
+                if note is not None and note.id + _SUFFIX == name:
+                    notes.append(note)
+    return sorted(notes, key=lambda note: (note.created, note.id))
+
+
+def _read_one(known: int, name: str) -> Note | None:
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=known)
+        with open(fd, "rb") as file:
+            return msgspec.json.decode(file.read(1 << 20), type=Note)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+def _printable(command: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    if isinstance(command, str):
+        return command.encode("utf-8", "replace").decode()
+    return tuple(word.encode("utf-8", "replace").decode() for word in command)

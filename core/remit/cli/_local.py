@@ -1,0 +1,37 @@
+"""The jobs in this computer's own state directory, read as they stand, without a session."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+from remit import JobInfo
+from remit._messages import JobMap
+from remit.agent import jobdir, jobview
+from remit.cli import _state
+
+TARGET = "local:"
+
+
+def jobs() -> list[JobInfo]:
+    """All of them, the oldest first; one that makes no sense has a ``problem``."""
+    found = [info for job_id in ids() if (info := _look(job_id)) is not None]
+    return sorted(found, key=lambda info: info.created is not None and info.created.timestamp())
+
+
+def ids() -> list[str]:
+    """Nothing is opened but the directory that holds them."""
+    try:
+        with _state.opened("jobs") as directory:
+            return [name for name in os.listdir(directory) if jobdir.is_id(name)]
+    except FileNotFoundError:
+        return []
+
+
+def _look(job_id: str) -> JobInfo | None:
+    try:
+        with _state.opened("jobs") as directory:
+            return msgspec.convert(jobview.look(directory, job_id), JobMap).info("localhost")
+    except FileNotFoundError:
+        return None  # removed meanwhile

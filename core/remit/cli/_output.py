@@ -1,0 +1,139 @@
+"""What goes to our stdout and stderr: bytes as they are, or harmless where a terminal reads them.
+
+A pipe that nobody reads must hold up the jobs, not the event loop: it is written to in a thread.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Protocol
+
+import anyio
+import anyio.to_thread
+
+from remit.agent.harmless import Filter, one_line
+from remit.cli._report import write_all
+
+# Longer lines than this are cut when the lines of several jobs share one stream.
+LONGEST_LINE = 1 << 20
+
+
+class Sink(Protocol):
+    """Takes the bytes of one stream of one job."""
+
+    async def write(self, data: bytes) -> None:
+        """Raises BrokenPipeError once nobody reads."""
+
+    async def finish(self) -> None:
+        """Gives out what was held back. Called once, after the last `write`."""
+
+
+class Descriptor:
+    """A file descriptor of ours. Several tasks may write to it; their pieces do not mix."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._lock = anyio.Lock()
+        self._file = stat.S_ISREG(os.fstat(fd).st_mode)
+
+    @property
+    def terminal(self) -> bool:
+        return os.isatty(self._fd)
+
+    async def write(self, data: bytes) -> None:
+        async with self._lock:
+            if self._file:
+                write_all(self._fd, data)
+            else:
+                await anyio.to_thread.run_sync(write_all, self._fd, data, abandon_on_cancel=True)
+
+    async def finish(self) -> None:
+        """Nothing was held back."""
+
+
+class Harmless:
+    """What a terminal is shown."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._filter = Filter()
+
+    async def write(self, data: bytes) -> None:
+        await self._pass_on(self._filter.feed(data))
+
+    async def finish(self) -> None:
+        await self._pass_on(self._filter.feed(b"", final=True))
+        await self._sink.finish()
+
+    async def _pass_on(self, data: bytes) -> None:
+        if data:
+            await self._sink.write(data)
+
+
+class Lines:
+    """Whole lines with ``prefix`` in front, so that several jobs can share one stream."""
+
+    def __init__(self, prefix: bytes, sink: Sink) -> None:
+        self._prefix = prefix
+        self._sink = sink
+        self._begun = bytearray()
+
+    async def write(self, data: bytes) -> None:
+        self._begun += data
+        if b"\n" in data:
+            *lines, rest = self._begun.split(b"\n")
+            self._begun = rest
+            await self._sink.write(b"".join(self._prefix + line + b"\n" for line in lines))
+        while len(self._begun) >= LONGEST_LINE:
+            piece = bytes(self._begun[:LONGEST_LINE])
+            del self._begun[:LONGEST_LINE]
+            await self._sink.write(self._prefix + piece + b"\n")
+
+    async def finish(self) -> None:
+        if self._begun:
+            await self._sink.write(self._prefix + bytes(self._begun) + b"\n")
+            self._begun.clear()
+        await self._sink.finish()
+
+
+class Output:
+    """Both streams of one job, on their way to our stdout and stderr."""
+
+    def __init__(self, stdout: Sink, stderr: Sink) -> None:
+        self._sinks = {"stdout": stdout, "stderr": stderr}
+
+    async def write(self, stream: str, data: object) -> None:
+        """A piece of ``stream``; of streams that are no bytes a line on stderr tells it."""
+        if isinstance(data, bytes):
+            await self._sinks.get(stream, self._sinks["stderr"]).write(data)
+        else:
+            line = one_line(str(data)).encode()
+            to = "stdout" if stream == "value" else "stderr"
+            await self._sinks[to].write(line + b"\n")
+
+    async def finish(self) -> None:
+        for sink in self._sinks.values():
+            await sink.finish()
+
+
+class Outputs:
+    """Makes an `Output` for each job. A terminal is shown harmless text unless ``raw``."""
+
+    def __init__(self, *, raw: bool) -> None:
+        self._raw = raw
+        self._stdout = Descriptor(1)
+        self._stderr = Descriptor(2)
+
+    def of(self, prefix: str | None = None) -> Output:
+        """For one job; with ``prefix`` its output comes as lines that begin with it."""
+        return Output(self._sink(self._stdout, prefix), self._sink(self._stderr, prefix))
+
+    def _sink(self, descriptor: Descriptor, prefix: str | None) -> Sink:
+        sink: Sink = descriptor
+        if prefix is not None:
+            # Text of one job must not end inside another's: the lines are made first.
+            sink = Lines(f"{one_line(prefix)}: ".encode(), sink)
+        if descriptor.terminal and not self._raw:
+            sink = Harmless(sink)
+        return sink

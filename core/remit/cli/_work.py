@@ -1,0 +1,66 @@
+"""What is to be run, as the words of the command line say it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import attrs
+
+from remit.cli._report import UsageError
+
+
+@attrs.frozen
+class Work:
+    """A command and how it is to run; the same for each target."""
+
+    command: str | tuple[str, ...]
+    name: str | None = None
+    cwd: str | None = None
+    env: dict[str, str] = attrs.field(factory=dict, repr=False)
+    timeout: float | None = None
+
+    def words(self) -> str | list[str]:
+        """The command as `Session.start` takes it."""
+        return self.command if isinstance(self.command, str) else list(self.command)
+
+
+def parse(
+    command: Sequence[str] | None,
+    *,
+    shell: bool,
+    name: str | None = None,
+    cwd: str | None = None,
+    env: Sequence[str] = (),
+    timeout: float | None = None,
+) -> Work:
+    """``command`` is what stands after ``--``, None without one. Raises UsageError."""
+    if not command:
+        raise UsageError("no command: it stands after `--`", hint="remit run TARGET -- uname -a")
+    if shell and len(command) != 1:
+        raise UsageError(
+            f"--shell takes one word, a /bin/sh line; there are {len(command)}",
+            hint=f"remit run --shell TARGET -- '{' '.join(command)}'",
+        )
+    if cwd == "" or command[0] == "" or name == "":
+        raise UsageError("an empty command, --cwd or --name can never be right")
+    return Work(
+        command=command[0] if shell else tuple(command),
+        name=name,
+        cwd=cwd,
+        env=dict(map(_variable, env)),
+        timeout=timeout,
+    )
+
+
+def _variable(word: str) -> tuple[str, str]:
+    """``A=1``, or ``A`` for the value that it has here."""
+    name, equals, value = word.partition("=")
+    if not name:
+        raise UsageError(f"--env {word!r} names no variable", hint="--env NAME=VALUE, --env NAME")
+    if not equals:
+        try:
+            value = os.environ[name]
+        except KeyError:
+            raise UsageError(f"--env {name}: there is no such variable here") from None
+    return name, value

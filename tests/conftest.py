@@ -1,0 +1,32 @@
+"""What every test has: both event loops, and a state directory that is not the account's own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["testbed.fixtures"]
+
+
+@pytest.fixture(scope="module", params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path) -> Path:
+    """A fresh state directory, as private as remit asks for."""
+    path = tmp_path / "state"
+    path.mkdir(mode=0o700)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _private_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    # Not in tmp_path: the names of unix sockets are made under here, and hold 107 bytes at most.
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("REMIT_STATE_DIR", "XDG_RUNTIME_DIR"):
+            path = tmp_path_factory.mktemp("own")
+            path.chmod(0o700)
+            patch.setenv(name, str(path))
+        yield

@@ -1,0 +1,76 @@
+"""Reach a computer by OpenSSH's own client: ``ssh:HOST``, ``ssh://USER@HOST:PORT``, or just ``HOST``.
+
+Whatever ``ssh HOST`` knows holds here too: ssh_config, agent, jump hosts, known_hosts.
+``?config=`` is ssh's ``-F``; ``?key=`` is its ``-i``, which adds to the configuration's keys.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Collection, Sequence
+from contextlib import AbstractAsyncContextManager
+
+import attrs
+
+import remit
+from remit.abc import ByteStream, End, Target, Transport
+from remit_ssh._address import parse_address
+from remit_ssh._failures import explain
+
+# ssh should give up before remit does: it knows why. A day is more than anybody waits.
+_SHARE_OF_TIMEOUT = 0.9
+_LONGEST_TIMEOUT = 86400.0
+
+
+@attrs.frozen
+class Ssh:
+    """Starts the command by ``ssh``; never asks, never has a terminal."""
+
+    program: str = "ssh"
+    api: int = 1
+    scheme: str = "ssh"
+    bare_words: bool = True
+    option_names: Collection[str] = ("config", "key")
+
+    def check(self, target: Target) -> None:
+        parse_address(target)
+        for name in self.option_names:
+            _file(target, name)
+
+    def open(self, target: Target, argv: Sequence[str]) -> AbstractAsyncContextManager[ByteStream]:
+        address = parse_address(target)
+        timeout = min(target.connect_timeout, _LONGEST_TIMEOUT) * _SHARE_OF_TIMEOUT
+        words = [self.program, "-T", "-o", "BatchMode=yes"]
+        words += ["-o", f"ConnectTimeout={max(1, int(timeout))}"]
+        if config := _file(target, "config"):
+            words += ["-F", config]
+        if key := _file(target, "key"):
+            words += ["-i", key]
+        if address.port is not None:
+            words += ["-p", str(address.port)]
+        if address.user:
+            words += ["-l", address.user]
+        # ssh joins its arguments with spaces for the login shell over there: ssh(1).
+        return remit.open_process([*words, "--", address.host, shlex.join(argv)])
+
+    def explain(self, target: Target, end: End) -> remit.ConnectError | None:
+        return explain(target, parse_address(target).host, end)
+
+
+def _file(target: Target, option: str) -> str | None:
+    given = target.options.get(option)
+    if given is None:
+        return None
+    # Made absolute: a name with a leading "-" would be an option.
+    path = os.path.abspath(os.path.expanduser(given))
+    if not os.path.isfile(path):
+        raise remit.TargetError(f"{target}: {option}={given}: there is no such file")
+    if not os.access(path, os.R_OK):
+        raise remit.TargetError(f"{target}: {option}={given}: you may not read it")
+    return path
+
+
+@remit.hookimpl
+def remit_transports() -> list[Transport]:
+    return [Ssh()]
