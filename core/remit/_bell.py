@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from typing import Generic, TypeVar
+
 import anyio
+import anyio.lowlevel
+
+_T = TypeVar("_T")
 
 
 class Bell:
@@ -21,3 +27,28 @@ class Bell:
         if self._event is None:
             self._event = anyio.Event()
         await self._event.wait()
+
+
+class Changes(AsyncIterator[_T], Generic[_T]):
+    """The values of something from now on, beginning with the present one, until one is the last.
+
+    Values that come while nobody asks are merged. It holds no task and may be dropped anywhere.
+    """
+
+    def __init__(self, bell: Bell, look: Callable[[], _T], is_last: Callable[[_T], bool]) -> None:
+        self._bell = bell
+        self._look = look
+        self._is_last = is_last
+        self._told: _T | None = None
+
+    def __aiter__(self) -> Changes[_T]:
+        return self
+
+    async def __anext__(self) -> _T:
+        if self._told is not None and self._is_last(self._told):
+            raise StopAsyncIteration
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        while self._look() == self._told:
+            await self._bell.wait()
+        self._told = self._look()
+        return self._told

@@ -83,6 +83,7 @@ class Conversation:
         self._turns: deque[int] = deque()  # channels with data queued, next first
         self._met = False  # the peer's hello has come
         self._parted = False  # the peer's goodbye has come
+        self._said_goodbye = False
         self._queued_data = 0
         self._queued_control = 0
 
@@ -91,7 +92,7 @@ class Conversation:
     def receive(self, data: bytes | bytearray | memoryview) -> list[Event]:
         """The events in ``data`` and in what was left of earlier data."""
         self._decoder.feed(data)
-        events = []
+        events: list[Event] = []
         try:
             while True:
                 frame = self._decoder.next_frame()
@@ -277,7 +278,14 @@ class Conversation:
         self._say(PING, 0, b"")
 
     def goodbye(self, body: bytes) -> None:
+        """The last frame from this end. Data not yet given out is dropped: nothing may follow."""
         self._say(GOODBYE, 0, body)
+        self._said_goodbye = True
+        for channel in self._channels.values():
+            channel.queue.clear()
+            channel.ended = True
+        self._turns.clear()
+        self._queued_data = 0
 
     # -- what goes out
 
@@ -321,6 +329,8 @@ class Conversation:
         return channel
 
     def _say(self, kind: int, number: int, body: bytes) -> None:
+        if self._said_goodbye:
+            return
         frame = encode(kind, number, body)
         self._control.append(frame)
         self._queued_control += len(frame)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import attrs
 
-from remit._bell import Bell
+from remit._bell import Bell, Changes
 from remit._conversation import Piece
 from remit._errors import JobFailed, JobStateError, RemitError, RemoteProtocolError
 from remit._link import Link, Listener
@@ -94,7 +94,7 @@ class Feed(Listener):
             self.stdin_closed = True
             self._ring()
         elif name == "job" and job is not None:
-            job._hear(decode(arguments, JobNews).job)
+            job._hear(decode(arguments, JobMap))
 
     def data(self, piece: Piece) -> None:
         job = self._job()
@@ -229,18 +229,10 @@ class Job:
                 self._session._check()
             await self._bell.wait()
 
-    async def changes(self) -> AsyncIterator[JobState]:
+    def changes(self) -> AsyncIterator[JobState]:
         """The states, beginning with the present one; merged when several come at once. Ends after
         a finished one."""
-        told = None
-        while True:
-            if self.state is not told:
-                told = self.state
-                yield told
-            elif told.finished:
-                return
-            else:
-                await self._bell.wait()
+        return Changes(self._bell, lambda: self.state, lambda state: state.finished)
 
     # -- results
 
@@ -288,6 +280,7 @@ class Job:
             raise self._failure(result.stderr)
         if last is not None:
             reader.used(last)
+            await reader.next()  # None: it is written down that they are used up
         return result
 
     def _failure(self, stderr: bytes) -> JobFailed:

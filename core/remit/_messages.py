@@ -119,7 +119,6 @@ class JobPage(msgspec.Struct, kw_only=True):
 
 class ReadAccepted(msgspec.Struct, kw_only=True):
     position: Sizes
-    reader: str | None = None
 
 
 class ReadEnd(msgspec.Struct, kw_only=True):

@@ -132,7 +132,8 @@ def bring_up() -> bytes:
 def payload() -> bytes:
     """The compressed source that installs the importer and starts the janitor."""
     sources = {"remit": "", **{name: strip(text) for name, text in modules().items()}}
-    importer = sources.pop("remit.agent.importer")
+    # Kept among the others: the agent passes it on to those who come by a doorway.
+    importer = sources["remit.agent.importer"]
     start = "from remit.agent.janitor import boot\nboot()\n"
     return zlib.compress(f"{importer}\ninstall({sources!r})\n{start}".encode(), 9)
 

@@ -48,8 +48,16 @@ class Plugins:
 
     def register(self, plugin: object, name: str) -> None:
         """Adds a plugin; raises pluggy's errors where its hooks do not fit."""
-        self._manager.register(plugin, name=name)
-        self._manager.check_pending()
+        if self._manager.has_plugin(name):
+            raise ValueError(f"another plugin is called {name!r}")
+        try:
+            self._manager.register(plugin, name=name)
+            self._manager.check_pending()
+        except Exception:
+            # What stays half registered would be asked with the rest, and fail with each after it.
+            if self._manager.has_plugin(name):
+                self._manager.unregister(name=name)
+            raise
 
     def add(self, plugin: object, name: str) -> None:
         """Adds a plugin at run time, as an entry point would have."""
@@ -120,7 +128,7 @@ class Plugins:
     def _guard(self, name: str, act: Callable[[], object]) -> None:
         try:
             act()
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:  # a module may call sys.exit() when imported
             problem = f"{type(exc).__name__}: {exc}"
             if Faulty(name, problem) not in self.faulty:
                 self.faulty.append(Faulty(name, problem))

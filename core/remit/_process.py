@@ -8,7 +8,7 @@ import fcntl
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self
@@ -23,8 +23,8 @@ from remit.abc import ByteStream, End
 # Seconds for the program to leave by itself once its stdin is closed, and again after TERM.
 GRACE = 2.0
 _TAIL = 8192
-# Larger pipes mean fewer wake-ups; measured, a MiB adds nothing to this. An account whose pipes come
-# to 64 MiB gets tiny ones from then on, in all its programs: pipe(7), pipe-user-pages-soft.
+# Larger pipes mean fewer wake-ups; measured, a MiB adds nothing to this. An account whose pipes
+# come to 64 MiB gets tiny ones from then on, in all its programs: pipe(7), pipe-user-pages-soft.
 _PIPE_SIZE = 1 << 18
 # How many times in a row a pipe may be ready at once before the other tasks get a turn.
 _STREAK = 8
@@ -54,6 +54,7 @@ class _Process:
     _stderr: _PipeEnd
     _child: subprocess.Popen[bytes]
     _tasks: TaskGroup
+    _scopes: list[anyio.CancelScope]
     _over: anyio.Event
 
     def __init__(self, argv: list[str], env: Mapping[str, str] | None, new_session: bool) -> None:
@@ -66,6 +67,8 @@ class _Process:
     async def __aenter__(self) -> Self:
         self._over = anyio.Event()
         self._tasks = anyio.create_task_group()
+        # Shielded: who leaves because of a cancel has to see the program's end too.
+        self._scopes = [anyio.CancelScope(shield=True) for _ in range(2)]
         await self._tasks.__aenter__()
         try:
             self._start()
@@ -73,8 +76,8 @@ class _Process:
             await self._tasks.__aexit__(None, None, None)
             raise
         # No await from here on: a started program always gets to `__aexit__`.
-        self._tasks.start_soon(self._drain)
-        self._tasks.start_soon(self._watch)
+        for function, scope in zip((self._drain, self._watch), self._scopes, strict=True):
+            self._tasks.start_soon(_within, scope, function)
         return self
 
     async def __aexit__(
@@ -91,7 +94,8 @@ class _Process:
         finally:
             if not self._over.is_set():  # asyncio's own Task.cancel() gets through the shield
                 self._signal(signal.SIGKILL)
-            self._tasks.cancel_scope.cancel()
+            for scope in self._scopes:
+                scope.cancel()
             try:
                 # Not told of the body's exception, which it would wrap in a group.
                 await self._tasks.__aexit__(None, None, None)
@@ -191,6 +195,11 @@ class _Process:
                 os.kill(self._child.pid, number)
 
 
+async def _within(scope: anyio.CancelScope, function: Callable[[], Awaitable[None]]) -> None:
+    with scope:
+        await function()
+
+
 _START_HINTS = {
     errno.EACCES: "is it a file, and executable?",
     errno.EMFILE: "`ulimit -n` says how many files this process may have open",
@@ -223,7 +232,7 @@ class _PipeEnd:
                 await anyio.wait_readable(self._descriptor)
 
     def read_now(self) -> bytes:
-        """What is in the pipe at this moment. At most what fits into it, whoever goes on writing."""
+        """What is in the pipe now: at most what fits into it, whoever goes on writing."""
         data = bytearray()
         room = fcntl.fcntl(self.descriptor, fcntl.F_GETPIPE_SZ)
         with contextlib.suppress(BlockingIOError):
@@ -276,14 +285,15 @@ async def _exit_status(pid: int) -> int | None:
         try:
             watch = os.pidfd_open(pid)
         except OSError:
-            while not _has_ended(pid):
+            while not _has_ended(pid):  # noqa: ASYNC110 - there is nothing to wait for
                 await anyio.sleep(_LOOK)
         else:
             stack.callback(os.close, watch)
             stack.callback(anyio.notify_closing, watch)
             await anyio.wait_readable(watch)
     try:
-        end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        # At once, since it has ended.
+        end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222
     except ChildProcessError:
         return None  # reaped by another: the caller's program ignores SIGCHLD, or waits for all
     assert end is not None, "only WNOHANG gives None"

@@ -73,18 +73,19 @@ class SpoolReader(Listener):
         # What has been received, and what has been used up; None: the target's marks tell.
         self._received = None if position is None else _whole(position)
         self._used: dict[str, int] | None = None
-        self._token: str | None = None
+        self._begin: dict[str, int] = {}
         self._records: deque[Record] = deque()
         self._bell = Bell()
         self._link: Link | None = None
         self._number = 0
         self._owed = 0
-        self._ended = False
+        self._all_sent = False  # nothing more will come
+        self._ended = False  # and what was used up is in the target's marks
         self._error: RemitError | None = None
 
     async def next(self) -> Record | None:
         while not self._records:
-            if self._ended:
+            if self._ended or (self._all_sent and not self._all_used()):
                 return None
             if self._error is not None:
                 raise self._error
@@ -101,7 +102,7 @@ class SpoolReader(Listener):
 
     def used(self, record: Record) -> None:
         if self._used is None:
-            self._used = {}
+            self._used = dict(self._begin)
         self._used[record.stream] = record.end
         self._job._mark_used(self._used)
         self._tell_used()
@@ -113,6 +114,18 @@ class SpoolReader(Listener):
 
     __del__ = close
 
+    def supersede(self) -> None:
+        """Another consuming reader has taken over: this one is at its end."""
+        self.close()
+        self._records.clear()
+        if not self._ended:
+            self._finish(
+                JobStateError(
+                    f"another reader has taken over job {self._job.id}",
+                    hint="receive(keep=True) reads along without using anything up",
+                )
+            )
+
     def _open(self, link: Link) -> None:
         arguments = {
             "job": self._job.id,
@@ -121,25 +134,28 @@ class SpoolReader(Listener):
             "consume": self._consume,
         }
         self._number = link.open("read", arguments, self, credit=_WINDOW)
+        self._all_sent = False
         self._link = link
         self._owed = 0
 
     def _tell_used(self) -> None:
         if self._link is not None:
             self._link.event(self._number, "used", position=self._used)
-        elif self._token is not None:
-            # The channel ended with the last record, and only now that one is used up.
-            self._job._session._tell(
-                "mark", {"job": self._job.id, "reader": self._token, "position": self._used}
-            )
+
+    def _all_used(self) -> bool:
+        """Whether the target will end a consuming read, as it does once all is used up."""
+        used = self._used or self._begin
+        return self._received is not None and all(
+            used.get(stream, 0) >= size for stream, size in self._received.items()
+        )
 
     # -- what the link tells
 
     def accepted(self, body: bytes) -> None:
         answer = decode(body, ReadAccepted)
-        self._token = answer.reader
+        self._begin = answer.position.position()
         if self._received is None:
-            self._received = answer.position.position()
+            self._received = dict(self._begin)
         if self._used is not None:
             self._tell_used()  # what was told over an earlier link may not have been written
 
@@ -171,13 +187,11 @@ class SpoolReader(Listener):
         self._bell.ring()
 
     def event(self, name: str, arguments: bytes) -> None:
-        if name == "superseded":
-            self._finish(
-                JobStateError(
-                    f"another reader has taken over job {self._job.id}",
-                    hint="receive(keep=True) reads along without using anything up",
-                )
-            )
+        if name == "all-sent":
+            self._all_sent = True
+            self._bell.ring()
+        elif name == "superseded":
+            self.supersede()
 
     def ended(self, body: bytes) -> None:
         self._link = None

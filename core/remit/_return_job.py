@@ -23,7 +23,7 @@ from remit._errors import (
 from remit._job import Job, announced
 from remit._messages import JobMap, moment
 from remit._request import Start
-from remit._words import PIPE, STREAMS, JobState, Outcome, Record
+from remit._words import PIPE, STREAMS, JobInfo, JobState, Outcome, Record
 from remit.abc import Position, StoreReader
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class ReturnJob(Job):
         super().__init__(session, announced(session, request))
         self._request = request
         self._eof_sent = False
+        self._stdin_error: str | None = None
         self._arrived = {"stdout": 0, "stderr": 0}
         self._told = session._plugins.listens("remit_record")
 
@@ -78,6 +79,11 @@ class ReturnJob(Job):
         if not self.state.finished:
             raise RemoteProtocolError(f"job {self.id} is over, and {self.state}")
         self._store.close(self.outcome)
+
+    def _become(self, info: JobInfo) -> None:
+        if self._stdin_error is not None and info.outcome is not None:
+            info = attrs.evolve(info, outcome=attrs.evolve(info.outcome, error=self._stdin_error))
+        super()._become(info)
 
     def _link_over(self, error: RemitError) -> None:
         """The link is gone, and with it the job."""
@@ -158,11 +164,8 @@ class ReturnJob(Job):
             return  # it no longer reads: its own affair, as in a shell's pipeline
         except Exception as exc:
             # A job that got half of its input must not pass for one that got all.
-            error = f"its stdin could not be read here: {exc!r}"
-            with anyio.move_on_after(10):
-                await self.stop()
-            outcome = attrs.evolve(self.outcome or Outcome(), error=error)
-            self._become(attrs.evolve(self._info, outcome=outcome))
+            self._stdin_error = f"its stdin could not be read here: {exc!r}"
+            await self.stop()
         else:
             self._feed.send_eof()
 

@@ -16,7 +16,7 @@ import anyio.abc
 import attrs
 
 from remit import _bootstrap, _payload
-from remit._bell import Bell
+from remit._bell import Bell, Changes
 from remit._conversation import PROTOCOL
 from remit._errors import (
     ConnectError,
@@ -28,10 +28,10 @@ from remit._errors import (
     SessionClosed,
 )
 from remit._job import Job
-from remit._link import Link, Listener
+from remit._link import Link
 from remit._messages import Hello, JobPage, Nothing, Sealed
 from remit._plugins import Plugins
-from remit._request import Start, Stdin, Work
+from remit._request import Start, Stdin, Word, Work
 from remit._return_job import ReturnJob
 from remit._spooled_job import SpooledJob
 from remit._version import version
@@ -43,6 +43,7 @@ _T = TypeVar("_T")
 # How long an orderly end may take: the agent gives its session-bound jobs 5 s between TERM and
 # KILL, and as long again until the last of them is gone.
 _CLOSE_GRACE = 15.0
+_LAST = (SessionState.BROKEN, SessionState.CLOSED)
 # A start that was cancelled is taken back; the caller waits for that as long as this.
 _TAKE_BACK_GRACE = 10.0
 
@@ -116,18 +117,10 @@ class Session:
     def state(self) -> SessionState:
         return self._state
 
-    async def changes(self) -> AsyncIterator[SessionState]:
-        """The states from now on, beginning with the present one; several at once may be merged.
-        Ends after BROKEN or CLOSED."""
-        told = None
-        while True:
-            if self._state is not told:
-                told = self._state
-                yield told
-            elif told in (SessionState.BROKEN, SessionState.CLOSED):
-                return
-            else:
-                await self._bell.wait()
+    def changes(self) -> AsyncIterator[SessionState]:
+        """The states from now on, beginning with the present one; merged when several come at
+        once. Ends after BROKEN or CLOSED."""
+        return Changes(self._bell, lambda: self._state, _LAST.__contains__)
 
     def __repr__(self) -> str:
         return f"<remit.Session {self.target} {self._state}>"
@@ -146,7 +139,7 @@ class Session:
         lifetime: str | None = None,
         name: str | None = None,
         id: str | None = None,
-        cwd: str | bytes | None = None,
+        cwd: Word | None = None,
         env: Mapping[str, str] | None = None,
         stdin: Stdin = None,
         timeout: float | None = None,
@@ -321,12 +314,6 @@ class Session:
         self._trouble = error
         self._scope.cancel()
 
-    def _tell(self, verb: str, arguments: Mapping[str, Any]) -> None:
-        """A request whose answer does not matter, nor whether it arrives."""
-        if self._link is not None:
-            with contextlib.suppress(LinkLost):
-                self._link.open(verb, arguments, _Unheeded())
-
     def _seal_soon(self, job_id: str) -> None:
         """Makes sure, as soon as there is a link, that ``job_id`` is stopped, gone, and never
         runs again."""
@@ -361,11 +348,12 @@ class Session:
             self._link = None
             broken = self._trouble is not None and not self._closing
             error = self._trouble or SessionClosed(f"the session with {self.target} is closed")
+            self._state = SessionState.BROKEN if broken else SessionState.CLOSED
             for job in list(self._returned.values()):
                 job._link_over(error)
             for kept in list(self._watched):
                 kept._link_down()
-            self._set(SessionState.BROKEN if broken else SessionState.CLOSED)
+            self._bell.ring()
             self._gone.set()
 
     async def _live(self) -> None:
@@ -468,10 +456,6 @@ class Session:
     def _set(self, state: SessionState) -> None:
         self._state = state
         self._bell.ring()
-
-
-class _Unheeded(Listener):
-    def replied(self, body: bytes) -> None: ...
 
 
 def _fitting(name: str, jobs: Mapping[str, ReturnJob]) -> Sequence[ReturnJob]:

@@ -32,6 +32,7 @@ class SpooledJob(Job):
         self._sizes: dict[str, int] = {}
         self._used: dict[str, int] = {}
         self._request: Start | None = None
+        self._consumer: weakref.ref[SpoolReader] | None = None
         self._began = False
         self._opened = placement.open_store(info, _Channel(self))
 
@@ -121,6 +122,17 @@ class SpooledJob(Job):
         _raise_to(self._used, news.used.position())
         super()._hear(news)
 
+    def _read(self, position: Position | None, *, follow: bool, consume: bool) -> SpoolReader:
+        reader = SpoolReader(self, position, follow=follow, consume=consume)
+        if consume:
+            # The target's own rule, kept here already: what the earlier one used up is then
+            # written down there before the new one begins.
+            earlier = None if self._consumer is None else self._consumer()
+            if earlier is not None:
+                earlier.supersede()
+            self._consumer = weakref.ref(reader)
+        return reader
+
     def _mark_used(self, used: Position) -> None:
         _raise_to(self._used, used)
 
@@ -204,7 +216,7 @@ class _Channel:
         self._spooled()._session._start_soon(function, *args)
 
     def open_reader(self, position: Position | None, *, follow: bool, consume: bool) -> StoreReader:
-        return SpoolReader(self._spooled(), position, follow=follow, consume=consume)
+        return self._spooled()._read(position, follow=follow, consume=consume)
 
 
 def _raise_to(position: dict[str, int], told: Position) -> None:

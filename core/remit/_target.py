@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import parse_qsl
+from urllib.parse import unquote
 
 from remit._errors import TargetError
 from remit._plugins import Plugins
@@ -21,13 +21,13 @@ def parse_target(
 ) -> tuple[Target, Transport]:
     """The target and its transport. Raises TargetError for what can never be right."""
     if not text:
-        raise TargetError("an empty target", hint="local:, or ssh:HOST; see `remit transports`")
+        raise TargetError("an empty target", hint="local:, or SCHEME:ADDRESS; `remit transports`")
     if _CONTROL.search(text):
         raise TargetError(f"the target {text!r} holds a control character")
     scheme, transport, rest = _split_scheme(text, plugins)
     raw = isinstance(transport, TakesRawAddress) and transport.raw_address
     address, _, query = (rest, "", "") if raw else rest.partition("?")
-    if address.startswith("//"):
+    if not raw and address.startswith("//"):
         address = address[2:].rstrip("/")
     if address.startswith("-"):
         # A tool would take it for an option: CVE-2017-1000117 was that.
@@ -57,7 +57,9 @@ def _split_scheme(text: str, plugins: Plugins) -> tuple[str, Transport, str]:
 
 def _options(text: str, query: str, known: frozenset[str] | set[str]) -> dict[str, str]:
     options: dict[str, str] = {}
-    for name, value in parse_qsl(query, keep_blank_values=True):
+    for pair in filter(None, query.split("&")):
+        # A "+" is itself, not a blank as in a form: it is common in the names of files.
+        name, _, value = (unquote(part, errors="surrogateescape") for part in pair.partition("="))
         if name not in known:
             raise TargetError(
                 f"{text!r} has an option {name!r} that its transport does not know",

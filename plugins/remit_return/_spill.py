@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 import tempfile
+import weakref
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
@@ -31,7 +32,11 @@ class Spill:
     """Records are numbered from 0, in the order in which they were written."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
+        # A descriptor of our own, closed with whoever holds this: a session's results may be read
+        # after its end, for as long as their job's handle is kept.
+        with file:
+            self._fd = os.dup(file.fileno())
+        self._close = weakref.finalize(self, os.close, self._fd)
         self._end = 0
         self._count = 0
         self._job = ""
@@ -75,7 +80,7 @@ class Spill:
     def _put(self, data: bytes, place: int) -> None:
         view = memoryview(data)
         while view:
-            written = os.pwrite(self._file.fileno(), view, place)
+            written = os.pwrite(self._fd, view, place)
             view = view[written:]
             place += written
 
@@ -105,11 +110,11 @@ class Spill:
     def _get(self, place: int, end: int) -> bytes:
         """Whole records: as many as `_READ_SIZE` holds, and at least one."""
         size = min(_READ_SIZE, end - place)
-        data = os.pread(self._file.fileno(), size, place)
+        data = os.pread(self._fd, size, place)
         if len(data) >= _HEADER.size:
             first = _HEADER.size + _HEADER.unpack_from(data)[-1]
             if first > len(data):
-                data = os.pread(self._file.fileno(), first, place)
+                data = os.pread(self._fd, first, place)
         return data
 
     def _parse(self, data: bytes) -> list[tuple[remit.Record, int]]:
@@ -135,4 +140,4 @@ class Spill:
 
     async def aclose(self) -> None:
         async with self._lock:
-            self._file.close()
+            self._close()

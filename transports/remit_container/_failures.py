@@ -9,7 +9,6 @@ import attrs
 import remit
 from remit.abc import End, Target
 
-
 # How a line of the engine's own begins.
 _OWN = re.compile(
     r"error\b|cannot connect|(?:got )?permission denied while|failed to connect", re.IGNORECASE

@@ -1,4 +1,4 @@
-"""Reach a computer by OpenSSH's own client: ``ssh:HOST``, ``ssh://USER@HOST:PORT``, or just ``HOST``.
+"""Reach a computer by OpenSSH's client: ``ssh:HOST``, ``ssh://USER@HOST:PORT``, or just ``HOST``.
 
 Whatever ``ssh HOST`` knows holds here too: ssh_config, agent, jump hosts, known_hosts.
 ``?config=`` is ssh's ``-F``; ``?key=`` is its ``-i``, which adds to the configuration's keys.

@@ -20,7 +20,7 @@ def take(args: dict[str, Any], name: str, *kinds: type, default: object = _MISSI
     if value is None and default is not _MISSING:
         return default
     # True is an int to isinstance, but no number to a caller.
-    if not isinstance(value, kinds) or isinstance(value, bool) and bool not in kinds:
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         raise Refused("bad-request", "the argument %s is missing or malformed" % name)
     return value
 
@@ -41,10 +41,10 @@ def job_id(args: dict[str, Any], name: str) -> str:
 
 
 def path(args: dict[str, Any], name: str) -> bytes | None:
-    value = take(args, name, bytes, default=None)
+    value: bytes | None = take(args, name, bytes, default=None)
     if value is not None and (not value or b"\0" in value):
         raise Refused("bad-request", "the argument %s is no path" % name)
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def command(args: dict[str, Any]) -> dict[str, Any]:

@@ -67,29 +67,26 @@ class Doorway:
     def __init__(self, path: bytes, dir_fd: int) -> None:
         self.path = path
         self._dir_fd = dir_fd
-        self._listener: socket.socket | None = None
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
     def furnish(self, place: str) -> None:
-        """Puts the launcher and the shims there. Raises OSError."""
+        """Puts the launcher and the shims there, and opens the socket. Raises OSError."""
         for name, text in shims.files(self.path, place).items():
             self._write(name, text, 0o600)
         words = (shims.quoted(os.fsencode(sys.executable)), shims.quoted(self.path))
         self._write(_LAUNCHER, _STUB % words, 0o700)
-
-    def listen(self) -> int:
-        """Opens the socket; its descriptor, which can be read when somebody comes."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener = listener
-        listener.bind(b"/proc/self/fd/%d/%s" % (self._dir_fd, _SOCKET))
+        self._listener.bind(b"/proc/self/fd/%d/%s" % (self._dir_fd, _SOCKET))
         os.chmod(_SOCKET, 0o600, dir_fd=self._dir_fd)
-        listener.listen(_BACKLOG)
-        listener.setblocking(False)
-        return listener.fileno()
+        self._listener.listen(_BACKLOG)
+        self._listener.setblocking(False)
 
-    def admit(self) -> socket.socket | None:
-        """Takes the next connection; None where there is none, or it is another account's."""
-        if self._listener is None:
-            return None
+    def fileno(self) -> int:
+        """What can be read when somebody comes; -1 once it is closed."""
+        return self._listener.fileno()
+
+    def admit(self) -> int | None:
+        """The descriptor of the next connection; None where there is none, or it is another
+        account's."""
         try:
             connection, _ = self._listener.accept()
         except OSError:
@@ -98,14 +95,11 @@ class Doorway:
         if _PEER.unpack(peer)[1] != os.geteuid():
             connection.close()
             return None
-        connection.setblocking(False)
-        return connection
+        return connection.detach()
 
     def close(self) -> None:
         """Removes the directory and all in it. Twice is quiet."""
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+        self._listener.close()
         if self._dir_fd >= 0:
             os.close(self._dir_fd)
             self._dir_fd = -1

@@ -52,7 +52,7 @@ def enter(agent: Agent, channel: int, args: dict[str, Any]) -> None:
         ) from exc
     door, problem = _open_door(agent, place)
     try:
-        argv = _prepare(command, door and door.path, env, place)
+        argv = _prepare(command, None if door is None else door.path, env, place)
         pid = spawn.spawn_in_terminal(argv, env, theirs)
     except (OSError, spawn.SpawnError) as exc:
         os.close(ours)
@@ -93,7 +93,7 @@ class Entered:
         self._agent.conversation.grant(self._channel, TYPED_WINDOW)
         self._watch()
         if self._door is not None:
-            self._agent.watch_fd(self._door.listen(), self._somebody_comes)
+            self._agent.watch_fd(self._door.fileno(), self._somebody_comes)
 
     # -- what the link says
 
@@ -172,10 +172,10 @@ class Entered:
     # -- the jobs of those inside
 
     def _somebody_comes(self) -> None:
-        connection = self._door.admit() if self._door is not None else None
-        if connection is not None:
-            guest = Guest(self._agent, connection.detach(), doorway.launch_code())
-            self._guests.append(guest)
+        fd = self._door.admit() if self._door is not None else None
+        if fd is not None:
+            self._guests = [guest for guest in self._guests if guest.present]
+            self._guests.append(Guest(self._agent, fd, doorway.launch_code()))
 
     # -- the end
 
@@ -197,7 +197,7 @@ class Entered:
             self._channel,
             {
                 "exit_status": None if signalled else os.WEXITSTATUS(status),
-                "signal": spawn.signal_name(os.WTERMSIG(status)) if signalled else None,
+                "signal": _signal_name(os.WTERMSIG(status)) if signalled else None,
             },
         )
 
@@ -229,7 +229,7 @@ class Entered:
         for guest in self._guests:
             guest.close()
         if self._door is not None:
-            self._agent.unwatch_fd(self._door.listener_fd)
+            self._agent.unwatch_fd(self._door.fileno())
             self._door.close()
 
 
@@ -280,7 +280,7 @@ def _prepare(
         shell = env[b"SHELL"] = _login_shell()
         start = shims.start(shell, directory, env, place)
         env.update(start.env)
-        return [shell] + start.argv[1:]
+        return [shell, *start.words]
     if directory is not None:
         env[b"PATH"] = shims.with_path(directory, env)
     if command.get("line") is not None:
@@ -304,3 +304,10 @@ def _login_shell() -> bytes:
         if shell.startswith(b"/") and os.path.isfile(shell) and os.access(shell, os.X_OK):
             return shell
     return b"/bin/sh"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "SIG%d" % number  # one of the real-time ones

@@ -95,19 +95,20 @@ class Helper:
     def _whole(self) -> bool:
         if len(self._received) < _SIZE.size:
             return False
-        return len(self._received) - _SIZE.size >= _SIZE.unpack_from(self._received)[0]
+        size: int = _SIZE.unpack_from(self._received)[0]
+        return len(self._received) - _SIZE.size >= size
 
     def result(self) -> tuple[Any, Refused | None]:
         """The value, or why there is none."""
         try:
             if not self._whole():
                 raise UnpackError("no whole answer")
-            ok, answer = unpack(bytes(self._received[_SIZE.size :]))  # type: ignore[misc]
+            answer: Any = unpack(bytes(self._received[_SIZE.size :]))
         except UnpackError as exc:
             return None, Refused("internal", "a helper process ended early", str(exc))
-        if ok:
-            return answer, None
-        return None, Refused(**answer)
+        if answer[0]:
+            return answer[1], None
+        return None, Refused(**answer[1])
 
 
 def _run(

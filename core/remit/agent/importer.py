@@ -40,4 +40,4 @@ class Importer:
 
 def install(sources: dict[str, str]) -> None:
     # In front: no other `remit` that may be installed on the target is meant.
-    sys.meta_path.insert(0, Importer(sources))  # type: ignore[arg-type]
+    sys.meta_path.insert(0, Importer(sources))

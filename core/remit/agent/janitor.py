@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+from binascii import unhexlify
 from typing import TYPE_CHECKING
 
 from remit.agent import fds, orphans, tree
@@ -22,7 +23,7 @@ GRACE = 3.0
 
 
 def boot() -> NoReturn:
-    """Forks: the child becomes the agent on fds 0 and 1, this process its janitor. Never returns."""
+    """Forks: the child becomes the agent, on fds 0 and 1, and this process its janitor."""
     fds.close_all({0, 1, 2})
     news, tell = os.pipe()
     agent = os.fork()
@@ -42,6 +43,7 @@ class _Janitor:
         self._agent = agent
         self._news = news
         self._jobs: dict[bytes, list[tuple[int, int]]] = {}  # id: roots, as remit.agent.tree's
+        self._directories: list[bytes] = []  # of doorways, to be removed
         self._unread = b""
         self._status: int | None = None  # the agent's, as waitpid tells it
 
@@ -100,18 +102,26 @@ class _Janitor:
                 self._take(line)
 
     def _take(self, line: bytes) -> None:
-        """``+ID`` or ``+ID kept`` (it lives), ``=ID PID START`` (its root), or ``-ID`` (gone)."""
+        """``+ID`` or ``+ID kept`` (it lives), ``=ID PID START`` (its root), ``-ID`` (gone);
+        ``/DIRECTORY`` in hexadecimal."""
         words = line[1:].split()
         if line.startswith(b"-"):
             self._jobs.pop(words[0], None)
         elif line.startswith(b"="):
             self._jobs.setdefault(words[0], []).append((int(words[1]), int(words[2])))
+        elif line.startswith(b"/"):
+            self._directories.append(unhexlify(words[0]))
         else:
             self._jobs.setdefault(words[0], [])
 
     def _clean_up(self) -> None:
         # Most often the agent has left nothing, and this look is all.
         tree.end(self._left_behind, GRACE)
+        if self._directories:
+            from remit.agent import doorway
+
+            for directory in self._directories:
+                doorway.remove(directory)
 
     def _left_behind(self) -> dict[int, tree.Process]:
         self._reap()

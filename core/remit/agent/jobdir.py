@@ -43,6 +43,8 @@ _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz234567")
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# What stands in gone/ID where the id was given up before it ran.
+_NEVER_RAN = b"never ran\n"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -153,6 +155,15 @@ def unlink(dir_fd: int, name: bytes) -> None:
         pass
 
 
+def higher_format(dir_fd: int) -> bool:
+    """Whether a later version of remit made this directory: its business, not ours."""
+    try:
+        version = read_json(dir_fd, JOB).get("format")
+    except (FileNotFoundError, Unreadable):
+        return False
+    return type(version) is int and version > FORMAT
+
+
 # -- the beginning
 
 
@@ -167,8 +178,8 @@ def prepare(dir_fd: int) -> None:
     statedir.make_directory(ASK, dir_fd)
     fd = os.open(_RESERVE, _WRITE | os.O_CREAT | os.O_TRUNC, 0o600, dir_fd=dir_fd)
     try:
+        # File systems account for what is written, whether it is on the disk yet or not.
         write_all(fd, b" " * RESERVED)
-        os.fsync(fd)
     finally:
         os.close(fd)
 
@@ -268,11 +279,18 @@ def number(value: object) -> int:
 # -- removal
 
 
-def seal(gone_fd: int, job_id: str) -> None:
-    """Leaves the empty file that keeps this id from ever running again."""
-    name = job_id.encode()
-    os.close(os.open(name, _WRITE | os.O_CREAT, 0o600, dir_fd=gone_fd))
-    os.utime(name, dir_fd=gone_fd)
+def seal(gone_fd: int, job_id: str, unrun: bool = False) -> None:
+    """Leaves the file that keeps this id from ever running again.
+
+    It is empty after a removal, and says so where the id never ran.
+    """
+    fd = os.open(job_id.encode(), _WRITE | os.O_CREAT, 0o600, dir_fd=gone_fd)
+    try:
+        os.utime(fd)
+        if unrun:
+            write_all(fd, _NEVER_RAN)
+    finally:
+        os.close(fd)
 
 
 def is_sealed(gone_fd: int, job_id: str) -> bool:
@@ -281,6 +299,15 @@ def is_sealed(gone_fd: int, job_id: str) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def was_unrun(gone_fd: int, job_id: str) -> bool:
+    """Whether a sealed id was sealed before it ever ran."""
+    fd = os.open(job_id.encode(), _READ, dir_fd=gone_fd)
+    try:
+        return os.read(fd, len(_NEVER_RAN)) == _NEVER_RAN
+    finally:
+        os.close(fd)
 
 
 def remove(jobs_fd: int, gone_fd: int, job_id: str, dir_fd: int) -> None:
@@ -293,6 +320,11 @@ def remove(jobs_fd: int, gone_fd: int, job_id: str, dir_fd: int) -> None:
         for stream in STREAMS:
             unlink(dir_fd, stream.encode())
         seal(gone_fd, job_id)
+    discard(jobs_fd, job_id, dir_fd)
+
+
+def discard(jobs_fd: int, job_id: str, dir_fd: int) -> None:
+    """Deletes the job's directory; its id stays free."""
     _empty(dir_fd)
     os.rmdir(job_id.encode(), dir_fd=jobs_fd)
 

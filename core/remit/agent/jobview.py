@@ -70,6 +70,14 @@ def _size(dir_fd: int, stream: str) -> int:
         return 0
 
 
+def has_outcome(dir_fd: int) -> bool:
+    try:
+        os.stat(jobdir.OUTCOME, dir_fd=dir_fd, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
+
+
 def read_outcome(dir_fd: int) -> dict[str, Any] | None:
     try:
         return jobdir.read_json(dir_fd, jobdir.OUTCOME)

@@ -12,7 +12,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from remit._frames import ACCEPT, DATA, END, EVENT
+from remit._frames import DATA, END, EVENT
 from remit._jobstate import COMPLETED, FAILED, FINISHED
 from remit._msgpack import unpack
 from remit.agent import listing
@@ -37,6 +37,7 @@ BROKEN_PIPE = 141
 
 _WINDOW = 1 << 18
 _PAGE = 500
+_GRACE = 5.0  # seconds between TERM and KILL
 _STREAMS = {1: "stdout", 2: "stderr"}
 _ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # RFC 4648 base32, in small letters
 
@@ -213,61 +214,58 @@ def _receive(dialogue: Dialogue, options: argparse.Namespace) -> int:
         event = dialogue.next_event()
         if event.kind == DATA:
             piece = event.body
-            stream = _STREAMS.get(piece.stream)
-            if stream and options.stream in (None, stream):
+            stream = _STREAMS[piece.stream]
+            if options.stream in (None, stream):
                 outputs[piece.stream].write(piece.data)
-                used[stream] = piece.offset + len(piece.data)
-                if not options.keep:
-                    dialogue.tell(number, "used", {"position": used})
+            used[stream] = piece.offset + len(piece.data)
+            if not options.keep:
+                dialogue.tell(number, "used", {"position": used})
             dialogue.grant(number, len(piece.data))
         elif event.kind == EVENT and _body(event)[0] == "superseded":
             raise _Problem("another reader receives %s now" % job_id)
         elif event.kind == END:
-            for output in outputs.values():
-                output.finish()
-            return OK
+            break
+    for output in outputs.values():
+        output.finish()
+    return OK
 
 
 def _wait(dialogue: Dialogue, options: argparse.Namespace) -> int:
     deadline = None if options.timeout is None else time.monotonic() + options.timeout
-    watched = {}
-    states = {}
+    jobs = {}  # by the channel on which news of them come
     for word in options.jobs:
-        job_id = _find(dialogue, word)
-        number, job = dialogue.open("watch", {"job": job_id})
-        watched[number] = job_id
-        states[job_id] = job["state"]
-    told = set()
-
-    def over() -> bool:
-        """Tells of those that finished since the last look, and whether that is enough."""
-        for job_id, state in states.items():
-            if state in FINISHED and job_id not in told:
-                told.add(job_id)
-                _print("%s  %s" % (job_id, state.capitalize()))
-        return bool(told) if options.any else len(told) == len(states)
-
-    while not over():
+        number, job = dialogue.open("watch", {"job": _find(dialogue, word)})
+        jobs[number] = job
+    waiting = dict(jobs)
+    while True:
+        for number, job in list(waiting.items()):
+            if job["state"] in FINISHED:
+                _print(listing.ending(job))
+                del waiting[number]
+        if not waiting or (options.any and len(waiting) < len(jobs)):
+            break
         try:
             event = dialogue.next_event(deadline)
         except TimeoutError:
-            left = [job_id for job_id in states if job_id not in told]
-            raise _Problem(
-                "not finished after %g s: %s" % (options.timeout, ", ".join(left))
-            ) from None
+            for job in waiting.values():
+                _print(listing.ending(job))
+            words = "%g s are over, %d not finished" % (options.timeout, len(waiting))
+            raise _Problem(words) from None
         news = _job_in(event)
         if news is not None:
-            states[watched[event.channel]] = news["state"]
-    finished = [states[job_id] for job_id in told]
-    return OK if all(state == COMPLETED for state in finished) else WENT_WRONG
+            jobs[event.channel] = news
+            if event.channel in waiting:
+                waiting[event.channel] = news
+    states = [job["state"] for number, job in jobs.items() if number not in waiting]
+    return OK if all(state == COMPLETED for state in states) else WENT_WRONG
 
 
 def _stop(dialogue: Dialogue, options: argparse.Namespace) -> int:
     status = OK
     for word in options.jobs:
-        answer = dialogue.ask("stop", {"job": _find(dialogue, word), "grace": 5.0})
-        if answer["survivors"]:
-            status = _complain("still running: " + ", ".join(answer["survivors"]))
+        job_id = _find(dialogue, word)
+        for process in dialogue.ask("stop", {"job": job_id, "grace": _GRACE})["survivors"]:
+            status = _complain("%s: still there: %s" % (job_id, process))
     return status
 
 
@@ -278,7 +276,7 @@ def _remove(dialogue: Dialogue, options: argparse.Namespace) -> int:
 
 
 def _save(dialogue: Dialogue, options: argparse.Namespace) -> int:
-    dialogue.ask(
+    saved = dialogue.ask(
         "save",
         {
             "job": _find(dialogue, options.job),
@@ -287,6 +285,7 @@ def _save(dialogue: Dialogue, options: argparse.Namespace) -> int:
             "stream": "stdout",
         },
     )
+    _print(text(saved["path"]))
     return OK
 
 
@@ -303,13 +302,11 @@ def _find(dialogue: Dialogue, word: str) -> str:
 
 def _job_in(event: Event) -> Any:
     """The job map that a `watch` channel's event brings, or None."""
-    if event.kind == ACCEPT:
-        return _body(event)
     if event.kind == END:
         return _body(event)["job"]
     if event.kind == EVENT:
         name, arguments = _body(event)
-        return arguments["job"] if name == "job" else None
+        return arguments if name == "job" else None
     return None
 
 

@@ -58,6 +58,21 @@ def _row(job: JobMap) -> tuple[str, ...]:
     return tuple(map(one_line, cells))
 
 
+def ending(job: JobMap) -> str:
+    """One line: which job, how it stands, and what its exit status alone does not tell."""
+    outcome = job["outcome"] or {}
+    words = []
+    if outcome.get("reason") not in ("exited", "signalled", "", None):
+        words.append(outcome["reason"])
+    if outcome.get("signal"):
+        words.append(outcome["signal"])
+    elif outcome.get("exit_status"):
+        words.append("exit status %d" % outcome["exit_status"])
+    words += [outcome[key] for key in ("error", "note") if outcome.get(key)]
+    cells = (job["id"], job["name"], job["state"].capitalize(), ", ".join(words))
+    return one_line("  ".join(filter(None, cells)))
+
+
 def as_info(job: JobMap) -> dict[str, object]:
     """The job map with the fields of JobInfo, times in ISO 8601."""
     info = {key: job[key] for key in ("id", "name", "state")}

@@ -9,29 +9,27 @@ import os
 import signal
 import sys
 import time
+from binascii import hexlify
 from typing import TYPE_CHECKING
 
-from remit._conversation import AGENT, PROTOCOL, Conversation, ProtocolError, Pulse
-from remit._frames import CLOSE, CREDIT, DATA, END, EVENT, GOODBYE, HELLO, MAX_PAYLOAD, REQUEST
+from remit._conversation import PROTOCOL, ProtocolError, Pulse
 from remit._msgpack import UnpackError, pack, unpack
 from remit.agent import fds
 from remit.agent.children import Children
-from remit.agent.helpers import Helper, Refused, refusal_of
+from remit.agent.helpers import Helper, Refused
+from remit.agent.link import Link, import_verbs
 from remit.agent.loop import Loop
 
 if TYPE_CHECKING:
     from typing import Any, Callable, NoReturn
 
-    from remit._conversation import Event
     from remit.agent.helpers import Done
     from remit.agent.loop import Timer
+    from remit.agent.orphans import Orphans
     from remit.agent.returned import ReturnedJob
     from remit.agent.statedir import State
-    from remit.agent.verbs import Verb
 
 
-# Who reads pipes for the link stops where this much is waiting to be sent.
-ROOM = 1 << 20
 # Seconds that the end of a session may take: stopping its jobs, then sending what is queued.
 END_PATIENCE = 12.0
 LAST_WORDS_PATIENCE = 3.0
@@ -54,30 +52,26 @@ def run(tell_fd: int) -> NoReturn:
         os._exit(status)
 
 
-class Agent:
-    """What the verbs' modules hold in their hands."""
+class Agent(Link):
+    """The link that the session is, and what all links share."""
 
     def __init__(self, link_in: int, link_out: int, tell_fd: int) -> None:
-        self.conversation = Conversation(AGENT)
-        self.loop = Loop()
+        super().__init__(Loop(), link_in, link_out)
+        self.session = self  # of a guest it is the host
         self.watch_fd = self.loop.watch_fd
         self.unwatch_fd = self.loop.unwatch_fd
         self.call_later = self.loop.call_later
         self.children = Children(self.loop)
-        # channel: an object with any of on_event(name, args), on_data(piece), on_end(body),
-        # on_credit(), on_close() and on_room()
-        self.handlers: dict[int, Any] = {}
+        self.guests: list[Link] = []  # who came by another way: `remit.agent.guest`
         # Called at the end of the session, each with a callback that it calls when it is done,
         # with the descriptions of what it could not end.
-        self.on_session_end: list[Callable[[Callable[..., object]], object]] = []
+        self.on_session_end: list[Callable[[Callable[..., object]], object]] = [self._end_returned]
         self.returned: dict[str, ReturnedJob] = {}
         self.hello: dict[str, Any] = {}  # the caller's
         self.state: State | None = None
+        self.state_problem: str | None = None
         self.pulse = Pulse(SILENCE, time.monotonic())
-        self._link_in = link_in
-        self._link_out = link_out
-        self._out = memoryview(b"")  # frames begun to be written
-        self._waiting_for_room = False
+        self._orphans: Orphans | None = None
         self._tell_fd = tell_fd
         self._news = b""
         self._news_timer: Timer | None = None
@@ -96,7 +90,8 @@ class Agent:
         signal.signal(signal.SIGTERM, self._note_term)
         self.watch_fd(self._link_in, self._read_link)
         while self._status is None:
-            self._write_link()
+            for link in [self, *self.guests]:
+                link.write_link()
             self.loop.turn(self.pulse.next_look(time.monotonic()))
             self._look_at_pulse()
             if self._termed:
@@ -107,51 +102,14 @@ class Agent:
 
     # -- for the modules of the verbs
 
-    def reply(self, channel: int, value: object) -> None:
-        self.handlers.pop(channel, None)
-        self.conversation.reply(channel, self._body(value))
+    @property
+    def orphans(self) -> Orphans:
+        """Made at the first use: sessions that start no job need no ctypes."""
+        if self._orphans is None:
+            from remit.agent.orphans import Orphans
 
-    def accept(self, channel: int, value: object) -> None:
-        self.conversation.accept(channel, self._body(value))
-
-    def refuse(
-        self,
-        channel: int,
-        code: str,
-        message: str,
-        evidence: str | None = None,
-        hint: str | None = None,
-        **facts: object,
-    ) -> None:
-        self.handlers.pop(channel, None)
-        facts.update(code=code, message=message, evidence=evidence, hint=hint)
-        self.conversation.refuse(channel, self._body(facts))
-
-    def fail(self, channel: int, exc: Exception) -> None:
-        """Refuses for the reason that ``exc`` gives."""
-        refused = refusal_of(exc)
-        self.refuse(
-            channel,
-            refused.code,
-            refused.message,
-            refused.evidence,
-            refused.hint,
-            **refused.facts,
-        )
-
-    def event(self, channel: int, name: str, **args: object) -> None:
-        self.conversation.event(channel, self._body([name, args]))
-
-    def end(self, channel: int, value: object) -> None:
-        self.handlers.pop(channel, None)
-        self.conversation.end(channel, self._body(value))
-
-    def has_room(self) -> bool:
-        """Whether more may be queued; where not, handlers get ``on_room`` once it may."""
-        if self.conversation.queued_data < ROOM:
-            return True
-        self._waiting_for_room = True
-        return False
+            self._orphans = Orphans(self.children)
+        return self._orphans
 
     def helper(
         self,
@@ -160,7 +118,7 @@ class Agent:
         done: Done,
         keep_fds: tuple[int, ...] = (),
     ) -> None:
-        """Calls ``function(*args)`` in a fork, and ``done(value, None)`` or ``done(None, refused)``.
+        """Calls ``function(*args)`` in a fork, then ``done(value, None)`` or ``done(None, why)``.
 
         The value has to be one that MessagePack can say. Of the agent's file descriptors the fork
         keeps 0 to 2 and ``keep_fds``. Raises OSError where no process can be had.
@@ -224,61 +182,15 @@ class Agent:
         if self._news:
             self._news_timer = self.call_later(NEWS_DELAY, self._send_news)
 
-    def _body(self, value: object) -> bytes:
-        body = pack(value)
-        if len(body) > MAX_PAYLOAD:
-            raise ValueError("an answer of %d bytes, the most is %d" % (len(body), MAX_PAYLOAD))
-        return body
+    def remove_at_end(self, directory: bytes) -> None:
+        """Has the janitor remove that directory of a doorway, should we be killed before."""
+        self._tell("/%s\n" % hexlify(directory).decode())
+        self._send_news()
 
     # -- what arrives
 
-    def _read_link(self) -> None:
-        try:
-            data = os.read(self._link_in, 1 << 18)
-        except OSError:
-            data = b""
-        if not data:
-            self._cut()
-            return
+    def _heard(self) -> None:
         self.pulse.heard(time.monotonic())
-        try:
-            for event in self.conversation.receive(data):
-                self._take(event)
-        except ProtocolError as exc:
-            self._finish(2, "the caller said what it may not say: %s" % exc)
-
-    def _take(self, event: Event) -> None:
-        kind, channel = event.kind, event.channel
-        if kind == HELLO:
-            self._greet(event.body)
-        elif kind == GOODBYE:
-            self._finish(0, None)
-        elif kind == REQUEST:
-            self._serve(channel, event.body)
-        else:
-            handler = self.handlers.get(channel)
-            if handler is None:
-                return
-            if kind == CLOSE:
-                del self.handlers[channel]
-            try:
-                self._hand_over(handler, event)
-            except Exception:
-                sys.excepthook(*sys.exc_info())
-
-    def _hand_over(self, handler: Any, event: Event) -> None:
-        if event.kind == DATA:
-            _call(handler, "on_data", event.body)
-        elif event.kind == CREDIT:
-            _call(handler, "on_credit")
-        elif event.kind == CLOSE:
-            _call(handler, "on_close")
-        elif event.kind == END:
-            _call(handler, "on_end", unpack(event.body) if event.body else None)
-        elif event.kind == EVENT:
-            body = unpack(event.body)
-            if isinstance(body, list) and len(body) == 2 and isinstance(body[1], dict):
-                _call(handler, "on_event", body[0], body[1])
 
     def _greet(self, body: bytes) -> None:
         try:
@@ -294,7 +206,7 @@ class Agent:
         self._greeted = True
         self.conversation.hello(pack(self._own_hello()))
         # Once the hello is out: what comes next is most likely a request.
-        self.call_later(0, _import_verbs)
+        self.call_later(0, import_verbs)
         if hello.get("protocol") != PROTOCOL:
             self._finish(2, "this agent speaks protocol %d" % PROTOCOL)
 
@@ -326,54 +238,17 @@ class Agent:
             state = statedir.State(statedir.choose(asked if isinstance(asked, bytes) else None))
             problem = state.problem()
         except Refused as exc:
+            self.state_problem = exc.message
             return {"state": None, "state_problem": exc.message}
+        self.state_problem = problem
         if problem is None:
             self.state = state
         return {"state": state.path, "state_problem": problem}
 
-    def _serve(self, channel: int, body: bytes) -> None:
-        try:
-            try:
-                request = unpack(body)
-            except UnpackError as exc:
-                raise Refused("bad-request", "the request: %s" % exc) from exc
-            if not (
-                isinstance(request, list)
-                and len(request) == 2
-                and isinstance(request[0], str)
-                and isinstance(request[1], dict)
-            ):
-                raise Refused("bad-request", "a request is a verb and its arguments")
-            verb = _import_verbs().get(request[0])
-            if verb is None:
-                raise Refused("bad-request", "this agent knows no %r" % request[0])
-            verb(self, channel, request[1])
-        except Exception as exc:
-            self.fail(channel, exc)
-
     # -- what goes out
 
-    def _write_link(self) -> None:
-        """Sends what is queued, as far as the link takes it."""
-        while True:
-            if not self._out:
-                self._out = memoryview(self.conversation.data_to_send())
-                if not self._out:
-                    self.loop.unwatch_writable(self._link_out)
-                    break
-            try:
-                self._out = self._out[os.write(self._link_out, self._out) :]
-                self.pulse.said(time.monotonic())
-            except BlockingIOError:
-                self.loop.watch_writable(self._link_out, _nothing)
-                break
-            except OSError:
-                self._cut()
-                break
-        if self._waiting_for_room and self.conversation.queued_data < ROOM:
-            self._waiting_for_room = False
-            for handler in list(self.handlers.values()):
-                _call(handler, "on_room")
+    def _said(self) -> None:
+        self.pulse.said(time.monotonic())
 
     def _look_at_pulse(self) -> None:
         now = time.monotonic()
@@ -389,6 +264,14 @@ class Agent:
             self.pulse.said(now)
 
     # -- the end
+
+    def _end_returned(self, finished: Callable[..., object]) -> None:
+        if self.returned:
+            from remit.agent import returned
+
+            returned.end_all(self, finished)
+        else:
+            finished()
 
     def _cut(self) -> None:
         """The link has ended, or the caller has not been heard for too long."""
@@ -416,7 +299,7 @@ class Agent:
             if not pending[0]:
                 self._say_goodbye(status, reason, left)
 
-        for callback in self.on_session_end:
+        for callback in list(self.on_session_end):
             try:
                 callback(finished)
             except Exception:
@@ -451,22 +334,6 @@ class Agent:
             self._status = status
 
         last_words()
-
-
-def _call(handler: Any, method: str, *args: object) -> None:
-    function = getattr(handler, method, None)
-    if function is not None:
-        function(*args)
-
-
-def _import_verbs() -> dict[str, Verb]:
-    from remit.agent.verbs import VERBS
-
-    return VERBS
-
-
-def _nothing() -> None:
-    """For a watch whose only purpose is to wake the loop."""
 
 
 def _account() -> dict[str, object]:

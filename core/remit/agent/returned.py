@@ -6,7 +6,6 @@ waits: nothing is buffered in the agent.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import select
@@ -18,14 +17,14 @@ from typing import TYPE_CHECKING
 from remit import _jobstate
 from remit._conversation import MAX_PIECE, Piece
 from remit.agent import arguments, tree
-from remit.agent.helpers import Refused
-from remit.agent.orphans import Orphans
+from remit.agent.helpers import Refused, refusal_of
 from remit.agent.spawn import SpawnError, spawn
 from remit.agent.stdin import Stdin
 
 if TYPE_CHECKING:
     from typing import Any, Callable
 
+    from remit.agent.helpers import Done
     from remit.agent.loop import Timer
     from remit.agent.main import Agent
 
@@ -52,8 +51,6 @@ def start(agent: Agent, channel: int, args: dict[str, Any]) -> None:
         raise Refused("state", "there is a job %s in this session already" % job_id)
     if agent.ending:
         raise Refused("state", "the session is about to end")
-    if not agent.on_session_end:
-        _install(agent)
     job = ReturnedJob(agent, channel, job_id, args)
     agent.returned[job_id] = job
     try:
@@ -85,6 +82,7 @@ class ReturnedJob:
         self.id = job_id
         self.state = _jobstate.PENDING
         self._agent = agent
+        self._orphans = agent.orphans  # from before it starts: it may leave some at once
         self._channel = channel
         self._facts = {
             "id": job_id,
@@ -252,7 +250,7 @@ class ReturnedJob:
 
     def _readable(self, output: _Output) -> None:
         self._read(output)
-        self._settle()
+        self.settle()
 
     def _read(self, output: _Output) -> bool:
         """Passes one piece on; whether there may be more to read at once."""
@@ -318,7 +316,7 @@ class ReturnedJob:
             self._drained()
         elif self._outputs:
             self._later("drain", DRAIN, self._drained)
-        self._settle()
+        self.settle()
 
     def _drained(self) -> None:
         """No more is waited for: what is in the pipes still counts, what comes later does not."""
@@ -334,22 +332,22 @@ class ReturnedJob:
         if inodes:
             self._help(tree.holders, (inodes,), self._found_holders)
 
-    def _found_holders(self, names: list[str] | None) -> None:
+    def _found_holders(self, names: list[str] | None, error: Refused | None) -> None:
         who = ", ".join(names) if names else "a process that cannot be seen from here"
         self._note = "output held open by " + who
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Ends the job if it is over."""
         if self._status is None or self._outputs or self._helpers or self.finished:
             return
         if not self._swept:
             self._swept = True
-            if self._agent.orphans.may_be_of(self.id.encode()):
+            if self._orphans.may_be_of(self.id.encode()):
                 self._help(tree.stop, (self.id.encode(), self._roots, GRACE), self._found_left)
                 return
         self._finish(self._status)
 
-    def _found_left(self, survivors: list[str] | None) -> None:
+    def _found_left(self, survivors: list[str] | None, error: Refused | None) -> None:
         self._left = survivors or []
 
     def _finish(self, status: int) -> None:
@@ -403,9 +401,11 @@ class ReturnedJob:
         if self.state != _jobstate.STOPPING:
             self._move(_jobstate.ASKED_TO_STOP)
 
-        def stopped(survivors: list[str] | None) -> None:
+        def stopped(survivors: list[str] | None, error: Refused | None) -> None:
             self.stopped(survivors or [])
-            if channel is not None:
+            if channel is not None and error is not None:
+                self._agent.fail(channel, error)
+            elif channel is not None:
                 self._stops.append(channel)
 
         self._help(tree.stop, (self.id.encode(), self._roots, grace), stopped)
@@ -443,7 +443,10 @@ class ReturnedJob:
         self._signal(channel, tree.unpause, _jobstate.CONTINUED)
 
     def _signal(self, channel: int, function: Callable[..., object], event: str) -> None:
-        def done(_: object) -> None:
+        def done(_: object, error: Refused | None) -> None:
+            if error is not None:
+                self._agent.fail(channel, error)
+                return
             if event in _jobstate.NEXT[self.state]:
                 self._move(event)
                 if event == _jobstate.CONTINUED:
@@ -475,19 +478,21 @@ class ReturnedJob:
 
     # -- small ones
 
-    def _help(
-        self, function: Callable[..., object], args: tuple[object, ...], done: Callable[[Any], None]
-    ) -> None:
-        """Lets a helper work for this job. ``done`` gets None where the helper failed."""
+    def _help(self, function: Callable[..., object], args: tuple[object, ...], done: Done) -> None:
+        """As ``agent.helper``, but never raises, and the job is not over before it is done."""
         self._helpers += 1
 
         def helped(value: object, error: Refused | None) -> None:
             self._helpers -= 1
-            done(value)
-            self._settle()
+            done(value, error)
+            self.settle()
             self._answer_stops()
 
-        self._agent.helper(function, args, helped)
+        try:
+            self._agent.helper(function, args, helped)
+        except OSError as exc:
+            error = refusal_of(exc)
+            self._agent.call_later(0, lambda: helped(None, error))
 
     def _later(self, name: str, seconds: float, callback: Callable[[], object]) -> None:
         if name not in self._timers:
@@ -495,7 +500,7 @@ class ReturnedJob:
             def due() -> None:
                 self._timers.pop(name, None)
                 callback()
-                self._settle()
+                self.settle()
 
             self._timers[name] = self._agent.call_later(seconds, due)
 
@@ -516,5 +521,62 @@ class _Watcher:
         self._watchers.discard(self._channel)
 
 
-def _install(agent: Agent) -> None:
-    """Has the session's end end its return jobs."""
+def end_all(agent: Agent, finished: Callable[..., object]) -> None:
+    """Ends the return jobs of a session that ends; as for ``agent.on_session_end``."""
+    jobs = [job for job in agent.returned.values() if not job.finished]
+    if not jobs:
+        finished()
+        return
+
+    def ended(survivors: list[str] | None, error: Refused | None) -> None:
+        for job in jobs:
+            job.stopped([])
+        agent.children.reap()
+        for job in jobs:
+            job.settle()
+        finished(survivors or [])
+
+    roots = {job.id.encode(): job.end_with_session() for job in jobs}
+    agent.helper(tree.stop_all, (roots, GRACE), ended)
+
+
+def _outcome(
+    reason: str,
+    exit_status: int | None = None,
+    signal: str | None = None,
+    note: str | None = None,
+    left: list[str] | None = None,
+    error: str | None = None,
+) -> dict[str, object]:
+    """An outcome map of docs/wire.md."""
+    return {
+        "exit_status": exit_status,
+        "signal": signal,
+        "reason": reason,
+        "error": error,
+        "note": note,
+        "left_behind": left or [],
+    }
+
+
+def _signal_name(signum: int) -> str:
+    import signal
+
+    try:
+        return signal.Signals(signum).name
+    except ValueError:
+        return "SIG%d" % signum  # a real-time one between the first and the last
+
+
+def _events(fd: int) -> int:
+    """What poll(2) says of a pipe now: POLLIN, POLLHUP, both or 0."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    ready = poll.poll(0)
+    return ready[0][1] if ready else 0
+
+
+def _pending(fd: int) -> int:
+    """How many bytes are in a pipe."""
+    size: int = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4))[0]
+    return size

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import namedtuple
 
-# argv [bytes], env {bytes: bytes}: what is added to the environment
-Start = namedtuple("Start", "argv env")
+# words [bytes]: after the shell's own name; env {bytes: bytes}: added to the environment
+Start = namedtuple("Start", "words env")
 
 # Characters that no shell takes for an order, be it in quotes or in a prompt.
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:@_+-[]/ ")
@@ -102,16 +102,17 @@ def start(shell: bytes, directory: bytes | None, env: dict[bytes, bytes], place:
         added = {}
         if name in _LIKE_SH:
             added[b"PS1"] = mark(place).encode("ascii") + b"$ "
-        return Start([name, b"-i"], added)
+        return Start([b"-i"], added)
     added = {b"PATH": with_path(directory, env)}
-    argv = [name]
+    words = [b"-i"]
     if name == b"bash":
-        argv += [b"--rcfile", directory + b"/bashrc"]
+        # Its long options stand before the short ones.
+        words = [b"--rcfile", directory + b"/bashrc", b"-i"]
     elif name == b"zsh":
         added.update(_moved(b"ZDOTDIR", directory, env))
     elif name in _LIKE_SH:
-        added.update(_moved(b"ENV", directory + b"/shrc", env))
-    return Start([*argv, b"-i"], added)
+        added.update(_moved(b"ENV", _unexpanded(directory) + b"/shrc", env))
+    return Start(words, added)
 
 
 def with_path(directory: bytes, env: dict[bytes, bytes]) -> bytes:
@@ -122,6 +123,13 @@ def with_path(directory: bytes, env: dict[bytes, bytes]) -> bytes:
 def _moved(variable: bytes, value: bytes, env: dict[bytes, bytes]) -> dict[bytes, bytes]:
     own = env.get(variable)
     return {variable: value} if own is None else {variable: value, b"REMIT_OWN": own}
+
+
+def _unexpanded(path: bytes) -> bytes:
+    """The path as a value of ENV, which sh takes as if it stood in double quotes."""
+    for special in (b"\\", b"$", b"`"):
+        path = path.replace(special, b"\\" + special)
+    return path
 
 
 def quoted(word: bytes) -> bytes:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from remit.agent import fds
 
 if TYPE_CHECKING:
-    from typing import Callable, NoReturn
+    from typing import Any, Callable, NoReturn
 
 # Where a job starts that names no directory: where the agent was started, which is the account's
 # home on most computers and the container's own directory in a container.
@@ -38,7 +38,7 @@ class SpawnError(Exception):
 
 def spawn(
     job_id: bytes,
-    command: dict[str, object],
+    command: dict[str, Any],
     cwd: bytes | None,
     env: dict[bytes, bytes],
     stdin_fd: int,
@@ -53,7 +53,7 @@ def spawn(
     process first waits for one byte there, and exits with status 125 where none comes.
     """
     line = command.get("line")
-    argv = [b"/bin/sh", b"-c", line] if line is not None else list(command["argv"])  # type: ignore
+    argv = list(command["argv"]) if line is None else [b"/bin/sh", b"-c", line]
     environment = dict(os.environb)
     environment.update(env)
     environment[b"REMIT_JOB"] = job_id
@@ -66,6 +66,14 @@ def spawn(
     return start.by_fork()
 
 
+def spawn_in_terminal(argv: list[bytes], env: dict[bytes, bytes], terminal_fd: int) -> int:
+    """Starts ``argv`` where the agent was started, in a session whose terminal that is. Its pid.
+
+    ``env`` is the whole environment. Raises as `spawn`.
+    """
+    return _Start(argv, None, env, (terminal_fd,) * 3, None, in_terminal=True).by_fork()
+
+
 class _Start:
     def __init__(
         self,
@@ -74,12 +82,14 @@ class _Start:
         env: dict[bytes, bytes],
         stdio: tuple[int, int, int],
         gate_fd: int | None,
+        in_terminal: bool = False,
     ) -> None:
         self._argv = argv
         self._cwd = START if cwd is None else cwd
         self._env = env
         self._stdio = stdio
         self._gate_fd = gate_fd
+        self._in_terminal = in_terminal
 
     def by_posix_spawn(self) -> int:
         # The agent is one thread and never relies on where it stands, so it can go there itself.
@@ -138,6 +148,10 @@ class _Start:
                     os._exit(_NOT_RUN)
             for to, fd in enumerate(self._stdio):
                 os.dup2(fd, to)
+            if self._in_terminal:
+                from remit.agent import terminal
+
+                terminal.take_control(0)
             self._enter()
             self._each(self._exec)
         except SpawnError as exc:
@@ -160,7 +174,9 @@ class _Start:
     def _each(self, run: Callable[[bytes], int]) -> int:
         """Runs the first program of that name on the job's own PATH."""
         name = self._argv[0]
-        if b"/" in name or not name:
+        if not name:
+            raise SpawnError("program", errno.ENOENT, "no such program: the name is empty")
+        if b"/" in name:
             candidates = [name]
         else:
             path = self._env.get(b"PATH", os.defpath.encode())

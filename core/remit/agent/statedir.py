@@ -82,7 +82,10 @@ class State:
         try:
             if create:
                 # Parents that somebody else reads (~/.local) get the mode that XDG asks for.
-                os.makedirs(self.path, 0o700, exist_ok=True)
+                try:
+                    os.makedirs(self.path, 0o700, exist_ok=True)
+                except FileExistsError:
+                    pass  # by something that is no directory: opening it says what
             top = self._open_top()
             try:
                 if create:

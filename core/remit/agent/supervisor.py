@@ -22,7 +22,7 @@ from remit import _msgpack
 from remit.agent import asks, jobdir, liveness, tree
 from remit.agent.fds import point_at_null
 from remit.agent.helpers import Refused, forget_the_agent
-from remit.agent.janitor import become_subreaper
+from remit.agent.orphans import become_subreaper
 from remit.agent.spawn import SpawnError, spawn
 
 if TYPE_CHECKING:
@@ -162,11 +162,12 @@ class Supervisor:
         self._signals = _signal_pipe()
         self._index = jobdir.open_output(self._dir_fd, jobdir.INDEX)
         pipes = self._open_pipes()
-        process = dict(
+        self._started = time.time()
+        process: dict[str, Any] = dict(
             liveness.here(),
             pid=None,
             start_time=None,
-            started=time.time(),
+            started=self._started,
             supervisor={"pid": self._me, "start_time": tree.start_time(self._me)},
         )
         # From here on nobody else runs this job: what dies before this line has not run it.
@@ -177,13 +178,16 @@ class Supervisor:
                 self._job_id, self._work.command, self._work.cwd, self._work.env, *pipes
             )
         except (SpawnError, OSError) as exc:
+            self._started = None
             self._reason = "start-failed"
             self._error = str(exc)
             self._end = End(None, None, time.time())
+            # Before the answer to the start: it tells of this end.
+            self._close_pipes()
+            self._record()
         else:
-            self._started = time.time()
             self._start = tree.start_time(self._pid) or 0
-            process.update(pid=self._pid, start_time=self._start, started=self._started)
+            process.update(pid=self._pid, start_time=self._start)
             try:
                 jobdir.write_json(self._dir_fd, jobdir.PROCESS, process, durable=False)
             except OSError:
@@ -191,11 +195,16 @@ class Supervisor:
         finally:
             for fd in set(pipes):
                 os.close(fd)
-        for fd in (self._inbox.fd, self._signals, self._lifeline, *self._sources):
-            if fd is not None:
-                self._poll.register(fd, select.POLLIN)
+        for watched in (self._inbox.fd, self._signals, self._lifeline, *self._sources):
+            if watched is not None:
+                self._poll.register(watched, select.POLLIN)
         if self._work.timeout is not None:
             self._timeout = time.monotonic() + self._work.timeout
+
+    def _close_pipes(self) -> None:
+        for fd in self._sources:
+            os.close(fd)
+        self._sources = {}
 
     def _open_pipes(self) -> tuple[int, int, int]:
         """What the first process gets as stdin, stdout and stderr; the other ends stay here."""
@@ -496,7 +505,7 @@ def _how_it_ended(end: End) -> dict[str, Any]:
 
 def _reason(request: dict[str, Any]) -> str:
     reason = request.get("reason")
-    return reason if reason in _STOP_REASONS else "stopped"  # type: ignore[return-value]
+    return reason if reason in _STOP_REASONS else "stopped"
 
 
 def _grace(request: dict[str, Any]) -> float:

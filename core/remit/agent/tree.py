@@ -14,7 +14,7 @@ from collections import namedtuple
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing import Callable, Iterable
+    from typing import Callable, Iterable, Mapping
 
     Root = tuple[int, int]  # pid and start time of a job's first process
 
@@ -71,7 +71,7 @@ def members(job_id: bytes, roots: Iterable[Root]) -> dict[int, Process]:
     return members_of({job_id: roots})
 
 
-def members_of(jobs: dict[bytes, Iterable[Root]]) -> dict[int, Process]:
+def members_of(jobs: Mapping[bytes, Iterable[Root]]) -> dict[int, Process]:
     """As `members`, for several jobs in one look."""
     everyone = processes()
     roots = {pid: start for those in jobs.values() for pid, start in those}
@@ -83,8 +83,7 @@ def members_of(jobs: dict[bytes, Iterable[Root]]) -> dict[int, Process]:
         if (
             roots.get(process.pid) == process.start
             # A session outlives its leader, and keeps the leader's pid from being used again.
-            or process.sid in roots
-            and _same_session(everyone, process.sid, roots[process.sid])
+            or (process.sid in roots and _same_session(everyone, process.sid, roots[process.sid]))
             or job_of(process.pid) in jobs
         ):
             chosen.add(process.pid)
@@ -155,7 +154,7 @@ def stop(job_id: bytes, roots: Iterable[Root], grace: float) -> list[str]:
     return stop_all({job_id: roots}, grace)
 
 
-def stop_all(jobs: dict[bytes, Iterable[Root]], grace: float) -> list[str]:
+def stop_all(jobs: Mapping[bytes, Iterable[Root]], grace: float) -> list[str]:
     """As `stop`, for several jobs at once."""
     return end(lambda: members_of(jobs), grace)
 
@@ -233,7 +232,7 @@ def _read(path: str) -> bytes:
         fd = os.open(path, os.O_RDONLY)
     except OSError:
         return b""
-    pieces = []
+    pieces: list[bytes] = []
     try:
         while True:
             piece = os.read(fd, 1 << 16)

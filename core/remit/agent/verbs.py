@@ -25,6 +25,12 @@ def start(agent: Agent, channel: int, args: dict[str, Any]) -> None:
         returned.start(agent, channel, args)
 
 
+def enter(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+    from remit.agent import enter  # few sessions do
+
+    enter.enter(agent, channel, args)
+
+
 def _kept(name: str) -> Verb:
     """A verb that is for kept jobs alone."""
 
@@ -61,4 +67,5 @@ VERBS: dict[str, Verb] = {
     "read": _kept("read"),
     "save": _kept("save"),
     "seal": _kept("seal"),
+    "enter": enter,
 }

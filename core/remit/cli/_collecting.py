@@ -69,14 +69,7 @@ async def collect(target: str, job_id: str, work: Work) -> None:
 
     Raises ToldElsewhere where it does not run. Cancelled, the job is taken back.
     """
-    collector = subprocess.Popen(
-        # -P: a module in the current directory is none of ours.
-        [sys.executable, "-P", "-m", "remit.cli._collector"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        # Neither the terminal's end nor its Ctrl-C is meant for it.
-        start_new_session=True,
-    )
+    collector = _start()
     try:
         # In a thread: both ends are pipes, and the collector takes its time.
         told, _ = await anyio.to_thread.run_sync(
@@ -99,6 +92,17 @@ async def collect(target: str, job_id: str, work: Work) -> None:
         raise ToldElsewhere(
             answer.message, status=answer.status, evidence=answer.evidence, hint=answer.hint
         )
+
+
+def _start() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        # -P: a module in the current directory is none of ours.
+        [sys.executable, "-P", "-m", "remit.cli._collector"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # Neither the terminal's end nor its Ctrl-C is meant for it.
+        start_new_session=True,
+    )
 
 
 def _await_end(collector: subprocess.Popen[bytes]) -> None:

@@ -91,9 +91,11 @@ class _Collector:
             # Nothing of where we were started is to be held on to.
             fds.point_at_null(0, 1, 2)
             os.chdir("/")
-            async with anyio.create_task_group() as stops:
-                async with beside(partial(self._heed, gathering.inbox, job, stops)):
-                    await self._gather(job, gathering)
+            async with (
+                anyio.create_task_group() as stops,
+                beside(partial(self._heed, gathering.inbox, job, stops)),
+            ):
+                await self._gather(job, gathering)
             gathering.finish(job, self._full)
             self._answer_stops(gathering.inbox)
 

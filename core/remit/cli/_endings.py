@@ -22,11 +22,12 @@ def exit_status(state: JobState, outcome: Outcome | None) -> int:
     if outcome.reason == "start-failed":
         return NOT_STARTED
     if outcome.signal is not None:
-        return 128 + _signal_number(outcome.signal)
+        return 128 + signal_number(outcome.signal)
     return outcome.exit_status or 1
 
 
-def _signal_number(name: str) -> int:
+def signal_number(name: str) -> int:
+    """The number of a signal as an outcome names it; 127 for one that nobody here knows."""
     try:
         return signal.Signals[name].value
     except KeyError:

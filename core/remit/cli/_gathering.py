@@ -57,7 +57,7 @@ class Gathering:
                 raise TargetError(f"there is a job {job_id} here already")
             self._dir = statedir.open_directory(job_id.encode(), self._jobs, job_id.encode())
         self._gone = state.open_gone(create=True)
-        jobdir.claimed(self._dir)
+        jobdir.claim(self._dir)
         jobdir.write_json(self._dir, jobdir.JOB, _facts(job_id, work, location))
         jobdir.prepare(self._dir)
         liveness.take(self._dir)
@@ -66,7 +66,7 @@ class Gathering:
         self._files = {
             stream: jobdir.open_output(self._dir, stream.encode()) for stream in jobdir.STREAMS
         }
-        process = dict(
+        process: dict[str, object] = dict(
             liveness.here(),
             pid=stand_in.pid,
             start_time=stand_in.start_time,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 
@@ -54,7 +55,7 @@ class Interrupts:
 
 
 @asynccontextmanager
-async def beside(*functions: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+async def beside(*functions: Callable[[], Coroutine[Any, Any, object]]) -> AsyncGenerator[None]:
     """Runs async functions beside the body, until it ends. Its errors come as they are."""
     problem: Exception | None = None
     async with anyio.create_task_group() as tasks:

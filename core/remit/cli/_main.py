@@ -9,7 +9,7 @@ import os
 import sys
 import warnings
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -308,7 +308,15 @@ def _check_stream(stream: str | None) -> None:
         raise UsageError(f"--stream {stream!r}", hint="--stream stdout, or --stream stderr")
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_where: Any) -> None:
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    # A person who types commands has no use for the place in our source.
     if issubclass(category, PluginWarning):
         say(f"remit: {message}")
     else:

@@ -1,4 +1,4 @@
-"""``remit wait``, ``stop``, ``rm``, ``save``, ``suspend`` and ``resume``: verbs of jobs that are."""
+"""``remit wait``, ``stop``, ``rm``, ``save``, ``suspend``, ``resume``: for jobs that are there."""
 
 from __future__ import annotations
 

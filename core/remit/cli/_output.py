@@ -1,19 +1,11 @@
-"""What goes to our stdout and stderr: bytes as they are, or harmless where a terminal reads them.
-
-A pipe that nobody reads must hold up the jobs, not the event loop: it is written to in a thread.
-"""
+"""What goes to our stdout and stderr: bytes as they are, or harmless where a terminal reads."""
 
 from __future__ import annotations
 
-import os
-import stat
 from typing import Protocol
 
-import anyio
-import anyio.to_thread
-
 from remit.agent.harmless import Filter, one_line
-from remit.cli._report import write_all
+from remit.cli._descriptor import Descriptor
 
 # Longer lines than this are cut when the lines of several jobs share one stream.
 LONGEST_LINE = 1 << 20
@@ -27,29 +19,6 @@ class Sink(Protocol):
 
     async def finish(self) -> None:
         """Gives out what was held back. Called once, after the last `write`."""
-
-
-class Descriptor:
-    """A file descriptor of ours. Several tasks may write to it; their pieces do not mix."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._lock = anyio.Lock()
-        self._file = stat.S_ISREG(os.fstat(fd).st_mode)
-
-    @property
-    def terminal(self) -> bool:
-        return os.isatty(self._fd)
-
-    async def write(self, data: bytes) -> None:
-        async with self._lock:
-            if self._file:
-                write_all(self._fd, data)
-            else:
-                await anyio.to_thread.run_sync(write_all, self._fd, data, abandon_on_cancel=True)
-
-    async def finish(self) -> None:
-        """Nothing was held back."""
 
 
 class Harmless:

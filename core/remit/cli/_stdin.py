@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 
 import anyio
-import anyio.to_thread
 
 from remit import Job, RemitError
-
-_PIECE = 65536
+from remit.cli._descriptor import Descriptor
 
 
 class Stdin:
@@ -34,9 +32,9 @@ class Stdin:
         if not _may_be_read():
             await self._each(b"")
             return
+        ours = Descriptor(0)
         while self._jobs:
-            # In a thread, abandoned at the end: files and some devices cannot be waited for.
-            data = await anyio.to_thread.run_sync(_read, abandon_on_cancel=True)
+            data = await ours.read()
             await self._each(data)
             if not data:
                 return
@@ -52,14 +50,6 @@ class Stdin:
         except RemitError:
             # It no longer reads; the link's trouble is told by who reads the job's output.
             self._jobs.remove(job)
-
-
-def _read() -> bytes:
-    try:
-        return os.read(0, _PIECE)
-    except OSError:
-        # A directory, or a terminal that is gone: there is nothing more to read.
-        return b""
 
 
 def _may_be_read() -> bool:

@@ -98,8 +98,8 @@ async def _played(script: Script, peer: FakePeer) -> AsyncIterator[ByteStream]:
             peer.cut_stdin()
             peer.cut_stdout()
             tasks.cancel_scope.cancel()
-    for exc in [*raised, *broken]:
-        raise exc
+    for error in [*raised, *broken]:
+        raise error
 
 
 class _FakeStream:

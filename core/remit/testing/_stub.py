@@ -29,9 +29,7 @@ class StubTool:
 
     def failing(self, name: str, *, stderr: str = "", exit_status: int = 1) -> str:
         """A program ``name`` that notes its arguments, says ``stderr`` and ends so."""
-        return self._make(
-            name, [f"printf %s {shlex.quote(stderr)} >&2", f"exit {exit_status}"]
-        )
+        return self._make(name, [f"printf %s {shlex.quote(stderr)} >&2", f"exit {exit_status}"])
 
     def calls(self, name: str) -> list[list[str]]:
         """The arguments of each start of ``name`` so far, the oldest first."""
@@ -46,7 +44,7 @@ class StubTool:
         self._directory.mkdir(parents=True, exist_ok=True)
         notes = shlex.quote(str(self._notes(name)))
         program = self._directory / name
-        note = f"printf '%s\\0' \"$#\" \"$@\" >>{notes}"
+        note = f'printf \'%s\\0\' "$#" "$@" >>{notes}'
         program.write_text("\n".join(["#!/bin/sh", note, *lines, ""]))
         program.chmod(0o700)
         return str(program)

@@ -1,0 +1,551 @@
+"""What is done to kept jobs: each function blocks, and runs in a helper process of the agent.
+
+Nothing of the agent is used here but the path of the state directory. Standard library only,
+Python 3.6.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections import namedtuple
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from remit import _jobstate
+from remit._msgpack import pack
+from remit.agent import asks, jobdir, jobview, json, liveness, statedir, supervisor, tree
+from remit.agent.helpers import Refused
+from remit.agent.statedir import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+GRACE = 5.0
+# How long another start of the same id may take before we take it for stuck.
+_CLAIM_PATIENCE = 10.0
+# What a supervisor needs beyond the grace: KILL, the drain of pipes and a slow disk.
+_STOP_PATIENCE = 20.0
+_END_PATIENCE = 3.0
+_POLL = 0.01
+_DAY = 86400.0
+_GONE_DAYS = 7
+_EXPIRES_AFTER = _DAY
+# A page of job maps is one frame of 1 MiB at most.
+_PAGE_SIZE = 700_000
+
+# One job's directory, open: both descriptors, and what is in it
+Opened = namedtuple("Opened", "jobs_fd dir_fd view")
+
+
+@contextmanager
+def opened(path: bytes, job_id: str) -> Iterator[Opened]:
+    """The job's directory. Raises Refused where there is none, or none that can be trusted."""
+    try:
+        jobs_fd = State(path).open_jobs()
+    except FileNotFoundError:
+        raise not_found(job_id) from None
+    try:
+        dir_fd = _open_job(jobs_fd, job_id)
+        if dir_fd is None:
+            raise not_found(job_id)
+        try:
+            yield Opened(jobs_fd, dir_fd, jobview.look_in(dir_fd, job_id))
+        finally:
+            os.close(dir_fd)
+    finally:
+        os.close(jobs_fd)
+
+
+def not_found(job_id: str) -> Refused:
+    return Refused("not-found", "no job %s is kept here" % job_id)
+
+
+def _open_job(jobs_fd: int, job_id: str) -> int | None:
+    try:
+        return statedir.open_directory(job_id.encode(), jobs_fd, job_id.encode())
+    except FileNotFoundError:
+        return None
+
+
+# -- start and seal
+
+
+def start(
+    path: bytes,
+    job: dict[str, Any],
+    env: dict[bytes, bytes],
+    stdin: bytearray,
+    lifeline: int | None,
+) -> dict[str, Any]:
+    """The job map, once the job runs or its end is recorded. ``job`` is what job.json says.
+
+    A job that was started before under this id is not run again. Raises Refused.
+    """
+    gc.disable()  # it would write to pages that supervisors share with the agent
+    state = State(path)
+    jobs_fd = state.open_jobs(create=True)
+    gone_fd = state.open_gone(create=True)
+    dir_fd, made = _claim(jobs_fd, gone_fd, job["id"])
+    if _was_run(dir_fd):
+        jobdir.unclaim(dir_fd)
+        return _answer_again(jobview.look_in(dir_fd, job["id"]))
+    try:
+        jobdir.prepare(dir_fd)
+        jobdir.write_json(dir_fd, jobdir.JOB, job)
+        os.fsync(jobs_fd)
+        _launch(dir_fd, job, env, stdin, lifeline)
+    except (OSError, Refused) as exc:
+        if made and not _was_run(dir_fd):
+            jobdir.discard(jobs_fd, job["id"], dir_fd)
+        if isinstance(exc, Refused):
+            raise
+        raise statedir.refused(
+            "the job cannot be kept in %s: %s" % (os.fsdecode(path), exc.strerror)
+        ) from exc
+    return jobview.look_in(dir_fd, job["id"])
+
+
+def _launch(
+    dir_fd: int,
+    job: dict[str, Any],
+    env: dict[bytes, bytes],
+    stdin: bytearray,
+    lifeline: int | None,
+) -> None:
+    command = job["command"]
+    if "line" in command:
+        words: dict[str, Any] = {"line": json.to_bytes(command["line"])}
+    else:
+        words = {"argv": [json.to_bytes(word) for word in command["argv"]]}
+    work = supervisor.Work(
+        id=job["id"],
+        command=words,
+        cwd=None if job["cwd"] is None else json.to_bytes(job["cwd"]),
+        env=env,
+        timeout=job["limits"].get("timeout"),
+        merge=job["merge"],
+        stdin=stdin,
+        session=job["lifetime"] == "session",
+    )
+    supervisor.launch(dir_fd, work, lifeline)
+
+
+def _was_run(dir_fd: int) -> bool:
+    """Whether the job may have run: nobody runs it without writing one of these first."""
+    return _exists(dir_fd, jobdir.PROCESS) or _exists(dir_fd, jobdir.OUTCOME)
+
+
+def _exists(dir_fd: int, name: bytes) -> bool:
+    try:
+        os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _answer_again(view: dict[str, Any]) -> dict[str, Any]:
+    """The answer to a repeated start: the caller has to know that nothing was run for it."""
+    if view["state"] == _jobstate.LOST and view["outcome"] is not None:
+        view["outcome"]["reason"] = "may-have-run"
+    return view
+
+
+def _claim(jobs_fd: int, gone_fd: int, job_id: str) -> tuple[int, bool]:
+    """A descriptor of the job's directory, claimed, and whether we made it. Raises Refused."""
+    deadline = time.monotonic() + _CLAIM_PATIENCE
+    made = False
+    while True:
+        if jobdir.is_sealed(gone_fd, job_id):
+            if made:
+                os.rmdir(job_id.encode(), dir_fd=jobs_fd)
+            raise Refused("gone", "job %s was removed or given up; its id is used up" % job_id)
+        made = statedir.make_directory(job_id.encode(), jobs_fd) or made
+        dir_fd = _open_job(jobs_fd, job_id)
+        if dir_fd is not None:
+            if _try_claim(dir_fd, made) and _is_linked(jobs_fd, job_id, dir_fd):
+                # Whoever seals the id does so before asking for the claim.
+                if not jobdir.is_sealed(gone_fd, job_id):
+                    return dir_fd, made
+            elif _was_run(dir_fd):
+                return dir_fd, False
+            os.close(dir_fd)
+        if time.monotonic() > deadline:
+            raise Refused("state", "another start of job %s is on its way, and stuck" % job_id)
+        time.sleep(_POLL)
+
+
+def _try_claim(dir_fd: int, made: bool) -> bool:
+    try:
+        return jobdir.claim(dir_fd)
+    except OSError:
+        return made  # no such locks here: the directory's maker has the claim
+
+
+def _is_linked(jobs_fd: int, job_id: str, dir_fd: int) -> bool:
+    """Whether the directory still has its name: it may have been removed as we opened it."""
+    try:
+        named = os.stat(job_id.encode(), dir_fd=jobs_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(named, os.fstat(dir_fd))
+
+
+def seal(path: bytes, job_id: str) -> dict[str, Any]:
+    """Keeps the id from ever running, unless it did: ``{ran: bool}``. Raises Refused."""
+    state = State(path)
+    jobs_fd = state.open_jobs(create=True)
+    gone_fd = state.open_gone(create=True)
+    if jobdir.is_sealed(gone_fd, job_id):
+        # Removed after it ran, or sealed before.
+        return {"ran": not jobdir.was_unrun(gone_fd, job_id)}
+    jobdir.seal(gone_fd, job_id, unrun=True)
+    dir_fd = _open_job(jobs_fd, job_id)
+    if dir_fd is None:
+        return {"ran": False}
+    deadline = time.monotonic() + _CLAIM_PATIENCE
+    while not _try_claim(dir_fd, False) and not _was_run(dir_fd):
+        if time.monotonic() > deadline:
+            raise Refused("state", "a start of job %s is on its way, and stuck" % job_id)
+        time.sleep(_POLL)
+    if _was_run(dir_fd):
+        jobdir.unlink(gone_fd, job_id.encode())
+        return {"ran": True}
+    if _is_linked(jobs_fd, job_id, dir_fd):
+        jobdir.discard(jobs_fd, job_id, dir_fd)
+    return {"ran": False}
+
+
+# -- lists
+
+
+def jobs(path: bytes, after: str | None, limit: int) -> bytes:
+    """The packed answer ``{jobs, next}``: packed here, so that the agent's loop need not."""
+    jobs_fd, ids = _ids(path)
+    page: list[bytes] = []
+    size = 0
+    following = None
+    for at, job_id in enumerate(ids):
+        if after is not None and job_id <= after:
+            continue
+        view = _listed(path, jobs_fd, job_id)
+        if view is None:
+            continue
+        packed = pack(view)
+        page.append(packed)
+        size += len(packed)
+        if len(page) >= limit or size > _PAGE_SIZE:
+            following = job_id if at + 1 < len(ids) else None
+            break
+    # An array of 32-bit length, then its items as they were packed.
+    array = b"\xdd" + len(page).to_bytes(4, "big") + b"".join(page)
+    return b"\x82" + pack("jobs") + array + pack("next") + pack(following)
+
+
+def find(path: bytes, name: str) -> dict[str, Any]:
+    """Those whose id is ``name``, else whose name it is, else whose id begins with it."""
+    jobs_fd, ids = _ids(path)
+    if jobdir.is_id(name) and name in ids:
+        views = [_listed(path, jobs_fd, name)]
+    else:
+        named = (job_id for job_id in ids if _name_of(jobs_fd, job_id) == name)
+        views = [_listed(path, jobs_fd, job_id) for job_id in named]
+        if not views and len(name) >= 4:
+            views = [_listed(path, jobs_fd, each) for each in ids if each.startswith(name)]
+    return {"jobs": [view for view in views[:100] if view is not None]}
+
+
+def _ids(path: bytes) -> tuple[int, list[str]]:
+    try:
+        jobs_fd = State(path).open_jobs()
+    except FileNotFoundError:
+        return -1, []
+    return jobs_fd, sorted(filter(jobdir.is_id, os.listdir(jobs_fd)))
+
+
+def _listed(path: bytes, jobs_fd: int, job_id: str) -> dict[str, Any] | None:
+    """The job map, or None for what is gone, or not there yet."""
+    try:
+        view = jobview.look(jobs_fd, job_id)
+        if view["lifetime"] == "session" and view["state"] in _jobstate.FINISHED:
+            return None if _expired(path, jobs_fd, job_id) else view
+    except OSError:
+        return None  # removed as we looked
+    return view
+
+
+def _name_of(jobs_fd: int, job_id: str) -> object:
+    try:
+        dir_fd = _open_job(jobs_fd, job_id)
+    except (Refused, OSError):
+        return None
+    if dir_fd is None:
+        return None
+    try:
+        return jobdir.read_json(dir_fd, jobdir.JOB).get("name")
+    except (FileNotFoundError, jobdir.Unreadable):
+        return None
+    finally:
+        os.close(dir_fd)
+
+
+def _expired(path: bytes, jobs_fd: int, job_id: str) -> bool:
+    """Looks after what a broken session left: a day after somebody first saw it, it goes."""
+    dir_fd = _open_job(jobs_fd, job_id)
+    if dir_fd is None:
+        return True
+    try:
+        if _session_lives(jobdir.read_json(dir_fd, jobdir.JOB)):
+            return False
+        try:
+            expires = float(jobdir.read_json(dir_fd, jobdir.EXPIRES)["time"])
+        except (FileNotFoundError, KeyError, TypeError, ValueError, jobdir.Unreadable):
+            jobdir.write_json(dir_fd, jobdir.EXPIRES, {"time": time.time() + _EXPIRES_AFTER})
+            return False
+        if time.time() < expires:
+            return False
+        jobdir.remove(jobs_fd, State(path).open_gone(create=True), job_id, dir_fd)
+        return True
+    except (FileNotFoundError, jobdir.Unreadable, OSError):
+        return False
+    finally:
+        os.close(dir_fd)
+
+
+def _session_lives(job: dict[str, Any]) -> bool:
+    """Whether the agent that the job is bound to still runs, or may do so out of our sight."""
+    session = job.get("session")
+    if not isinstance(session, dict):
+        return False
+    if liveness.reachable(session):
+        pid = session.get("pid")
+        return type(pid) is int and tree.start_time(pid) == session.get("start_time")
+    return not liveness.same_host(session) or liveness.same_boot(session)
+
+
+def agent_identity(pid: int) -> dict[str, Any]:
+    """How job.json tells which agent's session a job is bound to."""
+    return dict(liveness.here(), pid=pid, start_time=tree.start_time(pid))
+
+
+# -- stop, suspend, resume
+
+
+def stop(path: bytes, job_id: str, grace: float, reason: str = "stopped") -> dict[str, Any]:
+    """``{survivors, job}`` once nothing of the job runs any more. Raises Refused."""
+    with opened(path, job_id) as job:
+        survivors = _stop(job, job_id, grace, reason)
+        return {"survivors": survivors, "job": jobview.look_in(job.dir_fd, job_id)}
+
+
+def _stop(job: Opened, job_id: str, grace: float, reason: str = "stopped") -> list[str]:
+    view = _past_pending(job, job_id)
+    if view["state"] == _jobstate.DISCONNECTED:
+        raise Refused("state", "job %s cannot be stopped from here: %s" % (job_id, view["problem"]))
+    process = _process(job.dir_fd)
+    request = {"grace": grace, "reason": reason}
+    try:
+        answer = asks.ask(job.dir_fd, "stop", request, grace + _STOP_PATIENCE)
+        return [str(item) for item in answer.get("survivors", [])]
+    except asks.Unanswered as exc:
+        if _held(job.dir_fd):
+            raise Refused("state", "the supervisor of job %s does not answer" % job_id, str(exc))
+    if not liveness.reachable(process):
+        return []  # nothing of it can be running: LOST by a restart
+    pid, start = process.get("pid"), process.get("start_time")
+    roots = [(pid, start)] if type(pid) is int and type(start) is int else []
+    return tree.stop(job_id.encode(), roots, grace)
+
+
+def _past_pending(job: Opened, job_id: str) -> dict[str, Any]:
+    """The job map once it is known whether the job runs."""
+    view: dict[str, Any] = job.view
+    deadline = time.monotonic() + _CLAIM_PATIENCE
+    while view["state"] == _jobstate.PENDING and time.monotonic() < deadline:
+        time.sleep(_POLL)
+        view = jobview.look_in(job.dir_fd, job_id)
+    return view
+
+
+def _process(dir_fd: int) -> dict[str, Any]:
+    try:
+        return jobview.read_process(dir_fd) or {}
+    except jobdir.Unreadable:
+        return {}
+
+
+def _held(dir_fd: int) -> bool:
+    try:
+        return liveness.held(dir_fd)
+    except OSError:
+        return True  # nobody knows
+
+
+def suspend(path: bytes, job_id: str) -> dict[str, Any]:
+    return _ask_running(path, job_id, "suspend")
+
+
+def resume(path: bytes, job_id: str) -> dict[str, Any]:
+    return _ask_running(path, job_id, "resume")
+
+
+def _ask_running(path: bytes, job_id: str, what: str) -> dict[str, Any]:
+    with opened(path, job_id) as job:
+        view = _past_pending(job, job_id)
+        if view["state"] in _jobstate.FINISHED or view["state"] == _jobstate.DISCONNECTED:
+            raise Refused("state", "job %s is %s: cannot %s" % (job_id, view["state"], what))
+        try:
+            answer = asks.ask(job.dir_fd, what, {}, GRACE)
+        except asks.Unanswered as exc:
+            raise Refused("state", "job %s: cannot %s" % (job_id, what), str(exc)) from exc
+        if "error" in answer:
+            raise Refused("state", "job %s: %s" % (job_id, answer["error"]))
+        return jobview.look_in(job.dir_fd, job_id)
+
+
+# -- removal
+
+
+def remove(path: bytes, job_id: str, force: bool) -> dict[str, Any]:
+    """``{}`` once the directory is gone. Raises Refused."""
+    with opened(path, job_id) as job:
+        view = job.view
+        if jobdir.higher_format(job.dir_fd):
+            raise Refused("state", "job %s is left alone: %s" % (job_id, view["problem"]))
+        runs = view["state"] not in _jobstate.FINISHED
+        if (runs or _held(job.dir_fd)) and not force:
+            words = view["state"] if runs else "over, but what it left behind runs on"
+            hint = "stop it first, or remove it with force"
+            raise Refused("state", "job %s is %s" % (job_id, words), hint=hint)
+        survivors = _stop(job, job_id, GRACE) if force else []
+        if survivors:
+            words = "job %s is not removed, it cannot be stopped" % job_id
+            raise Refused("state", words, ", ".join(survivors))
+        deadline = time.monotonic() + _END_PATIENCE
+        while _held(job.dir_fd) and time.monotonic() < deadline:
+            time.sleep(_POLL)
+        gone_fd = State(path).open_gone(create=True)
+        jobdir.remove(job.jobs_fd, gone_fd, job_id, job.dir_fd)
+        _forget_old_seals(gone_fd)
+        return {}
+
+
+def _forget_old_seals(gone_fd: int) -> None:
+    oldest = time.time() - _GONE_DAYS * _DAY
+    for name in os.listdir(gone_fd):
+        try:
+            if os.stat(name, dir_fd=gone_fd, follow_symlinks=False).st_mtime < oldest:
+                os.unlink(name, dir_fd=gone_fd)
+        except OSError:
+            pass  # somebody else was faster, or put a directory there
+
+
+def take_back(path: bytes, job_id: str) -> dict[str, Any]:
+    """Undoes a start that the caller gave up: stopped, removed and sealed."""
+    try:
+        return remove(path, job_id, True)
+    except Refused as exc:
+        if exc.code != "not-found":
+            raise
+        return seal(path, job_id)
+
+
+def end_session(path: bytes, job_ids: list[str]) -> list[str]:
+    """Stops and removes the jobs of a session that ended in order; what survived, described."""
+    # One process each: they take their grace side by side.
+    children = {}
+    for job_id in job_ids:
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if not pid:
+            try:
+                os.close(reader)
+                os.write(writer, _end_one(path, job_id)[:4096].encode("utf-8", "replace"))
+            finally:
+                os._exit(0)
+        os.close(writer)
+        children[pid] = reader
+    left = []
+    for pid, reader in children.items():
+        with open(reader, "rb") as file:
+            words = file.read().decode("utf-8", "replace")
+        os.waitpid(pid, 0)
+        left += words.splitlines()
+    return left
+
+
+def _end_one(path: bytes, job_id: str) -> str:
+    try:
+        survivors = stop(path, job_id, GRACE, "session-ended")["survivors"]
+        if not survivors:
+            remove(path, job_id, True)
+        return "\n".join(survivors)
+    except Refused as exc:
+        return "" if exc.code == "not-found" else exc.message
+
+
+# -- results
+
+
+def begin_reading(
+    path: bytes, job_id: str, position: dict[str, int] | None, reader: str | None
+) -> dict[str, Any]:
+    """Where a reader begins; a consuming one (``reader``) takes over from whoever was it."""
+    with opened(path, job_id) as job:
+        if job.view["state"] == _jobstate.LOST and job.view["outcome"] is None:
+            raise Refused("state", "job %s: %s" % (job_id, job.view["problem"]))
+        marks = jobdir.read_marks(job.dir_fd)
+        if reader is not None:
+            _claim_marks(job.dir_fd)
+            marks = jobdir.read_marks(job.dir_fd)
+            jobdir.write_marks(job.dir_fd, marks._replace(reader=reader))
+        used = {"stdout": marks.stdout, "stderr": marks.stderr}
+        return {"position": used if position is None else position, "used": used}
+
+
+def _claim_marks(dir_fd: int) -> None:
+    deadline = time.monotonic() + _CLAIM_PATIENCE
+    try:
+        while not jobdir.claim(dir_fd):
+            if time.monotonic() > deadline:
+                raise Refused("state", "the marks of this job are held by somebody else")
+            time.sleep(_POLL)
+    except OSError:
+        pass  # no such locks here: the last writer wins
+
+
+def save(path: bytes, job_id: str, to: bytes, cwd: bytes | None, stream: str) -> dict[str, Any]:
+    """Copies what there is of the stream to a file on this computer: ``{bytes, path}``."""
+    with opened(path, job_id) as job:
+        target = os.path.realpath(os.path.join(cwd or statedir.home(), to))
+        if os.path.exists(target) and not os.path.isfile(target):
+            kind = "a directory" if os.path.isdir(target) else "no ordinary file"
+            raise Refused("os", "%s is %s" % (os.fsdecode(target), kind), errno=None)
+        temporary = b"%s.%s.part" % (target, os.urandom(4).hex().encode())
+        try:
+            source = jobdir.open_input(job.dir_fd, stream.encode())
+        except FileNotFoundError:
+            raise Refused("state", "job %s has no %s" % (job_id, stream)) from None
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            size = _copy(source, fd)
+            os.rename(temporary, target)
+        except OSError:
+            os.unlink(temporary)
+            raise
+        finally:
+            os.close(fd)
+            os.close(source)
+        return {"bytes": size, "path": target}
+
+
+def _copy(source: int, target: int) -> int:
+    size = 0
+    while True:
+        piece = os.read(source, 1 << 20)
+        if not piece:
+            return size
+        jobdir.write_all(target, piece)
+        size += len(piece)

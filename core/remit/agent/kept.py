@@ -1,0 +1,273 @@
+"""The verbs of kept jobs, as the agent's loop sees them. The work is done in `remit.agent.keeper`.
+
+Standard library only, Python 3.6.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from remit.agent import arguments, follow, jobdir, json, keeper, statedir
+from remit.agent.helpers import Refused
+
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from remit._conversation import Piece
+    from remit.agent.main import Agent
+
+# Stdin is held in memory until it is whole, since it must not be on a disk.
+MAX_STDIN = 64 << 20
+_WINDOW = 1 << 18
+_MAX_PAGE = 1000
+_LIFETIMES = ("session", "detached")
+
+
+def start(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+    """The verb, for ``spool: true``."""
+    starting = _Start(agent, channel, args)
+    agent.handlers[channel] = starting
+    if not arguments.take(args, "stdin", bool, default=False):
+        starting.on_end(None)
+    else:
+        agent.conversation.grant(channel, _WINDOW)
+
+
+def stop(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+    job_id = arguments.job_id(args, "job")
+    grace = arguments.seconds(args, "grace", keeper.GRACE)
+    _change(agent, channel, job_id, keeper.stop, grace)
+
+
+def suspend(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+    _change(agent, channel, arguments.job_id(args, "job"), keeper.suspend)
+
+
+def resume(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+    _change(agent, channel, arguments.job_id(args, "job"), keeper.resume)
+
+
+def remove(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+    job_id = arguments.job_id(args, "job")
+    force = arguments.take(args, "force", bool, default=False)
+    _change(agent, channel, job_id, keeper.remove, force)
+
+
+def seal(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+    _change(agent, channel, arguments.job_id(args, "job"), keeper.seal)
+
+
+def save(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+    job_id = arguments.job_id(args, "job")
+    path, cwd = arguments.path(args, "path"), arguments.path(args, "cwd")
+    if path is None:
+        raise Refused("bad-request", "the argument path is missing")
+    stream = arguments.take(args, "stream", str, default="stdout")
+    if stream not in jobdir.STREAMS:
+        raise Refused("bad-request", "a stream that can be saved is stdout or stderr")
+    _answer(agent, channel, keeper.save, path_of(agent), job_id, path, cwd, stream)
+
+
+def jobs(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+    after = arguments.take(args, "after", str, default=None)
+    limit = arguments.take(args, "limit", int, default=_MAX_PAGE)
+
+    def done(page: bytes, refused: Refused | None) -> None:
+        if refused is not None:
+            agent.fail(channel, refused)
+        else:
+            # It is packed already, and this was the channel's only answer.
+            agent.conversation.reply(channel, page)
+
+    limit = min(max(1, limit), _MAX_PAGE)
+    agent.helper(keeper.jobs, (path_of(agent), after, limit), done)
+
+
+def find(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+    name = arguments.take(args, "name", str)
+    _answer(agent, channel, keeper.find, path_of(agent), name)
+
+
+def watch(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+    follow.watch(agent, channel, path_of(agent), arguments.job_id(args, "job"))
+
+
+def read(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+    follow.read(agent, channel, path_of(agent), args)
+
+
+def path_of(agent: Agent) -> bytes:
+    """The state directory. Raises Refused where this session can have none."""
+    if agent.state is not None:
+        return agent.state.path
+    asked = agent.hello.get("state")
+    path = statedir.choose(asked if isinstance(asked, bytes) else None)
+    problem = statedir.State(path).problem()
+    if problem is not None:
+        raise statedir.refused(problem)
+    return path
+
+
+def _answer(agent: Agent, channel: int, function: Callable[..., object], *args: object) -> None:
+    def done(value: object, refused: Refused | None) -> None:
+        if refused is not None:
+            agent.fail(channel, refused)
+        else:
+            agent.reply(channel, value)
+
+    agent.helper(function, args, done)
+
+
+def _change(
+    agent: Agent, channel: int, job_id: str, function: Callable[..., object], *args: object
+) -> None:
+    """As `_answer`, for what those who follow the job want to see at once."""
+
+    def done(value: object, refused: Refused | None) -> None:
+        follow.nudge(agent, job_id)
+        if refused is not None:
+            agent.fail(channel, refused)
+        else:
+            agent.reply(channel, value)
+
+    agent.helper(function, (path_of(agent), job_id, *args), done)
+    follow.nudge(agent, job_id)
+
+
+class _Start:
+    """The channel of a start until it is answered: collects stdin, then has the job started."""
+
+    def __init__(self, agent: Agent, channel: int, args: dict[str, Any]) -> None:
+        self._agent = agent
+        self._channel = channel
+        self._path = path_of(agent)
+        self._job = _job(args)
+        self._env = arguments.environment(args)
+        self._stdin = bytearray()
+        self._launched = False
+        self._given_up = False
+
+    def on_data(self, piece: Piece) -> None:
+        if self._launched:
+            return
+        self._stdin += piece.data
+        if len(self._stdin) > MAX_STDIN:
+            self._launched = True
+            self._stdin = bytearray()
+            words = "a kept job's stdin is %d MiB at most" % (MAX_STDIN >> 20)
+            self._agent.refuse(
+                self._channel, "bad-request", words, hint="send it as a file, and name that"
+            )
+        else:
+            self._agent.conversation.grant(self._channel, len(piece.data))
+
+    def on_end(self, body: object) -> None:
+        if self._launched:
+            return
+        self._launched = True
+        lifeline = None
+        if self._job["lifetime"] == "session":
+            bound = _session_jobs(self._agent, self._path)
+            bound.job_ids.append(self._job["id"])
+            lifeline = bound.lifeline
+            self._job["session"] = bound.identity
+        self._agent.helper(
+            keeper.start,
+            (self._path, self._job, self._env, self._stdin, lifeline),
+            self._started,
+            keep_fds=() if lifeline is None else (lifeline,),
+        )
+        self._stdin = bytearray()
+
+    def on_close(self) -> None:
+        self._given_up = True
+        if not self._launched:
+            # Nothing was started, and the caller that gave up need not ask: the id is used up.
+            self._launched = True
+            self._agent.helper(keeper.seal, (self._path, self._job["id"]), _ignored)
+
+    def _started(self, view: Any, refused: Refused | None) -> None:
+        job_id = self._job["id"]
+        if self._given_up:
+            self._agent.helper(keeper.take_back, (self._path, job_id), _ignored)
+        elif refused is not None:
+            self._agent.fail(self._channel, refused)
+        else:
+            self._agent.accept(self._channel, view)
+            follow.watch_started(self._agent, self._channel, self._path, view)
+
+
+def _ignored(value: object, refused: Refused | None) -> None:
+    """For what was asked by nobody who could be told."""
+
+
+def _job(args: dict[str, Any]) -> dict[str, Any]:
+    """What job.json says: neither values of the environment nor stdin."""
+    command = arguments.command(args)
+    if "line" in command:
+        words: object = {"line": json.from_bytes(command["line"])}
+    else:
+        words = {"argv": [json.from_bytes(word) for word in command["argv"]]}
+    cwd = arguments.path(args, "cwd")
+    lifetime = arguments.take(args, "lifetime", str, default="detached")
+    if lifetime not in _LIFETIMES:
+        raise Refused("bad-request", "the lifetime %r is none" % lifetime)
+    limits = dict(arguments.take(args, "limits", dict, default={}))
+    timeout = arguments.seconds(args, "timeout", None)
+    if timeout is not None:
+        limits["timeout"] = timeout
+    job = {
+        "format": jobdir.FORMAT,
+        "id": arguments.job_id(args, "id"),
+        "name": arguments.take(args, "name", str, default=None),
+        "group": arguments.take(args, "group", str, default=None),
+        "command": words,
+        "cwd": None if cwd is None else json.from_bytes(cwd),
+        "created": time.time(),
+        "placement": arguments.take(args, "placement", str, default="keep"),
+        "lifetime": lifetime,
+        "merge": arguments.take(args, "merge", bool, default=False),
+        "limits": limits,
+    }
+    try:
+        json.dumps(job)
+    except TypeError as exc:
+        raise Refused("bad-request", "the limits cannot be written down: %s" % exc) from exc
+    return job
+
+
+class _SessionJobs:
+    """The kept jobs that are bound to this session, for its end.
+
+    A session that ends in order stops and removes them. However else the agent ends, the lifeline
+    ends with it, and their supervisors stop them; what they wrote stays for a day.
+    """
+
+    def __init__(self, agent: Agent, path: bytes) -> None:
+        self._agent = agent
+        self._path = path
+        self.job_ids: list[str] = []
+        # Only this process holds the other end; forks close it first thing.
+        self.lifeline, self._other_end = os.pipe()
+        self.identity = keeper.agent_identity(os.getpid())
+
+    def __call__(self, finished: Callable[..., object]) -> None:
+        if not self._agent.conversation.parted:
+            finished()
+            return
+
+        def done(left: Any, refused: Refused | None) -> None:
+            finished([refused.message] if refused is not None else left)
+
+        self._agent.helper(keeper.end_session, (self._path, self.job_ids), done)
+
+
+def _session_jobs(agent: Agent, path: bytes) -> _SessionJobs:
+    for callback in agent.on_session_end:
+        if isinstance(callback, _SessionJobs):
+            return callback
+    bound = _SessionJobs(agent.session, path)
+    agent.on_session_end.append(bound)
+    return bound

@@ -1,0 +1,230 @@
+"""A link: one caller's conversation with the agent over a pair of descriptors.
+
+It is what the modules of the verbs hold in their hands: requests come in here, and each is answered
+on the link that it came by.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from remit._conversation import AGENT, Conversation, ProtocolError
+from remit._frames import CLOSE, CREDIT, DATA, END, EVENT, GOODBYE, HELLO, MAX_PAYLOAD, REQUEST
+from remit._msgpack import UnpackError, pack, unpack
+from remit.agent.helpers import Refused, refusal_of
+
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from remit._conversation import Event
+    from remit.agent.loop import Loop
+
+    # The link counts as the agent: `Agent` is one, `Guest` passes on what it is not itself.
+    Verb = Callable[[Any, int, dict[str, Any]], object]
+
+# Who reads pipes for the link stops where this much is waiting to be sent.
+ROOM = 1 << 20
+
+
+class Link:
+    """The part that is the same for every caller; how it begins and ends is for the subclasses."""
+
+    def __init__(self, loop: Loop, link_in: int, link_out: int, first: bytes = b"") -> None:
+        """``first`` goes out in front of the first frame."""
+        self.loop = loop
+        self.conversation = Conversation(AGENT)
+        # channel: an object with any of on_event(name, args), on_data(piece), on_end(body),
+        # on_credit(), on_close() and on_room()
+        self.handlers: dict[int, Any] = {}
+        self._link_in = link_in
+        self._link_out = link_out
+        self._out = memoryview(first)  # frames begun to be written
+        self._waiting_for_room = False
+
+    # -- what its end and its silence mean
+
+    def _greet(self, body: bytes) -> None:
+        """The caller's hello has come. Raises ProtocolError where it makes no sense."""
+        raise NotImplementedError
+
+    def _finish(self, status: int, reason: str | None) -> None:
+        """The caller has left (status 0), or said what it may not say."""
+        raise NotImplementedError
+
+    def _cut(self) -> None:
+        """The stream has ended."""
+        raise NotImplementedError
+
+    def _heard(self) -> None:
+        """Something came."""
+
+    def _said(self) -> None:
+        """Something went out."""
+
+    # -- for the modules of the verbs
+
+    def reply(self, channel: int, value: object) -> None:
+        self.handlers.pop(channel, None)
+        self.conversation.reply(channel, self._body(value))
+
+    def accept(self, channel: int, value: object) -> None:
+        self.conversation.accept(channel, self._body(value))
+
+    def refuse(
+        self,
+        channel: int,
+        code: str,
+        message: str,
+        evidence: str | None = None,
+        hint: str | None = None,
+        **facts: object,
+    ) -> None:
+        self.handlers.pop(channel, None)
+        facts.update(code=code, message=message, evidence=evidence, hint=hint)
+        self.conversation.refuse(channel, self._body(facts))
+
+    def fail(self, channel: int, exc: Exception) -> None:
+        """Refuses for the reason that ``exc`` gives."""
+        refused = refusal_of(exc)
+        self.refuse(
+            channel,
+            refused.code,
+            refused.message,
+            refused.evidence,
+            refused.hint,
+            **refused.facts,
+        )
+
+    def event(self, *channel_and_name: Any, **args: object) -> None:
+        """``event(channel, name, **args)``, where ``args`` may well hold a ``name`` of its own."""
+        channel, name = channel_and_name
+        self.conversation.event(channel, self._body([name, args]))
+
+    def end(self, channel: int, value: object) -> None:
+        self.handlers.pop(channel, None)
+        self.conversation.end(channel, self._body(value))
+
+    def has_room(self) -> bool:
+        """Whether more may be queued; where not, handlers get ``on_room`` once it may."""
+        if self.conversation.queued_data < ROOM:
+            return True
+        self._waiting_for_room = True
+        return False
+
+    def _body(self, value: object) -> bytes:
+        body = pack(value)
+        if len(body) > MAX_PAYLOAD:
+            raise ValueError("an answer of %d bytes, the most is %d" % (len(body), MAX_PAYLOAD))
+        return body
+
+    # -- what arrives
+
+    def _read_link(self) -> None:
+        try:
+            data = os.read(self._link_in, 1 << 18)
+        except OSError:
+            data = b""
+        if not data:
+            self._cut()
+            return
+        self._heard()
+        try:
+            for event in self.conversation.receive(data):
+                self._take(event)
+        except ProtocolError as exc:
+            self._finish(2, "the caller said what it may not say: %s" % exc)
+
+    def _take(self, event: Event) -> None:
+        kind, channel = event.kind, event.channel
+        if kind == HELLO:
+            self._greet(event.body)
+        elif kind == GOODBYE:
+            self._finish(0, None)
+        elif kind == REQUEST:
+            self._serve(channel, event.body)
+        else:
+            handler = self.handlers.get(channel)
+            if handler is None:
+                return
+            if kind == CLOSE:
+                del self.handlers[channel]
+            try:
+                self._hand_over(handler, event)
+            except Exception:
+                sys.excepthook(*sys.exc_info())
+
+    def _hand_over(self, handler: Any, event: Event) -> None:
+        if event.kind == DATA:
+            _call(handler, "on_data", event.body)
+        elif event.kind == CREDIT:
+            _call(handler, "on_credit")
+        elif event.kind == CLOSE:
+            _call(handler, "on_close")
+        elif event.kind == END:
+            _call(handler, "on_end", unpack(event.body) if event.body else None)
+        elif event.kind == EVENT:
+            body = unpack(event.body)
+            if isinstance(body, list) and len(body) == 2 and isinstance(body[1], dict):
+                _call(handler, "on_event", body[0], body[1])
+
+    def _serve(self, channel: int, body: bytes) -> None:
+        try:
+            try:
+                request = unpack(body)
+            except UnpackError as exc:
+                raise Refused("bad-request", "the request: %s" % exc) from exc
+            if not (
+                isinstance(request, list)
+                and len(request) == 2
+                and isinstance(request[0], str)
+                and isinstance(request[1], dict)
+            ):
+                raise Refused("bad-request", "a request is a verb and its arguments")
+            verb = import_verbs().get(request[0])
+            if verb is None:
+                raise Refused("bad-request", "this agent knows no %r" % request[0])
+            verb(self, channel, request[1])
+        except Exception as exc:
+            self.fail(channel, exc)
+
+    # -- what goes out
+
+    def write_link(self) -> None:
+        """Sends what is queued, as far as the link takes it."""
+        while True:
+            if not self._out:
+                self._out = memoryview(self.conversation.data_to_send())
+                if not self._out:
+                    self.loop.unwatch_writable(self._link_out)
+                    break
+            try:
+                self._out = self._out[os.write(self._link_out, self._out) :]
+                self._said()
+            except BlockingIOError:
+                self.loop.watch_writable(self._link_out, _nothing)
+                break
+            except OSError:
+                self._cut()
+                break
+        if self._waiting_for_room and self.conversation.queued_data < ROOM:
+            self._waiting_for_room = False
+            for handler in list(self.handlers.values()):
+                _call(handler, "on_room")
+
+
+def _call(handler: Any, method: str, *args: object) -> None:
+    function = getattr(handler, method, None)
+    if function is not None:
+        function(*args)
+
+
+def _nothing() -> None:
+    """For a watch whose only purpose is to wake the loop."""
+
+
+def import_verbs() -> dict[str, Verb]:
+    from remit.agent.verbs import VERBS
+
+    return VERBS

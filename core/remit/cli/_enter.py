@@ -1,0 +1,235 @@
+"""``remit enter``: the user's own terminal, on another computer."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import deque
+from collections.abc import Callable
+
+import anyio
+import msgspec
+
+from remit import JobState, Outcome, RemitError, Session, connect
+from remit._bell import Bell
+from remit._conversation import Piece
+from remit._link import Link, Listener
+from remit._messages import decode
+from remit.cli import _endings, _rawmode
+from remit.cli._descriptor import Descriptor
+from remit.cli._report import LINK, say
+
+# Little enough that Ctrl-C stops a flood soon: what is under way is shown all the same.
+_WINDOW = 1 << 17
+_LARGEST_PIECE = 1 << 14
+_TERMINAL_GONE = 128 + signal.SIGHUP
+_END_OF_INPUT = b"\x04"  # Ctrl-D
+_END_AGAIN = 1.0
+
+
+class _Entered(msgspec.Struct, kw_only=True):
+    prompt: str = ""
+    problem: str | None = None
+
+
+class _End(msgspec.Struct, kw_only=True):
+    exit_status: int | None = None
+    signal: str | None = None
+
+
+async def enter(target: str, *, command: list[str] | None = None) -> int:
+    """Opens a terminal on ``target``, with the account's shell (or ``command``) in it; returns
+    its exit status, 128 and the number for a signal.
+
+    LINK where the link was lost, after the local terminal was put back. Raises TargetError and
+    ConnectError before anything was changed.
+    """
+    async with connect(target, reconnect=0) as session:
+        screen = await _open(session, command)
+        if screen.problem:
+            say(f"remit: {screen.problem}")
+        with _rawmode.raw(0) as make_raw:
+            status = await _converse(screen, make_raw)
+        if screen.error is not None:
+            return _tell(screen.error)
+        return status
+
+
+async def _open(session: Session, command: list[str] | None) -> _Screen:
+    rows, columns = _rawmode.size()
+    arguments = {
+        "rows": rows,
+        "columns": columns,
+        "term": os.environ.get("TERM") or "dumb",
+        "env": {},
+        "prompt": session.location,
+        "command": command and {"argv": [os.fsencode(word) for word in command]},
+    }
+    screen = _Screen(await session._ready())
+    screen.open(arguments)
+    await screen.accepted_or_over()
+    return screen
+
+
+class _Screen(Listener):
+    """The channel of the verb, as its tasks see it. ``bell`` rings when anything changes."""
+
+    def __init__(self, link: Link) -> None:
+        self.bell = Bell()
+        self.shown: deque[bytes] = deque()
+        self.end: _End | None = None
+        self.error: RemitError | None = None
+        self.problem: str | None = None
+        self._link = link
+        self._channel = 0
+        self._open = False
+        self._typed = 0
+
+    # -- what the link tells
+
+    def accepted(self, body: bytes) -> None:
+        self.problem = decode(body, _Entered).problem
+        self._open = True
+        self.bell.ring()
+
+    def refused(self, error: RemitError) -> None:
+        self.error = error
+        self.bell.ring()
+
+    lost = refused
+
+    def data(self, piece: Piece) -> None:
+        self.shown.append(piece.data)
+        self.bell.ring()
+
+    def credit(self) -> None:
+        self.bell.ring()
+
+    def ended(self, body: bytes) -> None:
+        self.end = decode(body, _End)
+        self.bell.ring()
+
+    # -- what is told to the link
+
+    def open(self, arguments: dict[str, object]) -> None:
+        self._channel = self._link.open("enter", arguments, self, _WINDOW)
+
+    async def accepted_or_over(self) -> None:
+        """Raises what the agent refused it for, or LinkLost."""
+        while not self._open:
+            if self.error is not None:
+                raise self.error
+            await self.bell.wait()
+
+    @property
+    def over(self) -> bool:
+        return self.end is not None or self.error is not None
+
+    async def type(self, keys: bytes) -> None:
+        """Sends them, as fast as they are taken there."""
+        left = memoryview(keys)
+        while left and not self.over:
+            most = min(self._link.credit(self._channel), _LARGEST_PIECE)
+            if most:
+                piece = Piece(0, 0, self._typed, 0.0, bytes(left[:most]))
+                self._link.data(self._channel, piece)
+                self._typed += len(piece.data)
+                left = left[most:]
+            elif self._link.congested:
+                await self._link.drained()
+            else:
+                await self.bell.wait()
+
+    def took(self, size: int) -> None:
+        """So much of what was shown is on the screen: as much more may come."""
+        if not self.over:
+            self._link.grant(self._channel, size)
+
+    def resize(self) -> None:
+        rows, columns = _rawmode.size()
+        self._link.event(self._channel, "resize", rows=rows, columns=columns)
+
+
+async def _converse(screen: _Screen, make_raw: Callable[[], None]) -> int:
+    """Both directions, until the program there is over, the link is, or we are told to leave."""
+    status = 0
+    async with anyio.create_task_group() as tasks:
+
+        def leave(with_status: int) -> None:
+            nonlocal status
+            status = with_status
+            tasks.cancel_scope.cancel()
+
+        async def watch_signals() -> None:
+            changes = (signal.SIGWINCH, signal.SIGCONT)
+            endings = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            with anyio.open_signal_receiver(*changes, *endings) as signals:
+                async for number in signals:
+                    if number in endings:
+                        leave(128 + number)
+                        return
+                    if number == signal.SIGCONT:
+                        make_raw()  # the shell that we were stopped in has had it
+                    screen.resize()
+
+        async def type_keys() -> None:
+            if not await _type_all(screen):
+                leave(_TERMINAL_GONE)
+
+        async def show() -> None:
+            try:
+                await _show_all(screen)
+            except OSError:
+                leave(_TERMINAL_GONE)
+                return
+            leave(_status(screen.end) if screen.end is not None else LINK)
+
+        for function in (watch_signals, type_keys, show):
+            tasks.start_soon(function)
+    return status
+
+
+async def _type_all(screen: _Screen) -> bool:
+    """Passes our stdin on, and says its end; False where stdin is a terminal that is gone."""
+    stdin = Descriptor(0)
+    last = b"\n"
+    while keys := await stdin.read():
+        await screen.type(keys)
+        last = keys[-1:]
+    if stdin.terminal:
+        return False
+    if last != b"\n":
+        await screen.type(b"\n")  # Ctrl-D within a line ends nothing
+    while True:
+        # A key that comes while nobody reads is lost to a line editor that starts afterwards, but
+        # the end of a file never is: so it is said until it is heard.
+        await screen.type(_END_OF_INPUT)
+        await anyio.sleep(_END_AGAIN)
+
+
+async def _show_all(screen: _Screen) -> None:
+    """Writes what comes as it comes: it is meant for this terminal. Returns once all is over."""
+    stdout = Descriptor(1)
+    while True:
+        while screen.shown:
+            piece = screen.shown.popleft()
+            await stdout.write(piece)
+            screen.took(len(piece))
+        if screen.over:
+            return
+        await screen.bell.wait()
+
+
+def _status(end: _End) -> int:
+    state = JobState.COMPLETED if end.exit_status == 0 else JobState.FAILED
+    outcome = Outcome(exit_status=end.exit_status, signal=end.signal)
+    return _endings.exit_status(state, outcome)
+
+
+def _tell(error: RemitError) -> int:
+    """Says why it is over; the last line says that it is the link."""
+    lines = error.evidence.splitlines()
+    if os.isatty(2):
+        lines.insert(0, "")  # the program there was somewhere in a line
+    say("\n".join([*lines, f"remit: {error.message}"]))
+    return LINK

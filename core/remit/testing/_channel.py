@@ -1,0 +1,140 @@
+"""A job's link without a link: what a placement is given, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from remit._errors import JobStateError
+from remit._words import Record, Stream
+from remit.abc import Position, StoreReader
+
+# What a target may send before the store is there to say: `remit.abc.Channel`.
+_FIRST_CREDIT = 1 << 20
+_TIME = datetime(2024, 2, 29, 12, tzinfo=UTC)
+
+
+class FakeChannel:
+    """A `remit.abc.Channel`. ``granted`` is how many bytes the target may send in all, by now.
+
+    For placements that spool, ``spooled`` holds what lies on the target; `spool` puts a record
+    there and `end_spool` says that no more comes.
+    """
+
+    def __init__(
+        self, tasks: TaskGroup, *, full: str = "spill", buffer_limit: int = 1 << 20
+    ) -> None:
+        self.full = full
+        self.buffer_limit = buffer_limit
+        self.granted = min(buffer_limit, _FIRST_CREDIT)
+        self.spooled: list[Record] = []
+        self._used: dict[str, int] = {}
+        self._tasks = tasks
+        self._spool_ended = False
+        self._changed = anyio.Event()
+        self._consumer: _SpoolReader | None = None
+
+    @property
+    def size(self) -> Position:
+        return {record.stream: record.end for record in self.spooled}
+
+    @property
+    def used(self) -> Position:
+        return self._used
+
+    def grant(self, size: int) -> None:
+        self.granted += size
+
+    def start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
+        async def run() -> None:
+            await function(*args)
+
+        self._tasks.start_soon(run)
+
+    def open_reader(self, position: Position | None, *, follow: bool, consume: bool) -> StoreReader:
+        start = dict(self._used if position is None else position)
+        reader = _SpoolReader(self, start, follow)
+        if consume:
+            self._consumer = reader
+            reader.consumes = True
+            self._tell()
+        return reader
+
+    def spool(self, record: Record) -> None:
+        self.spooled.append(record)
+        self._tell()
+
+    def end_spool(self) -> None:
+        self._spool_ended = True
+        self._tell()
+
+    def _tell(self) -> None:
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
+
+
+class _SpoolReader:
+    def __init__(self, channel: FakeChannel, start: dict[str, int], follow: bool) -> None:
+        self.consumes = False
+        self._channel = channel
+        self._position = start
+        self._follow = follow
+        self._next = 0
+        self._closed = False
+
+    async def next(self) -> Record | None:
+        channel = self._channel
+        while not self._closed:
+            if self.consumes and channel._consumer is not self:
+                raise JobStateError("another reader has taken over")
+            while self._next < len(channel.spooled):
+                record = after(channel.spooled[self._next], self._position)
+                self._next += 1
+                if record is not None:
+                    return record
+            if channel._spool_ended or not self._follow:
+                break
+            await channel._changed.wait()
+        return None
+
+    def used(self, record: Record) -> None:
+        used = self._channel._used
+        for earlier in self._channel.spooled:
+            if earlier.seq <= record.seq:
+                used[earlier.stream] = max(used.get(earlier.stream, 0), earlier.end)
+
+    def close(self) -> None:
+        self._closed = True
+        self._channel._tell()
+
+
+def after(record: Record, position: Position) -> Record | None:
+    """The part of ``record`` that lies after ``position``; None where there is none."""
+    start = position.get(record.stream, 0)
+    if record.end <= start:
+        return None
+    if record.offset >= start:
+        return record
+    return _record(record.stream, record.data[start - record.offset :], start, record.seq)
+
+
+class Producer:
+    """Makes the records of one job, in order."""
+
+    def __init__(self) -> None:
+        self._ends: dict[str, int] = {}
+        self._seq = 0
+
+    def record(self, stream: Stream, data: Any) -> Record:
+        made = _record(stream, data, self._ends.get(stream, 0), self._seq)
+        self._ends[stream] = made.end
+        self._seq += 1
+        return made
+
+
+def _record(stream: Stream, data: Any, offset: int, seq: int) -> Record:
+    return Record(stream, data, offset, seq, _TIME, "jaaaaaaaaaaaa", "testing")

@@ -1,0 +1,333 @@
+"""What every placement's stores promise, a test each."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+
+from remit._errors import JobStateError
+from remit._words import JobInfo, JobState, Outcome, Record
+from remit.abc import API, Placement, Position, ResultStore, StoreReader
+from remit.testing._channel import FakeChannel, Producer
+
+# Seconds for what takes milliseconds on a machine with nothing else to do.
+_LIMIT = 30.0
+_BUFFER = 1 << 16
+_SUCCESS = Outcome(exit_status=0, reason="exited")
+
+
+class PlacementConformance:
+    """Subclass it with one fixture, ``placement``. Runs on asyncio and trio."""
+
+    pytestmark = pytest.mark.anyio
+
+    def test_it_is_a_placement_of_this_api(self, placement: Placement) -> None:
+        assert isinstance(placement, Placement)
+        assert placement.api == API
+        assert placement.name
+        assert isinstance(placement.spools, bool)
+
+    # -- reading
+
+    async def test_records_come_in_the_order_they_were_produced(self, placement: Placement) -> None:
+        async with _opened(placement) as job:
+            sent = [
+                job.produce("stdout", b"one"),
+                job.produce("stderr", b"two"),
+                job.produce("stdout", b"three"),
+                job.produce("value", {"four": 4}),
+            ]
+            job.end()
+            got = await _all(job.store.read(None, follow=False, consume=True))
+        assert _streams(got) == _streams(sent)
+        # Where pieces are cut is no promise; the order across streams is.
+        assert [record.stream for record in got] == [record.stream for record in sent]
+
+    async def test_without_follow_a_reader_ends_with_what_there_is(
+        self, placement: Placement
+    ) -> None:
+        async with _opened(placement) as job:
+            assert await job.store.read(None, follow=False, consume=False).next() is None
+            job.produce("stdout", b"now")
+            got = await _all(job.store.read(None, follow=False, consume=False))
+        assert _streams(got) == {"stdout": b"now"}
+
+    async def test_a_following_reader_waits_and_ends_with_the_job(
+        self, placement: Placement
+    ) -> None:
+        async with _opened(placement) as job:
+            got: list[Record] = []
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_into, got, job.store.read(None, follow=True, consume=True))
+                await anyio.wait_all_tasks_blocked()
+                assert got == []
+                job.produce("stdout", b"early ")
+                await anyio.wait_all_tasks_blocked()
+                assert _streams(got) == {"stdout": b"early "}
+                job.produce("stdout", b"late")
+                job.end()
+        assert _streams(got) == {"stdout": b"early late"}
+
+    async def test_any_number_may_read_along(self, placement: Placement) -> None:
+        async with _opened(placement) as job:
+            consuming = job.store.read(None, follow=False, consume=True)
+            along = [job.store.read(None, follow=False, consume=False) for _ in range(3)]
+            job.produce("stdout", b"for all")
+            job.end()
+            for reader in [*along, consuming]:
+                assert _streams(await _all(reader)) == {"stdout": b"for all"}
+
+    async def test_a_reader_starts_where_it_is_told(self, placement: Placement) -> None:
+        async with _opened(placement) as job:
+            job.produce("stdout", b"0123")
+            job.produce("stderr", b"abc")
+            job.produce("stdout", b"4567")
+            job.produce("value", "first")
+            job.produce("value", "second")
+            job.end()
+            start = {"stdout": 3, "value": 1}
+            got = await _all(job.store.read(start, follow=True, consume=False))
+        assert _streams(got) == {"stdout": b"34567", "stderr": b"abc", "value": ["second"]}
+        assert {record.offset for record in got if record.stream == "stdout"} >= {3}
+
+    async def test_a_cancelled_next_loses_nothing(self, placement: Placement) -> None:
+        async with _opened(placement) as job:
+            reader = job.store.read(None, follow=True, consume=True)
+            got: list[Record] = []
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_into, got, reader)
+                await anyio.wait_all_tasks_blocked()
+                # The record and the cancel come in the same turn of the loop.
+                job.produce("stdout", b"kept")
+                tasks.cancel_scope.cancel()
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await _into(got, reader)
+            job.end()
+            await _into(got, reader)
+        assert _streams(got) == {"stdout": b"kept"}
+
+    async def test_closing_a_reader_twice_is_quiet(self, placement: Placement) -> None:
+        async with _opened(placement) as job:
+            reader = job.store.read(None, follow=True, consume=True)
+            reader.close()
+            reader.close()
+
+    # -- what is used up
+
+    async def test_only_what_is_said_to_be_used_is_used_up(self, placement: Placement) -> None:
+        async with _opened(placement) as job:
+            job.produce("stdout", b"first")
+            job.produce("stderr", b"second")
+            job.produce("stdout", b"third")
+            job.end()
+            reader = job.store.read(None, follow=False, consume=True)
+            assert _sum(job.store.used) == 0
+            first, second = await reader.next(), await reader.next()
+            assert first is not None
+            assert second is not None
+            assert _sum(job.store.used) == 0
+            reader.used(first)
+            reader.used(second)
+            assert dict(job.store.used) == {"stdout": 5, "stderr": 6}
+            rest = await _all(job.store.read(None, follow=False, consume=True))
+            assert _streams(rest) == {"stdout": b"third"}
+
+    async def test_reading_along_uses_nothing_up(self, placement: Placement) -> None:
+        async with _opened(placement) as job:
+            job.produce("stdout", b"kept")
+            job.end()
+            await _all(job.store.read(None, follow=False, consume=False))
+            assert _sum(job.store.used) == 0
+            got = await _all(job.store.read(None, follow=False, consume=True))
+        assert _streams(got) == {"stdout": b"kept"}
+
+    async def test_what_is_used_up_can_be_read_again(self, placement: Placement) -> None:
+        async with _opened(placement) as job:
+            job.produce("stdout", b"once more")
+            job.end()
+            reader = job.store.read(None, follow=False, consume=True)
+            for record in await _all(reader):
+                reader.used(record)
+            assert await job.store.read(None, follow=False, consume=True).next() is None
+            again = await _all(job.store.read({}, follow=False, consume=False))
+        assert _streams(again) == {"stdout": b"once more"}
+
+    async def test_a_new_consuming_reader_takes_over(self, placement: Placement) -> None:
+        async with _opened(placement) as job:
+            first = job.store.read(None, follow=True, consume=True)
+            along = job.store.read(None, follow=False, consume=False)
+            second = job.store.read(None, follow=True, consume=True)
+            job.produce("stdout", b"for the second")
+            job.end()
+            with pytest.raises(JobStateError):
+                await first.next()
+            assert _streams(await _all(along)) == {"stdout": b"for the second"}
+            assert _streams(await _all(second)) == {"stdout": b"for the second"}
+
+    async def test_a_waiting_reader_learns_that_another_took_over(
+        self, placement: Placement
+    ) -> None:
+        async with _opened(placement) as job:
+            first = job.store.read(None, follow=True, consume=True)
+            told = anyio.Event()
+
+            async def wait() -> None:
+                with pytest.raises(JobStateError):
+                    await first.next()
+                told.set()
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(wait)
+                await anyio.wait_all_tasks_blocked()
+                second = job.store.read(None, follow=True, consume=True)
+                await told.wait()
+            job.produce("stdout", b"goes on")
+            job.end()
+            assert _streams(await _all(second)) == {"stdout": b"goes on"}
+
+    # -- what is held here
+
+    async def test_size_counts_bytes_and_records(self, placement: Placement) -> None:
+        async with _opened(placement) as job:
+            job.produce("stdout", b"five!")
+            job.produce("value", "a longer value")
+            job.produce("value", None)
+            size = dict(job.store.size)
+        assert {stream: count for stream, count in size.items() if count} == {
+            "stdout": 5,
+            "value": 2,
+        }
+
+    async def test_a_store_that_blocks_grants_room_as_it_is_used_up(
+        self, placement: Placement
+    ) -> None:
+        async with _opened(placement, full="block") as job:
+            sent = await job.flood(4 * _BUFFER)
+            assert sent == job.channel.granted == _BUFFER
+            if placement.spools:
+                return  # nothing is sent here: the output has no need of room here
+            reader = job.store.read(None, follow=False, consume=True)
+            for record in await _all(reader):
+                reader.used(record)
+            await anyio.wait_all_tasks_blocked()
+            assert job.channel.granted > sent, "what was used up makes room"
+
+    async def test_a_store_that_spills_takes_all_and_gives_it_back(
+        self, placement: Placement
+    ) -> None:
+        async with _opened(placement, full="spill") as job:
+            most = _BUFFER if placement.spools else 8 * _BUFFER
+            while job.produced < most:
+                await job.flood(most - job.produced)
+                await anyio.sleep(0.001)  # a store may write its file in a thread
+            job.end()
+            got = _streams(await _all(job.store.read(None, follow=True, consume=True)))
+        assert got == {"stdout": job.flooded}
+
+    async def test_closing_frees_and_twice_is_quiet(self, placement: Placement) -> None:
+        async with _opened(placement) as job:
+            job.produce("stdout", b"gone")
+            job.end()
+            await job.store.aclose()
+            await job.store.aclose()
+
+
+class _Job:
+    """A store, and the job whose output it is to hold."""
+
+    def __init__(self, placement: Placement, channel: FakeChannel) -> None:
+        self.channel = channel
+        self.store: ResultStore = placement.open_store(_INFO, channel)
+        self.flooded = b""
+        self._spools = placement.spools
+        self._producer = Producer()
+
+    @property
+    def produced(self) -> int:
+        return len(self.flooded)
+
+    def produce(self, stream: str, data: object) -> Record:
+        record = self._producer.record(stream, data)  # type: ignore[arg-type]
+        if self._spools:
+            self.channel.spool(record)
+        else:
+            self.store.append(record)
+        return record
+
+    async def flood(self, most: int) -> int:
+        """Sends ``most`` bytes, or what there is credit for. Returns how many."""
+        size = min(most, self.channel.granted - self.produced)
+        for start in range(self.produced, self.produced + size, 4096):
+            end = min(start + 4096, self.produced + size)
+            self.produce("stdout", bytes(at % 251 for at in range(start, end)))
+        self.flooded += bytes(at % 251 for at in range(self.produced, self.produced + size))
+        await anyio.wait_all_tasks_blocked()
+        return size
+
+    def end(self) -> None:
+        self.channel.end_spool()
+        self.store.close(_SUCCESS)
+
+
+_INFO = JobInfo(
+    id="jaaaaaaaaaaaa",
+    name=None,
+    state=JobState.RUNNING,
+    location="testing",
+    command=("true",),
+    placement="testing",
+    lifetime="session",
+    has_more_data=True,
+)
+
+
+@asynccontextmanager
+async def _opened(placement: Placement, full: str = "spill") -> AsyncIterator[_Job]:
+    raised: list[Exception] = []
+    with anyio.fail_after(_LIMIT):
+        async with anyio.create_task_group() as tasks:
+            job = _Job(placement, FakeChannel(tasks, full=full, buffer_limit=_BUFFER))
+            try:
+                yield job
+            except Exception as exc:
+                raised.append(exc)  # raised again outside: the task group would wrap it
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await job.store.aclose()
+                tasks.cancel_scope.cancel()
+    for error in raised:
+        raise error
+
+
+async def _into(records: list[Record], reader: StoreReader) -> None:
+    while (record := await reader.next()) is not None:
+        records.append(record)
+
+
+async def _all(reader: StoreReader) -> list[Record]:
+    records: list[Record] = []
+    await _into(records, reader)
+    return records
+
+
+def _streams(records: list[Record]) -> dict[str, bytes | list[object]]:
+    """What each stream holds, however it was cut. Asserts that nothing lies between the pieces."""
+    whole: dict[str, bytes | list[object]] = {}
+    ends: dict[str, int] = {}
+    for record in records:
+        assert ends.setdefault(record.stream, record.offset) == record.offset
+        ends[record.stream] = record.end
+        held = whole.get(record.stream)
+        if isinstance(record.data, bytes):
+            whole[record.stream] = (held if isinstance(held, bytes) else b"") + record.data
+        else:
+            whole[record.stream] = [*(held if isinstance(held, list) else []), record.data]
+    return whole
+
+
+def _sum(position: Position) -> int:
+    return sum(position.values())

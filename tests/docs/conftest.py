@@ -1,0 +1,87 @@
+"""Where the pages' commands run: a directory of their own, and the computers that they name."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from docs import places
+from docs.pages import ROOT, Section
+from docs.world import World
+from testbed import needs
+from testbed.containers import Engine
+
+_REMOTE = re.compile("|".join(map(re.escape, places.HOSTS)))
+
+
+@pytest.fixture(scope="session")
+def ssh_hosts(run_directory: Path, ssh_accounts: None) -> Iterator[Path]:
+    """The directory of the sshd that the pages' hosts are on; ``bin`` in it holds the ``ssh``."""
+    with places.hosts(run_directory / "docs-sshd") as programs:
+        yield programs.parent
+
+
+@pytest.fixture(scope="session")
+def docker_web(docker: Engine) -> None:
+    places.container(docker)
+
+
+@pytest.fixture(scope="session")
+def podman_web(podman: Engine) -> None:
+    places.container(podman)
+
+
+@pytest.fixture
+def world(
+    section: Section, request: pytest.FixtureRequest, tmp_path: Path, state_dir: Path
+) -> Iterator[World]:
+    """Only what the section's text names is started for it."""
+    if any(block.directive == "in the checkout" for block in section.blocks):
+        # It would make or change the environment that others may be using.
+        stamp = ROOT / ".venv" / ".installed"
+        if not stamp.exists():
+            needs.missing("./dev demo: the environment was not made by ./dev")
+    targets = ["local:"]
+    search = [str(Path(sys.executable).parent)]
+    if hosts := sorted(set(_REMOTE.findall(section.text))):
+        directory = request.getfixturevalue("ssh_hosts")
+        places.clean(directory)
+        search.insert(0, str(directory / "bin"))
+        targets += hosts
+    for engine in ("docker", "podman"):
+        if re.search(rf"\b{engine}\b", section.text):
+            request.getfixturevalue(f"{engine}_web")
+            targets.append(f"{engine}:{places.CONTAINER}")
+    env = {
+        **os.environ,
+        "PATH": os.pathsep.join([*search, os.environ["PATH"]]),
+        "REMIT_STATE_DIR": str(state_dir),
+        "COLUMNS": "200",
+    }
+    directory = tmp_path / "here"
+    directory.mkdir()
+    yield World(directory, env)
+    for target in targets:
+        _remove_all_jobs(target, env)
+
+
+def _remove_all_jobs(target: str, env: dict[str, str]) -> None:
+    words = [] if target == "local:" else [target]
+    on = [] if target == "local:" else ["--on", target]
+    listed = _remit(["jobs", "--json", *words], env)
+    if ids := [job["id"] for job in json.loads(listed)]:
+        _remit(["rm", "--force", *on, *ids], env)
+
+
+def _remit(words: list[str], env: dict[str, str]) -> str:
+    argv = [sys.executable, "-m", "remit.cli", *words]
+    done = subprocess.run(
+        argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

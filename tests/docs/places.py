@@ -1,0 +1,61 @@
+"""The computers that the pages speak of: accounts on an sshd, and containers, by those names."""
+
+import os
+import pwd
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from testbed import needs, run
+from testbed.accounts import ACCOUNTS
+from testbed.containers import Engine
+from testbed.sshd import Sshd
+
+# As the pages call them: the testbed's names for the accounts.
+HOSTS = {"server01": "alice", "server02": "bob", "build7": "quiet"}
+CONTAINER = "web"
+
+
+@contextmanager
+def hosts(directory: Path) -> Iterator[Path]:
+    """An sshd for `HOSTS`; yields the directory of an ``ssh`` that knows them by name.
+
+    Each account has a state directory of this run's own: another run may share the account.
+    """
+    server = Sshd(directory)
+    try:
+        with (directory / "sshd_config").open("a") as config:
+            for account, _ in ACCOUNTS.values():
+                config.write(
+                    f"Match User {account}\n  SetEnv REMIT_STATE_DIR={directory}/{account}\n"
+                )
+        server.restart()
+        text = server.config.read_text()
+        for host, name in HOSTS.items():
+            text = text.replace(f"Host {name}\n", f"Host {host}\n")
+        server.config.write_text(text)
+        programs = directory / "bin"
+        programs.mkdir()
+        ssh = programs / "ssh"
+        ssh.write_text(f'#!/bin/sh\nexec {needs.tool("ssh")} -F {server.config} "$@"\n')
+        ssh.chmod(0o755)
+        yield programs
+    finally:
+        server.close()
+
+
+def clean(directory: Path) -> None:
+    """Gives each account an empty state directory. For when no job runs in them."""
+    for account, _ in ACCOUNTS.values():
+        entry = pwd.getpwnam(account)
+        state = directory / account
+        shutil.rmtree(state, ignore_errors=True)
+        state.mkdir(mode=0o700)
+        os.chown(state, entry.pw_uid, entry.pw_gid)
+
+
+def container(engine: Engine) -> None:
+    """A container `CONTAINER` with an old Python."""
+    name = engine.new_python()
+    run.command([engine.program, "rename", name, CONTAINER], env=engine.env)

@@ -1,0 +1,59 @@
+"""The pages hold together: every block is run or is text, every link leads somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from docs import pages
+from docs.pages import ROOT, RUN, TEXT
+
+_LINK = re.compile(r"(?<!!)\[[^\]\n]+\]\(([^)\s]+)\)")
+_PAGES = [pytest.param(page, id=page.name) for page in pages.all_pages()]
+
+
+@pytest.mark.parametrize("page", _PAGES)
+def test_every_block_is_run_or_is_marked_as_text(page: Path) -> None:
+    for section in pages.sections(page):
+        for block in section.blocks:
+            assert block.language in RUN | TEXT, (
+                f"{section.page}:{block.line}: a block is {sorted(RUN)} or {sorted(TEXT)}, "
+                f"not {block.language!r}"
+            )
+
+
+@pytest.mark.parametrize("page", _PAGES)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in _LINK.findall(_prose(page)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        leads_to = (page.parent / path).resolve() if path else page
+        assert leads_to.exists(), f"{page.name}: {link}"
+        if anchor:
+            assert anchor in _anchors(leads_to), f"{page.name}: {link}"
+
+
+def test_every_page_can_be_found_from_the_first() -> None:
+    seen, new = set[Path](), {ROOT / "README.md"}
+    while new:
+        page = new.pop()
+        seen.add(page)
+        linked = {
+            (page.parent / link.partition("#")[0]).resolve()
+            for link in _LINK.findall(_prose(page))
+            if not re.match(r"[a-z]+:", link)
+        }
+        new |= {path for path in linked if path.suffix == ".md" and path.exists()} - seen
+    assert set(pages.all_pages()) <= seen
+
+
+def _prose(page: Path) -> str:
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+
+
+def _anchors(page: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ +(.+)$", _prose(page), re.MULTILINE)
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {heading.replace(" ", "-") for heading in plain}

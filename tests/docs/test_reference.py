@@ -1,0 +1,75 @@
+"""The reference leaves nothing out: public names, hooks, commands with their options."""
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import typer.main
+
+import remit
+from docs.pages import ROOT
+from remit import _hookspecs, abc
+from remit.cli._main import app
+
+REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+PLUGINS = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+_HOOKS = [value for name, value in vars(_hookspecs).items() if name.startswith("remit_")]
+_COMMANDS = typer.main.get_group(app).commands
+
+
+def signature(function: Callable[..., Any]) -> str:
+    """As a person would write it: ``remit_cli(app: typer.Typer) -> None``."""
+    written = inspect.signature(function)
+    return f"{function.__name__}{written}".replace("'", "")
+
+
+@pytest.mark.parametrize("hook", _HOOKS, ids=lambda hook: hook.__name__)
+def test_each_hook_has_a_heading_that_is_its_signature(hook: Callable[..., Any]) -> None:
+    assert f"### `{signature(hook)}`\n" in REFERENCE
+
+
+def test_no_hook_is_told_of_that_is_not_there() -> None:
+    told = re.findall(r"^### `(remit_\w+)", REFERENCE, re.MULTILINE)
+    assert told == [hook.__name__ for hook in _HOOKS]
+
+
+@pytest.mark.parametrize("name", [name for name in remit.__all__ if name not in vars(abc)])
+def test_each_public_name_is_told_of(name: str) -> None:
+    assert re.search(rf"`(?:remit\.)?{name}\b", REFERENCE)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, v in vars(abc).items() if getattr(v, "__module__", "") == "remit.abc"]
+)
+def test_each_protocol_is_told_of_to_plugin_authors(name: str) -> None:
+    assert re.search(rf"`(?:remit\.abc\.)?{name}\b", PLUGINS)
+
+
+@pytest.mark.parametrize("function", [remit.connect, remit.Session.start, remit.Job.receive])
+def test_each_parameter_is_told_of(function: Callable[..., Any]) -> None:
+    for name in inspect.signature(function).parameters:
+        assert name in ("self", "args") or re.search(rf"`{name}\b", REFERENCE), name
+
+
+@pytest.mark.parametrize("kind", [remit.Session, remit.Job, remit.Record, remit.JobInfo])
+def test_each_public_member_is_told_of(kind: type) -> None:
+    fields = [field.name for field in getattr(kind, "__attrs_attrs__", ())]
+    for name in {*vars(kind), *fields}:
+        assert name.startswith("_") or re.search(rf"`{name}\b", REFERENCE), name
+
+
+@pytest.mark.parametrize("name", _COMMANDS)
+def test_each_command_and_each_of_its_options_is_told_of(name: str) -> None:
+    _, _, rest = REFERENCE.partition(f"### `remit {name}")
+    assert rest, f"no heading `remit {name}`"
+    text = rest.partition("\n### ")[0]
+    for parameter in _COMMANDS[name].params:
+        for option in (*parameter.opts, *parameter.secondary_opts):
+            assert not option.startswith("--") or option == "--help" or f"`{option}" in text, option
+
+
+def test_no_command_is_told_of_that_is_not_there() -> None:
+    told = re.findall(r"^### `remit (\w+)", REFERENCE, re.MULTILINE)
+    assert sorted(told) == sorted(_COMMANDS)

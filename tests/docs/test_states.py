@@ -1,0 +1,32 @@
+"""The diagram and the table of states in the reference are those of the code."""
+
+import re
+from collections import defaultdict
+
+from docs.pages import ROOT, sections
+from remit import _jobstate
+
+PAGE = ROOT / "docs" / "reference.md"
+
+
+def diagram() -> str:
+    """The moves of `_jobstate.NEXT` as a Mermaid state diagram, those between two states on one
+    arrow."""
+    moves = defaultdict[tuple[str, str], list[str]](list)
+    for state, events in _jobstate.NEXT.items():
+        for event, after in events.items():
+            moves[state, after].append(event)
+    lines = ["stateDiagram-v2", "    [*] --> PENDING"]
+    lines += [f"    {a} --> {b}: {', '.join(events)}" for (a, b), events in moves.items()]
+    lines += [f"    {state} --> [*]" for state in _jobstate.NEXT if state in _jobstate.FINISHED]
+    return "\n".join(lines) + "\n"
+
+
+def test_the_diagram_shows_all_moves() -> None:
+    blocks = [block for section in sections(PAGE) for block in section.blocks]
+    assert [block.text for block in blocks if block.language == "mermaid"] == [diagram()]
+
+
+def test_every_state_is_explained() -> None:
+    explained = re.findall(r"^\| `([A-Z]+)` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert [state for state in explained if state in _jobstate.NEXT] == list(_jobstate.NEXT)

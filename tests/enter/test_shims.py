@@ -1,0 +1,163 @@
+"""Real shells, started as `enter` starts them: the user's own files first, then ours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from enter.screen import Screen
+from remit.agent import shims
+from testbed import needs
+
+SHELLS = ["bash", "zsh", "dash", "busybox"]
+# What a person may have in it; it sets PATH as if nobody had a say in it.
+OWN = "OWN=yes; PS1='own> '; PATH=/usr/bin:/bin; export PATH\n"
+StartShell = Callable[..., Screen]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """As a doorway is furnished, with a launcher that only tells that it was called."""
+    path = tmp_path / "it's a $place"
+    path.mkdir()
+    for name, text in shims.files(os.fsencode(path), "server01").items():
+        (path / os.fsdecode(name)).write_bytes(text)
+    launcher = path / "remit"
+    launcher.write_text("#!/bin/sh\necho inside\n")
+    launcher.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    path = tmp_path / "home"
+    path.mkdir()
+    for name in (".bashrc", ".zshrc", "own-rc"):
+        (path / name).write_text(OWN)
+    return path
+
+
+@pytest.fixture
+def start(directory: Path, home: Path) -> Iterator[StartShell]:
+    """Starts a shell of that name; ``env`` adds to what the account would have."""
+    with ExitStack() as screens:
+
+        def start_shell(name: str, env: dict[str, str] | None = None) -> Screen:
+            full = {"HOME": str(home), "PATH": "/usr/bin:/bin", **(env or {})}
+            if name in ("dash", "busybox"):
+                full.setdefault("ENV", "$HOME/own-rc")
+            path = needs.tool(name)
+            theirs = {os.fsencode(key): os.fsencode(value) for key, value in full.items()}
+            how = shims.start(os.fsencode(path), os.fsencode(directory), theirs, "server01")
+            theirs.update(how.env)
+            words = [os.fsdecode(word) for word in how.words]
+            if name == "busybox":
+                words = ["sh", *words]
+            env_there = {os.fsdecode(key): os.fsdecode(value) for key, value in theirs.items()}
+            return screens.enter_context(Screen([path, *words], env=env_there))
+
+        yield start_shell
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+class TestEveryShell:
+    def test_shows_the_place_before_the_own_prompt(self, start: StartShell, shell: str) -> None:
+        screen = start(shell)
+        screen.wait_for(r"^\[server01\] own> ")
+        screen.command("echo $OWN", r"^yes$")
+        screen.wait_for(r"^\[server01\] own> ")
+
+    def test_finds_remit_whatever_the_own_files_do_to_path(
+        self, start: StartShell, shell: str
+    ) -> None:
+        start(shell).command("remit", "^inside$")
+
+    def test_leaves_a_shell_inside_an_ordinary_one(self, start: StartShell, shell: str) -> None:
+        screen = start(shell)
+        screen.wait_for(r"\[server01\] own> ")
+        screen.command('echo "<${ENV-} ${ZDOTDIR-} ${REMIT_OWN-}>"', r"^<(.*)  >$")
+        screen.command("exec sh -c 'env | grep -c REMIT_OWN'", "^0$")
+
+    def test_ends_with_its_last_status(self, start: StartShell, shell: str) -> None:
+        screen = start(shell)
+        screen.wait_for(r"\[server01\] own> ")
+        screen.type("exit 5\r")
+        assert screen.wait_exit() == 5
+
+
+def test_missing_own_files_are_no_trouble(start: StartShell, home: Path) -> None:
+    for path in home.iterdir():
+        path.unlink()
+    for shell in SHELLS:
+        screen = start(shell)
+        screen.wait_for(r"\[server01\] .*[$#%] ")
+        assert "No such file" not in screen.text
+
+
+@pytest.mark.parametrize(
+    ("shell", "line"),
+    [
+        ("bash", "PROMPT_COMMAND='PS1=\"theme> \"'\n"),
+        ("zsh", "precmd() { PROMPT='theme> ' }\n"),
+    ],
+)
+def test_place_stays_before_a_prompt_that_is_set_each_time(
+    start: StartShell, home: Path, shell: str, line: str
+) -> None:
+    (home / f".{shell}rc").write_text(line)
+    screen = start(shell)
+    screen.wait_for(r"^\[server01\] theme> ")
+    screen.type("\r")
+    screen.wait_for(r"^\[server01\] theme> ")
+
+
+def test_bash_tells_the_status_of_the_last_command_to_the_prompt(
+    start: StartShell, home: Path
+) -> None:
+    (home / ".bashrc").write_text("PS1='<$?> '\n")
+    screen = start("bash")
+    screen.wait_for(r"^\[server01\] <0> ")
+    screen.type("false\r")
+    screen.wait_for(r"^\[server01\] <1> ")
+
+
+def test_zsh_reads_what_its_own_environment_file_says(start: StartShell, home: Path) -> None:
+    elsewhere = home / "elsewhere"
+    elsewhere.mkdir()
+    (home / ".zshenv").write_text(f"ZDOTDIR={elsewhere}\n")
+    (elsewhere / ".zshrc").write_text("PROMPT='elsewhere> '\n")
+    screen = start("zsh")
+    screen.wait_for(r"^\[server01\] elsewhere> ")
+    screen.command("echo $ZDOTDIR", f"^{elsewhere}$")
+
+
+def test_zsh_reads_the_directory_that_the_environment_names(start: StartShell, home: Path) -> None:
+    named = home / "named"
+    named.mkdir()
+    (named / ".zshrc").write_text("PROMPT='named> '\n")
+    screen = start("zsh", env={"ZDOTDIR": str(named)})
+    screen.wait_for(r"^\[server01\] named> ")
+    screen.command("sh -c 'echo $ZDOTDIR'", f"^{named}$")
+
+
+def test_sh_keeps_its_own_variable(start: StartShell, home: Path) -> None:
+    screen = start("dash")
+    screen.wait_for(r"\[server01\] own> ")
+    screen.command("sh -c 'echo \"$ENV\"'", r"^\$HOME/own-rc$")
+
+
+def test_fish_finds_remit(start: StartShell) -> None:
+    screen = start("fish")
+    screen.type("remit\r")
+    screen.wait_for("^inside$")
+
+
+def test_a_place_becomes_nothing_but_a_word_in_a_prompt() -> None:
+    assert shims.mark("server01") == "[server01] "
+    assert shims.mark("[::1]") == "[[::1]] "
+    assert shims.mark("$(reboot) `x` \\w %n !! \x1b'\"") == "[__reboot_ _x_ _w _n __ ___] "
+    assert len(shims.mark("x" * 1000)) < 80
