@@ -18,7 +18,7 @@ from remit._link import Link, Listener
 from remit._messages import JobMap, JobNews, Stopped, decode
 from remit._receive import Receiver
 from remit._request import Start
-from remit._words import CommandResult, JobInfo, JobState, Outcome
+from remit._words import CommandResult, JobInfo, JobState, Outcome, Record
 from remit.abc import Position, ResultStore
 
 if TYPE_CHECKING:
@@ -263,10 +263,10 @@ class Job:
 
     async def _collect(self, *, check: bool) -> CommandResult:
         out: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
-        last = None
+        last: dict[str, Record] = {}
         reader = self._store.read(None, follow=True, consume=True)
         while (record := await reader.next()) is not None:
-            last = record
+            last[record.stream] = record
             if record.stream in out and isinstance(record.data, bytes):
                 out[record.stream].append(record.data)
         state = await self.wait()
@@ -278,9 +278,9 @@ class Job:
         exited = self.outcome is not None and self.outcome.reason == "exited"
         if state is not JobState.COMPLETED and (check or not exited):
             raise self._failure(result.stderr)
-        if last is not None:
-            reader.used(last)
-            await reader.next()  # None: it is written down that they are used up
+        for record in last.values():
+            reader.used(record)
+        await reader.next()  # None: it is written down that they are used up
         return result
 
     def _failure(self, stderr: bytes) -> JobFailed:

@@ -166,7 +166,8 @@ class StoreReader(Protocol):
         """
 
     def used(self, record: Record) -> None:
-        """Marks ``record`` and all before it as used up. For consuming readers."""
+        """Marks ``record`` as used up, and what lies before it in its stream. For consuming
+        readers."""
 
     def close(self) -> None:
         """Gives the pass up; twice is quiet."""

@@ -17,11 +17,12 @@ from datetime import UTC, datetime
 from typing import IO, Self
 
 import anyio.to_thread
+import msgspec
 
 import remit
 
-# stream u8, seq u64, offset u64, time f64, size u32
-_HEADER = struct.Struct(">BQQdI")
+# stream u8, whether the data is MessagePack of a value, seq u64, offset u64, time f64, size u32
+_HEADER = struct.Struct(">B?QQdI")
 _STREAMS: tuple[remit.Stream, ...] = ("stdout", "stderr", "value", "log", "warning", "progress")
 # One entry of the table of places for so many bytes of file.
 _STRIDE = 1 << 20
@@ -51,8 +52,9 @@ class Spill:
         """Raises OSError where there is no room for temporary files."""
         return cls(await anyio.to_thread.run_sync(tempfile.TemporaryFile))
 
-    async def write(self, records: Sequence[remit.Record]) -> None:
-        """Appends whole records. Cancelled or failed, none of them counts as written."""
+    async def write(self, records: Sequence[remit.Record]) -> bool:
+        """Appends whole records; False once it is closed. Cancelled or failed, none of them counts
+        as written."""
         parts = []
         place = self._end
         numbers: list[int] = []
@@ -61,21 +63,28 @@ class Spill:
             if place - (places or self._places)[-1] >= _STRIDE:
                 numbers.append(number)
                 places.append(place)
+            is_value = not isinstance(record.data, bytes)
+            data = msgspec.msgpack.encode(record.data) if is_value else record.data
             header = _HEADER.pack(
                 _STREAMS.index(record.stream),
+                is_value,
                 record.seq,
                 record.offset,
                 record.time.timestamp(),
-                len(record.data),
+                len(data),
             )
-            parts += [header, record.data]
-            place += len(header) + len(record.data)
+            parts += [header, data]
+            place += len(header) + len(data)
         self._job, self._location = records[0].job, records[0].location
-        await anyio.to_thread.run_sync(self._put, b"".join(parts), self._end)
+        async with self._lock:
+            if not self._close.alive:
+                return False
+            await anyio.to_thread.run_sync(self._put, b"".join(parts), self._end)
         self._end = place
         self._count += len(records)
         self._numbers += numbers
         self._places += places
+        return True
 
     def _put(self, data: bytes, place: int) -> None:
         view = memoryview(data)
@@ -96,7 +105,9 @@ class Spill:
             found = number
         records: deque[remit.Record] = deque()
         while not records:
-            async with self._lock:  # `aclose` waits for a read
+            async with self._lock:  # `aclose` waits for it
+                if not self._close.alive:
+                    raise remit.JobStateError("the results were removed")
                 data = await anyio.to_thread.run_sync(self._get, place, self._end)
             used = 0
             for record, end in self._parse(data):
@@ -121,13 +132,14 @@ class Spill:
         found = []
         at = 0
         while at + _HEADER.size <= len(data):
-            stream, seq, offset, time, size = _HEADER.unpack_from(data, at)
+            stream, is_value, seq, offset, time, size = _HEADER.unpack_from(data, at)
             end = at + _HEADER.size + size
             if end > len(data):
                 break
+            raw = data[at + _HEADER.size : end]
             record = remit.Record(
                 _STREAMS[stream],
-                data[at + _HEADER.size : end],
+                msgspec.msgpack.decode(raw) if is_value else raw,
                 offset,
                 seq,
                 datetime.fromtimestamp(time, UTC),

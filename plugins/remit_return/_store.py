@@ -38,6 +38,7 @@ class MemoryStore:
         self._size: dict[str, int] = {}
         self._used: dict[str, int] = {}
         self._closed = False
+        self._freed = False
         self._news = anyio.Event()
         self._consumer: weakref.ref[Reader] | None = None
         self._spill: Spill | None = None
@@ -47,12 +48,12 @@ class MemoryStore:
 
     def append(self, record: remit.Record) -> None:
         self._memory.append(record)
-        self._weight += len(record.data) + _OVERHEAD
+        self._weight += _size(record) + _OVERHEAD
         self._size[record.stream] = record.end
         self._ring()
         if self._channel.full == "block":
             return
-        self._owed += len(record.data)
+        self._owed += _size(record)
         if self._weight <= self._limit:
             self._grant(_LOT)
         elif self._channel.full == "drop":
@@ -68,16 +69,17 @@ class MemoryStore:
         try:
             if self._spill is None:
                 self._spill = await Spill.create()
-            while self._weight > self._limit // 2 and self._memory:
+            while self._weight > self._limit // 2 and self._memory and not self._freed:
                 # They stay in memory, for readers, until they are in the file.
                 batch = []
                 weight = 0
                 for record in self._memory:
                     batch.append(record)
-                    weight += len(record.data) + _OVERHEAD
+                    weight += _size(record) + _OVERHEAD
                     if weight > self._limit // 4:
                         break
-                await self._spill.write(batch)
+                if not await self._spill.write(batch):
+                    return
                 for _ in batch:
                     self._let_go()
                 self._grant(0)
@@ -86,7 +88,7 @@ class MemoryStore:
 
     def _let_go(self) -> None:
         record = self._memory.popleft()
-        self._weight -= len(record.data) + _OVERHEAD
+        self._weight -= _size(record) + _OVERHEAD
         self._first += 1
 
     def _grant(self, least: int) -> None:
@@ -100,6 +102,7 @@ class MemoryStore:
 
     async def aclose(self) -> None:
         self.close(None)
+        self._freed = True
         if self._spill is not None:
             await self._spill.aclose()
 
@@ -128,7 +131,7 @@ class MemoryStore:
         self._used[record.stream] = max(self._used.get(record.stream, 0), record.end)
         if self._channel.full == "block":
             while self._memory and self._memory[0].end <= self._used.get(self._memory[0].stream, 0):
-                self._owed += len(self._memory[0].data)
+                self._owed += _size(self._memory[0])
                 self._let_go()
             # All that may come at once may be as little as one lot.
             self._grant(0 if not self._memory else min(_LOT, self._limit // 2))
@@ -136,6 +139,11 @@ class MemoryStore:
     def _ring(self) -> None:
         self._news.set()
         self._news = anyio.Event()
+
+
+def _size(record: remit.Record) -> int:
+    """Bytes of data; what comes as values is small or comes in pieces."""
+    return len(record.data) if isinstance(record.data, bytes) else 0
 
 
 class Reader:

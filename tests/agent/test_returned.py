@@ -276,6 +276,7 @@ class TestLeftBehind:
             line="(setsid sleep 100 >/dev/null 2>&1 </dev/null &); echo up; sleep 100", id=job_id
         )
         assert wire.piece(channel).data == b"up\n"
+        wait_for_processes(job_id, 3)
         before = processes_of(job_id)
         assert wire.run("echo", "short").stdout == b"short\n"
         assert processes_of(job_id) == before

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.conftest import REMIT, Cli
+from cli.program import REMIT, Cli
 from testbed import processes, run
 from testbed.link import Link
 from testbed.sshd import Sshd
@@ -256,7 +256,7 @@ def test_what_a_target_says_in_errors_is_harmless_too(cli: Cli) -> None:
 def test_an_interrupt_stops_the_command_and_shows_its_last_words(
     cli: Cli, number: signal.Signals, status: int
 ) -> None:
-    line = "trap 'echo bye; exit 0' TERM; echo up; sleep 1000 & wait"
+    line = "trap 'echo bye; exit 0' TERM; sleep 1000 & echo up; wait"
     with cli.running("run", "--shell", "local:", "--", line) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
@@ -292,7 +292,7 @@ def test_an_interrupt_while_connecting(cli: Cli) -> None:
             "the transport's program",
         )
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30.0)
+        _, err = process.communicate(timeout=30.0)
     assert process.returncode == 130
     assert b"Traceback" not in err
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from docs.world import World
 from testbed import needs
 from testbed.containers import Engine
 
-_REMOTE = re.compile("|".join(map(re.escape, places.HOSTS)))
+_REMOTE = re.compile("|".join([*places.HOSTS, rf"\b{places.BEHIND}\b"]))
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +49,8 @@ def world(
             needs.missing("./dev demo: the environment was not made by ./dev")
     targets = ["local:"]
     search = [str(Path(sys.executable).parent)]
-    if hosts := sorted(set(_REMOTE.findall(section.text))):
+    hosts = sorted(set(_REMOTE.findall(section.text)))
+    if hosts:
         directory = request.getfixturevalue("ssh_hosts")
         places.clean(directory)
         search.insert(0, str(directory / "bin"))
@@ -63,9 +65,11 @@ def world(
         "REMIT_STATE_DIR": str(state_dir),
         "COLUMNS": "200",
     }
-    directory = tmp_path / "here"
-    directory.mkdir()
-    yield World(directory, env)
+    here = tmp_path / "here"
+    here.mkdir()
+    if hosts:
+        shutil.copy(directory / "ssh_config", here / "my_config")
+    yield World(here, env)
     for target in targets:
         _remove_all_jobs(target, env)
 

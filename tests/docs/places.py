@@ -12,8 +12,9 @@ from testbed.accounts import ACCOUNTS
 from testbed.containers import Engine
 from testbed.sshd import Sshd
 
-# As the pages call them: the testbed's names for the accounts.
+# As the pages call them: the testbed's names for the accounts. `BEHIND` is reached through the first.
 HOSTS = {"server01": "alice", "server02": "bob", "build7": "quiet"}
+BEHIND = "inner"
 CONTAINER = "web"
 
 
@@ -34,7 +35,9 @@ def hosts(directory: Path) -> Iterator[Path]:
         text = server.config.read_text()
         for host, name in HOSTS.items():
             text = text.replace(f"Host {name}\n", f"Host {host}\n")
-        server.config.write_text(text)
+        # By way of another host: that of the last block.
+        block = text[text.rindex("Host ") :].replace("Host build7", f"Host {BEHIND}")
+        server.config.write_text(f"{text}{block}  ProxyJump server01\n")
         programs = directory / "bin"
         programs.mkdir()
         ssh = programs / "ssh"

@@ -64,7 +64,7 @@ class Screen:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGHUP)
             try:
-                self.process.wait(DEADLINE)
+                self.process.wait(3.0)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()

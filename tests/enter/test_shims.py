@@ -74,7 +74,9 @@ class TestEveryShell:
     def test_finds_remit_whatever_the_own_files_do_to_path(
         self, start: StartShell, shell: str
     ) -> None:
-        start(shell).command("remit", "^inside$")
+        screen = start(shell)
+        screen.wait_for(r"\[server01\] own> ")
+        screen.command("remit", "^inside$")
 
     def test_leaves_a_shell_inside_an_ordinary_one(self, start: StartShell, shell: str) -> None:
         screen = start(shell)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from agent.harness import Wire
-from testbed import pythons
+from agent.harness import Wire, processes_of
+from testbed import processes, pythons
 
 
 def _oldest_and_newest() -> list[pythons.Interpreter]:
@@ -38,3 +39,15 @@ def bring_up(python: pythons.Interpreter, state_dir: Path) -> Iterator[Callable[
 @pytest.fixture
 def wire(bring_up: Callable[..., Wire]) -> Wire:
     return bring_up()
+
+
+@pytest.fixture(autouse=True)
+def _no_job_outlives_its_test(state_dir: Path) -> Iterator[None]:
+    """Detached jobs outlive agents, so a test that failed half-way would leave them running."""
+    yield
+    for path in state_dir.glob("jobs/*/process.json"):
+        supervisor = processes.find(json.loads(path.read_text())["supervisor"]["pid"])
+        running = processes_of(path.parent.name)
+        if supervisor is not None and supervisor.name == "remit-keep":
+            running.append(supervisor.pid)
+        processes.kill(running)

@@ -419,18 +419,17 @@ def test_without_an_outcome_the_place_of_the_process_decides(
         assert refused.value.code == "state"
 
 
-def test_ten_thousand_ended_jobs_are_listed_in_pages(
+def test_thousands_of_ended_jobs_are_listed_in_pages(
     bring_up: Callable[..., Wire], state_dir: Path
 ) -> None:
     pattern = state_dir / "jobs" / kept(bring_up(), "echo x")
     files = [(pattern / name).read_bytes() for name in ("job.json", "outcome.json")]
-    for _ in range(9_999):
+    for _ in range(2_499):
         copy = pattern.parent / new_id()
         copy.mkdir(mode=0o700)
         for name, data in zip(("job.json", "outcome.json"), files, strict=True):
             (copy / name).write_bytes(data)
     wire = bring_up()  # the first has not been heard for as long as that took
-    began = time.monotonic()
     seen: list[str] = []
     after = None
     while True:
@@ -439,11 +438,8 @@ def test_ten_thousand_ended_jobs_are_listed_in_pages(
         after = page["next"]
         if after is None:
             break
-    took = time.monotonic() - began
-    assert len(seen) == 10_000
+    assert len(seen) == 2_500
     assert seen == sorted(set(seen))
-    print(f"10,000 jobs in {took:.2f} s")
-    assert took < 10  # benchmarks/ holds it to one second on a quiet machine
 
 
 # -- the page

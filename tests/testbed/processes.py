@@ -56,3 +56,14 @@ def kill(pids: Iterable[int], timeout: float = 5.0) -> None:
                 os.kill(pid, signal.SIGKILL)
         left = {pid for pid in left if find(pid)}
         time.sleep(0.01)
+
+
+def running(words: str) -> list[int]:
+    """The processes whose command line holds these words, in containers too."""
+    found = []
+    for process in everyone():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            line = Path(f"/proc/{process.pid}/cmdline").read_bytes().replace(b"\0", b" ")
+            if words.encode() in line and process.pid != os.getpid():
+                found.append(process.pid)
+    return found

@@ -1,0 +1,118 @@
+"""A cancel, at any moment of any call: the session goes on, and nothing is left behind."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import anyio
+import pytest
+
+import remit
+from testbed import processes
+
+pytestmark = pytest.mark.anyio
+
+_marks = itertools.count(10_000_000)
+# From before anything was sent to when most answers have come.
+MOMENTS = (0.0, 0.0005, 0.002, 0.008, 0.03)
+
+Call = Callable[[remit.Session, remit.Job, Path], Awaitable[object]]
+
+CALLS: dict[str, Call] = {
+    "wait": lambda session, job, path: job.wait(),
+    "receive": lambda session, job, path: anext(job.receive()),
+    "receive keep": lambda session, job, path: anext(job.receive(keep=True)),
+    "result": lambda session, job, path: job.result(),
+    "changes": lambda session, job, path: _second(job),
+    "refresh": lambda session, job, path: job.refresh(),
+    "stop": lambda session, job, path: job.stop(),
+    "suspend": lambda session, job, path: job.suspend(),
+    "resume": lambda session, job, path: job.resume(),
+    "save": lambda session, job, path: job.save(path / "saved"),
+    "remove": lambda session, job, path: job.remove(force=True),
+    "jobs": lambda session, job, path: session.jobs(),
+    "job": lambda session, job, path: session.job(job.id),
+    "connect": lambda session, job, path: _connect(),
+}
+
+
+async def _second(job: remit.Job) -> None:
+    changes = job.changes()
+    await anext(changes)
+    await anext(changes)
+
+
+async def _connect() -> None:
+    async with remit.connect("local:"):
+        await anyio.sleep_forever()
+
+
+async def until_gone(mark: str) -> None:
+    with anyio.fail_after(20):
+        while processes.running(mark):
+            await anyio.sleep(0.02)
+
+
+@pytest.mark.parametrize("placement", ["return", "keep"])
+@pytest.mark.parametrize("name", CALLS)
+async def test_a_cancelled_call_leaves_the_session_usable(
+    session: remit.Session, tmp_path: Path, name: str, placement: str
+) -> None:
+    for moment in MOMENTS:
+        mark = f"sleep {next(_marks)}"
+        job = await session.start(mark, placement=placement)
+        with anyio.move_on_after(moment):
+            await CALLS[name](session, job, tmp_path)
+        assert (await session.run(["echo", "on"])).stdout == b"on\n"
+        if name == "stop":
+            await until_gone(mark)  # it goes on there
+        elif name != "remove":
+            await job.remove(force=True)
+        await until_gone(mark)
+    # A save that had been asked for may have been carried out: whole.
+    assert [path.name for path in tmp_path.iterdir()] in ([], ["saved"])
+
+
+@pytest.mark.parametrize("placement", ["return", "keep"])
+@pytest.mark.parametrize("verb", ["start", "run"])
+async def test_a_cancelled_start_is_taken_back(
+    session: remit.Session, verb: str, placement: str
+) -> None:
+    for moment in MOMENTS:
+        mark, job_id = f"sleep {next(_marks)}", remit.new_job_id()
+        with anyio.move_on_after(moment) as scope:
+            await getattr(session, verb)(mark, placement=placement, id=job_id)
+        if not scope.cancelled_caught:  # it was quicker
+            assert verb == "start"
+            await (await session.job(job_id)).remove(force=True)
+        await until_gone(mark)
+        with anyio.fail_after(10):
+            while await session.jobs():
+                await anyio.sleep(0.02)
+        if placement == "keep":
+            with pytest.raises(remit.JobStateError):  # it never runs again
+                await session.start(mark, placement=placement, id=job_id)
+
+
+async def test_a_cancelled_send_leaves_the_job_reading(session: remit.Session) -> None:
+    job = await session.start("sleep 0.2; exec wc -c", stdin=remit.PIPE)
+    with anyio.move_on_after(0.05) as scope:
+        await job.send(b"x" * 5_000_000)
+    assert scope.cancelled_caught
+    await job.send_eof()
+    sent = int((await job.result()).stdout)
+    assert 0 < sent < 5_000_000
+
+
+async def test_a_cancelled_close_still_closes() -> None:
+    async with remit.open_hub() as hub:
+        session = await hub.connect("local:")
+        mark = f"sleep {next(_marks)}"
+        await session.start(mark)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await session.aclose()
+        assert session.state is remit.SessionState.CLOSED
+        await until_gone(mark)
