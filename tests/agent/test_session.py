@@ -181,6 +181,14 @@ class TestEnd:
         wire.goodbye()
         assert wire.collect(channel).job["state"] in ("COMPLETED", "STOPPED")
 
+    def test_each_of_many_jobs_is_told_before_the_goodbye(self, wire: Wire) -> None:
+        channels = [wire.start("sleep", "1000") for _ in range(100)]
+        for channel in channels:
+            wire.accepted(channel)
+        assert wire.goodbye() == {"left": []}
+        for channel in channels:
+            assert wire.collect(channel).outcome["reason"] == "session-ended"
+
     def test_an_unread_job_does_not_hold_up_the_end(self, wire: Wire) -> None:
         channel = wire.start("cat", "/dev/zero", credit=0)
         wire.wait_for_state(channel, "BLOCKED")

@@ -3,6 +3,9 @@
 The pages carry their own instructions, which readers do not see. Just before a block may stand
 
     <!-- test: file NAME -->         it is saved as NAME, for a later command to use
+    <!-- test: same as FILE -->      it is the whole of FILE, which is tested elsewhere
+    <!-- test: with FILE -->         its commands find FILE in their directory
+    <!-- test: plugin NAME -->       the saved file NAME is a plugin to its commands
     <!-- test: prints -->            it is what the program before it prints
     <!-- test: terminal -->          the session is typed into a real terminal
     <!-- test: fails -->             its last command may end with any status but 0

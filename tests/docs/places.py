@@ -12,7 +12,7 @@ from testbed.accounts import ACCOUNTS
 from testbed.containers import Engine
 from testbed.sshd import Sshd
 
-# As the pages call them: the testbed's names for the accounts. `BEHIND` is reached through the first.
+# As the pages call them: the testbed's names for the accounts. `BEHIND` is behind the first.
 HOSTS = {"server01": "alice", "server02": "bob", "build7": "quiet"}
 BEHIND = "inner"
 CONTAINER = "web"

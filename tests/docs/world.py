@@ -1,6 +1,7 @@
 """Runs the blocks of one section, in order, and says where a page is not so."""
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -45,18 +46,32 @@ class World:
                         raise NotSo(f"{where}: the program before it printed\n{printed}")
                 elif runner := block.argument("run by"):
                     _check_run_elsewhere(block, runner, where)
+                elif original := block.argument("same as"):
+                    if (ROOT / original).read_text() != block.text:
+                        raise NotSo(f"{where}: {original} is another text")
                 elif block.language == "python":
                     printed = self._program(block, backend, where)
                 elif block.directive == "terminal":
                     self._in_terminal(block, where)
                 elif block.language == "console":
+                    self._provide(block)
                     self._in_shell(shell, block, where)
                 elif block.language in RUN:
                     raise NotSo(f"{where}: nobody runs this")
-        run = "\n".join(block.text for block in section.blocks if block.language == "console")
+        run = "\n".join(b.directive + b.text for b in section.blocks if b.language == "console")
         for name in files:
             if not re.search(rf"(?<![\w.]){re.escape(Path(name).stem)}\b", run):
                 raise NotSo(f"{section.page}: no command of {section.title!r} uses {name}")
+
+    def _provide(self, block: Block) -> None:
+        if original := block.argument("with"):
+            shutil.copy(ROOT / original, self._directory)
+        elif plugin := block.argument("plugin"):
+            # What an installation leaves: Python looks for it beside the program that is run.
+            info = self._directory / f"{plugin}-1.0.dist-info"
+            info.mkdir()
+            (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {plugin}\nVersion: 1.0\n")
+            (info / "entry_points.txt").write_text(f"[remit]\n{plugin} = {plugin}\n")
 
     def _program(self, block: Block, backend: str, where: str) -> str:
         path = self._directory / "program.py"

@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from testbed import needs, run
 
 
 @pytest.fixture(autouse=True)
-def entered(enter: Callable[..., Entered]) -> Iterator[Entered]:
+def entered(enter: Callable[..., Entered]) -> Entered:
     """A session whose terminal shows nothing; its jobs do not need one."""
     return enter("sleep", "1000")
 
@@ -264,21 +264,21 @@ class TestSession:
         wait_until_gone(args["id"])
 
     def test_its_end_is_told_to_who_still_asks(self, entered: Entered) -> None:
-        job_id = started("--", "sleep", "1000")
+        job_id, before = started("--", "sleep", "1000"), len(connections())
         with subprocess.Popen(
             [doorway() / "remit", "wait", job_id], stderr=subprocess.PIPE, text=True
         ) as waiting:
-            run.wait_until(lambda: len(entered_sockets()) > 1, "the guest to be there")
+            run.wait_until(lambda: len(connections()) > before, "the guest to be there")
             entered.wire.kill()
             assert waiting.stderr is not None
             assert "this session is over" in waiting.stderr.read()
         assert waiting.returncode == 255
 
 
-def entered_sockets() -> list[str]:
-    """The ends of connections through the one open doorway, and the socket that listens."""
+def connections() -> list[str]:
+    """The agents' ends of connections through doorways, and the sockets that listen."""
     lines = Path("/proc/net/unix").read_text().splitlines()
-    # The name that it was bound under is that of the agent's own descriptor.
+    # Each is called as the first was when it was bound: under the agent's own descriptor.
     return [line for line in lines if line.endswith("/socket") and "/proc/self/fd/" in line]
 
 

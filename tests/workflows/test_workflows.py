@@ -24,6 +24,7 @@ def test_interactive(target: str, anyio_backend: str) -> None:
     from a new session read that file."""
     file = f"/tmp/remit-workflow-{remit.new_job_id()}"
     with Screen([sys.executable, "-c", _ENTER, target, anyio_backend]) as screen:
+        screen.wait_for(r"^\[\S+\] ")  # the prompt shows where you are
         screen.type("echo wel''come\n")
         screen.wait_for("welcome")
         screen.type("remit start --name log -- sh -c 'echo line one; echo line two'\n")

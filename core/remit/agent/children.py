@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import deque
 from typing import TYPE_CHECKING
+
+from remit.agent.loop import report
 
 if TYPE_CHECKING:
     from typing import Callable
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 class Children:
     def __init__(self, loop: Loop) -> None:
         self._callbacks: dict[int, Callable[[int], object]] = {}
+        self._ended: deque[tuple[int, int]] = deque()  # reaped, not yet told
         self._woken, wake = os.pipe()
         os.set_blocking(self._woken, False)
         os.set_blocking(wake, False)
@@ -43,7 +47,6 @@ class Children:
 
     def reap(self) -> None:
         """Takes the status of all that have ended. Adopted orphans have nobody who waits."""
-        ended = []
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -51,8 +54,13 @@ class Children:
                 break
             if not pid:
                 break
-            ended.append((pid, status))
-        for pid, status in ended:
+            self._ended.append((pid, status))
+        # A callback may come back here: it too then finds what has not been told yet.
+        while self._ended:
+            pid, status = self._ended.popleft()
             callback = self._callbacks.pop(pid, None)
             if callback is not None:
-                callback(status)
+                try:
+                    callback(status)
+                except Exception:
+                    report()  # the others are still to be told

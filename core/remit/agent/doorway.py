@@ -40,7 +40,8 @@ try:
     size = int(connection.recv(8, socket.MSG_WAITALL))
     code = zlib.decompress(connection.recv(size, socket.MSG_WAITALL))
 except (OSError, ValueError, zlib.error):
-    sys.exit("remit: this session is over, or does not let you in")
+    sys.stderr.write("remit: this session is over, or does not let you in\\n")
+    sys.exit(255)
 exec(code)
 ' %s "$@"
 """

@@ -58,13 +58,17 @@ class Orphans:
         """
         if not self._adopting:
             return True
-        self._children.reap()
         try:
             with open("/proc/self/task/%d/children" % os.getpid()) as file:
                 pids = {int(word) for word in file.read().split()}
         except OSError:
             return True  # a kernel without that list
         return any(
-            tree.job_of(pid) in (job_id, None) and not runs_this_program(pid)
+            _lives(pid) and tree.job_of(pid) in (job_id, None) and not runs_this_program(pid)
             for pid in pids - self._children.known
         )
+
+
+def _lives(pid: int) -> bool:
+    process = tree.look(pid)
+    return process is not None and process.state not in "ZX"

@@ -36,7 +36,9 @@ GRACE = 3.0
 STOP_GRACE = 5.0
 # Readable for this long without credit: the job is told to be held up.
 HELD_UP = 1.0
-# How many ended jobs are remembered, for requests that crossed their end on the wire.
+# Seconds after which the janitor is told of the first process, beside the id.
+TELL_ROOT = 1.0
+# How many ended jobs are remembered at least, for requests that crossed their end on the wire.
 REMEMBERED = 256
 # A pipe that is filled is worth the memory of a large one.
 PIPE_SIZE = 1 << 20
@@ -104,7 +106,8 @@ class ReturnedJob:
         self._started: float | None = None
         self._finished: float | None = None
         self._outcome: dict[str, object] | None = None
-        self._roots: list[tuple[int, int]] = []
+        self._pid = 0  # the first process's
+        self._start = 0  # and its start time, once somebody asked
         self._outputs: list[_Output] = []
         self._sizes = {STDOUT: 0, STDERR: 0}
         self._seq = 0
@@ -166,10 +169,9 @@ class ReturnedJob:
     def _begun(self, pid: int) -> None:
         self._started = time.time()
         self.state = _jobstate.move(self.state, _jobstate.STARTED)
-        root = (pid, tree.start_time(pid) or 0)
-        self._roots.append(root)
-        self._agent.session_job(self.id, True, root=root)
+        self._pid = pid
         self._agent.children.watch(pid, self._root_ended)
+        self._later("tell root", TELL_ROOT, self._tell_root)
         if self._timeout is not None:
             self._later("timeout", self._timeout, lambda: self._stop("timeout", STOP_GRACE, None))
         self._agent.handlers[self._channel] = self
@@ -199,6 +201,19 @@ class ReturnedJob:
             used=sizes,  # sent is used up: what came of it is the caller's to know
             problem=None,
         )
+
+    @property
+    def _roots(self) -> list[tuple[int, int]]:
+        """As `remit.agent.tree` wants them."""
+        # Asked for late: it costs, and for a short job nobody needs it. Until the process has
+        # been reaped its pid is its own; afterwards no start time fits, and its session does.
+        if not self._start and self._status is None:
+            self._start = tree.start_time(self._pid) or 0
+        return [(self._pid, self._start)]
+
+    def _tell_root(self) -> None:
+        for root in self._roots:
+            self._agent.session_job(self.id, True, root=root)
 
     @property
     def finished(self) -> bool:
@@ -373,9 +388,10 @@ class ReturnedJob:
         returned = self._agent.returned
         if self._unwanted:
             returned.pop(self.id, None)
-        ended = [job for job in returned.values() if job.finished]
-        for job in ended[:-REMEMBERED]:
-            del returned[job.id]
+        if len(returned) > 2 * REMEMBERED:
+            ended = [job for job in returned.values() if job.finished]
+            for job in ended[:-REMEMBERED]:
+                del returned[job.id]
 
     def _let_go(self) -> None:
         for name in list(self._timers):

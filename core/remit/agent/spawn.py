@@ -24,6 +24,9 @@ except OSError:
     START = b"/"
 
 _NOT_RUN = 125
+# The signals that can be given their default meaning; 32 and 33 are the threading library's own.
+_FIXED = (signal.SIGKILL, signal.SIGSTOP, 32, 33)
+_RESETTABLE = [signum for signum in range(1, signal.NSIG) if signum not in _FIXED]
 
 
 class SpawnError(Exception):
@@ -109,7 +112,7 @@ class _Start:
             file_actions=[(os.POSIX_SPAWN_DUP2, fd, to) for to, fd in enumerate(self._stdio)],
             setsid=True,
             setsigmask=(),
-            setsigdef=_resettable(),
+            setsigdef=_RESETTABLE,
         )
 
     def by_fork(self) -> int:
@@ -136,7 +139,7 @@ class _Start:
     def _child(self, writing: int) -> NoReturn:
         try:
             signal.set_wakeup_fd(-1)
-            for signum in _resettable():
+            for signum in _RESETTABLE:
                 signal.signal(signum, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             os.setsid()
@@ -193,14 +196,6 @@ class _Start:
                 # As execvp(3): one that may not be run does not hide a later one.
                 refusal = refusal or _cannot_run(name, candidate, exc)
         raise refusal or _cannot_run(name, name, FileNotFoundError(errno.ENOENT, "not found"))
-
-
-def _resettable() -> list[int]:
-    fixed = (signal.SIGKILL, signal.SIGSTOP)
-    if hasattr(signal, "valid_signals"):
-        return [signum for signum in signal.valid_signals() if signum not in fixed]
-    # 32 and 33 are the threading library's own.
-    return [signum for signum in range(1, signal.NSIG) if signum not in (*fixed, 32, 33)]
 
 
 def _no_directory(path: bytes, exc: OSError) -> SpawnError:

@@ -63,7 +63,7 @@ async def _open(session: Session, command: list[str] | None) -> _Screen:
         "term": os.environ.get("TERM") or "dumb",
         "env": {},
         "prompt": session.location,
-        "command": command and {"argv": [os.fsencode(word) for word in command]},
+        "command": {"argv": [os.fsencode(word) for word in command]} if command else None,
     }
     screen = _Screen(await session._ready())
     screen.open(arguments)
