@@ -48,9 +48,9 @@ class NoPython(Exception):
 
 async def reach(
     stream: ByteStream, attempt: Attempt, target: Target, transport: Transport
-) -> bytes:
-    """Waits for the sentinel; returns what came after it. Raises ConnectError, or NoPython where
-    another attempt may do better."""
+) -> tuple[bytes, bytes]:
+    """Waits for the sentinel; returns what came after it, and what to send. Raises ConnectError,
+    or NoPython where another attempt may do better."""
     seen = b""
     patience = _PATIENCE
     while True:
@@ -68,7 +68,7 @@ async def reach(
         found = _payload.find_sentinel(attempt.nonce, seen)
         if found is not None:
             if not found.too_old:
-                return seen[found.end :]
+                return seen[found.end :], _payload.bring_up(found.version)
             if not attempt.last:
                 raise NoPython
             raise BootstrapError(

@@ -121,6 +121,10 @@ class ReadAccepted(msgspec.Struct, kw_only=True):
     position: Sizes
 
 
+class AllSent(msgspec.Struct, kw_only=True):
+    position: Sizes
+
+
 class ReadEnd(msgspec.Struct, kw_only=True):
     complete: bool
     job: JobMap

@@ -10,7 +10,7 @@ from remit._bell import Bell
 from remit._conversation import Piece
 from remit._errors import JobStateError, LinkLost, RemitError, RemoteProtocolError
 from remit._link import Link, Listener
-from remit._messages import ReadAccepted, ReadEnd, decode, moment
+from remit._messages import AllSent, ReadAccepted, ReadEnd, decode, moment
 from remit._words import STREAMS, Record
 from remit.abc import Position, ResultStore, StoreReader
 
@@ -79,13 +79,13 @@ class SpoolReader(Listener):
         self._link: Link | None = None
         self._number = 0
         self._owed = 0
-        self._all_sent = False  # nothing more will come
+        self._all_sent: dict[str, int] | None = None  # where the data ends, once that is known
         self._ended = False  # and what was used up is in the target's marks
         self._error: RemitError | None = None
 
     async def next(self) -> Record | None:
         while not self._records:
-            if self._ended or (self._all_sent and not self._all_used()):
+            if self._ended or (self._all_received() and not self._all_used()):
                 return None
             if self._error is not None:
                 raise self._error
@@ -134,7 +134,7 @@ class SpoolReader(Listener):
             "consume": self._consume,
         }
         self._number = link.open("read", arguments, self, credit=_WINDOW)
-        self._all_sent = False
+        self._all_sent = None
         self._link = link
         self._owed = 0
 
@@ -142,12 +142,13 @@ class SpoolReader(Listener):
         if self._link is not None:
             self._link.event(self._number, "used", position=self._used)
 
+    def _all_received(self) -> bool:
+        return self._all_sent is not None and self._received == self._all_sent
+
     def _all_used(self) -> bool:
         """Whether the target will end a consuming read, as it does once all is used up."""
         used = self._used or self._begin
-        return self._received is not None and all(
-            used.get(stream, 0) >= size for stream, size in self._received.items()
-        )
+        return all(used.get(stream, 0) >= size for stream, size in (self._received or {}).items())
 
     # -- what the link tells
 
@@ -188,7 +189,7 @@ class SpoolReader(Listener):
 
     def event(self, name: str, arguments: bytes) -> None:
         if name == "all-sent":
-            self._all_sent = True
+            self._all_sent = decode(arguments, AllSent).position.position()
             self._bell.ring()
         elif name == "superseded":
             self.supersede()

@@ -15,7 +15,7 @@ import anyio
 import anyio.abc
 import attrs
 
-from remit import _bootstrap, _payload
+from remit import _bootstrap
 from remit._bell import Bell, Changes
 from remit._conversation import PROTOCOL
 from remit._errors import (
@@ -407,7 +407,9 @@ class Session:
         task group, which would wrap it."""
         async with self._transport.open(self._target, attempt.argv) as stream:
             try:
-                rest = await _bootstrap.reach(stream, attempt, self._target, self._transport)
+                rest, opening = await _bootstrap.reach(
+                    stream, attempt, self._target, self._transport
+                )
             except _bootstrap.NoPython:
                 return None
             except ConnectError as exc:
@@ -418,7 +420,7 @@ class Session:
                 connecting.deadline = math.inf
                 self._open(link)
 
-            lost = await link.run(rest, _payload.bring_up(), self._own_hello(), met)
+            lost = await link.run(rest, opening, self._own_hello(), met)
             if self._link is link:
                 self._link = None
                 self._bell.ring()

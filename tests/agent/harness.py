@@ -130,7 +130,7 @@ class Wire:
         received = b""
         while (found := _payload.find_sentinel(nonce, received)) is None:
             received += self._read(time.monotonic() + DEADLINE)
-        self._unsent += _payload.bring_up()
+        self._unsent += _payload.bring_up(found.version)
         self._conversation.hello(
             pack(
                 {

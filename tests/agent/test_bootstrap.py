@@ -291,5 +291,6 @@ class TestStrip:
         assert {"remit.agent", "remit.agent.janitor", "remit.agent.main"} < names
 
 
-def test_the_payload_is_small() -> None:
-    assert len(_payload.payload()) < 100_000
+@pytest.mark.parametrize("lazy_annotations", [True, False])
+def test_the_payload_is_small(lazy_annotations: bool) -> None:
+    assert len(_payload.payload(lazy_annotations)) < 100_000

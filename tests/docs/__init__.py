@@ -8,7 +8,6 @@ The pages carry their own instructions, which readers do not see. Just before a 
     <!-- test: plugin NAME -->       the saved file NAME is a plugin to its commands
     <!-- test: prints -->            it is what the program before it prints
     <!-- test: terminal -->          the session is typed into a real terminal
-    <!-- test: fails -->             its last command may end with any status but 0
     <!-- test: in the checkout -->   it is run in the top directory of the repository
     <!-- test: run by FILE -->       it is not run here: FILE runs it, word for word
 

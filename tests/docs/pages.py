@@ -9,6 +9,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # Shown, not run: what a program prints or reads, and diagrams.
 TEXT = frozenset({"text", "ini", "toml", "json", "mermaid"})
 RUN = frozenset({"console", "python"})
+# What a comment before a block may say; the package's own words tell what each means.
+DIRECTIVE = re.compile("prints|terminal|in the checkout|(file|same as|with|plugin|run by) \\S+")
 
 _HEADING = re.compile(r"#{1,2} +(.+)")
 _FENCE = re.compile(r"```(.*)")
@@ -39,6 +41,11 @@ class Section(NamedTuple):
     @property
     def runnable(self) -> bool:
         return any(block.language in RUN for block in self.blocks)
+
+    @property
+    def has_programs(self) -> bool:
+        """Whether some of it is run on each event loop."""
+        return any(b.language == "python" and not b.directive for b in self.blocks)
 
     @property
     def text(self) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from docs import pages
-from docs.pages import ROOT, RUN, TEXT
+from docs.pages import DIRECTIVE, ROOT, RUN, TEXT
 
 _LINK = re.compile(r"(?<!!)\[[^\]\n]+\]\(([^)\s]+)\)")
 _PAGES = [pytest.param(page, id=page.name) for page in pages.all_pages()]
@@ -20,6 +20,7 @@ def test_every_block_is_run_or_is_marked_as_text(page: Path) -> None:
                 f"{section.page}:{block.line}: a block is {sorted(RUN)} or {sorted(TEXT)}, "
                 f"not {block.language!r}"
             )
+            assert not block.directive or DIRECTIVE.fullmatch(block.directive), block
 
 
 @pytest.mark.parametrize("page", _PAGES)

@@ -12,9 +12,7 @@ _RUNNABLE = [
 _ON = [
     pytest.param(section, backend, id=f"{section.page}-{section.title}-{backend}")
     for section in _RUNNABLE
-    for backend in (
-        ["asyncio", "trio"] if any(b.language == "python" for b in section.blocks) else ["shell"]
-    )
+    for backend in (["asyncio", "trio"] if section.has_programs else ["shell"])
 ]
 
 

@@ -224,7 +224,8 @@ def test_each_line_comes_once_over_two_consuming_readers_and_a_kill(
         again += second.piece(channel).data
     assert again.startswith(in_hand.data)
     assert got + again == b"".join(b"%d\n" % number for number in range(1, LINES + 1))
-    assert second.news(channel, "all-sent") == {"complete": True}
+    end = {"stdout": len(got + again), "stderr": 0}
+    assert second.news(channel, "all-sent") == {"position": end}
     assert second.call("find", name=job_id)["jobs"][0]["has_more"]
     second.event(channel, "used", position={"stdout": len(got + again), "stderr": 0})
     assert second.collect(channel).end["job"]["has_more"] is False

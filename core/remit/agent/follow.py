@@ -328,7 +328,8 @@ class _Reader(_Following):
         if self._token is not None:
             # The end of a consuming read comes once all is used up: the caller knows then that
             # the marks say so.
-            self.agent.event(self.channel, "all-sent", complete=self._over)
+            # It may overtake the data, so it says how far that goes.
+            self.agent.event(self.channel, "all-sent", position=dict(self._cursor.position))
         self._end_if_used()
 
     def _end_if_used(self) -> None:

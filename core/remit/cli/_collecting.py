@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 
 import anyio
 import anyio.to_thread
@@ -72,8 +73,9 @@ async def collect(target: str, job_id: str, work: Work) -> None:
     collector = _start()
     try:
         # In a thread: both ends are pipes, and the collector takes its time.
-        told, _ = await anyio.to_thread.run_sync(
-            collector.communicate,
+        told = await anyio.to_thread.run_sync(
+            _converse,
+            collector,
             msgspec.msgpack.encode(Assignment.of(target, job_id, work)),
             abandon_on_cancel=True,
         )
@@ -103,6 +105,17 @@ def _start() -> subprocess.Popen[bytes]:
         # Neither the terminal's end nor its Ctrl-C is meant for it.
         start_new_session=True,
     )
+
+
+def _converse(collector: subprocess.Popen[bytes], assignment: bytes) -> bytes:
+    """All that it answers; it lets go of the pipe then, and goes on."""
+    assert collector.stdin is not None
+    assert collector.stdout is not None
+    with collector.stdout, suppress(BrokenPipeError):
+        with collector.stdin:
+            collector.stdin.write(assignment)
+        return collector.stdout.read()
+    return b""
 
 
 def _await_end(collector: subprocess.Popen[bytes]) -> None:

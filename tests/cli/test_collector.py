@@ -1,0 +1,114 @@
+"""What becomes of a return job's collector when something goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cli.program import LIMIT, Cli
+from testbed import processes, run
+from testbed.link import Link
+
+
+def _supervisor(cli: Cli, job: str) -> int:
+    process = json.loads((cli.state / "jobs" / job / "process.json").read_bytes())
+    pid = process["supervisor"]["pid"]
+    assert isinstance(pid, int)
+    return pid
+
+
+def _state(cli: Cli, job: str) -> str:
+    return str(cli.listed()[job]["state"])
+
+
+def test_a_link_that_breaks_leaves_what_came_and_a_lost_job(cli: Cli, ssh_link: Link) -> None:
+    target = f"ssh:quiet?config={ssh_link.config}"
+    job = cli.answer("start", "--shell", target, "--", "echo came; sleep 1000")
+    assert cli.listed()[job]["location"] == "quiet"
+    with cli.running("receive", job) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == b"came\n"
+        ssh_link.reset()
+        _, err = reader.communicate(timeout=LIMIT)
+    assert reader.returncode == 1
+    assert b"link-lost" in err
+    lost = cli.listed()[job]
+    assert (lost["state"], lost["outcome"]["reason"]) == ("LOST", "link-lost")
+    assert cli("receive", "--from-start", job, status=1).stdout == b"came\n"
+    assert b"Lost" in cli("wait", job, status=1).stdout
+
+
+def test_a_killed_collector_leaves_a_lost_job_and_nothing_running(cli: Cli) -> None:
+    job = cli.answer("start", "--shell", "local:", "--", "echo came; sleep 1000")
+    cli("receive", "--keep", "--no-wait", job)
+    collector = _supervisor(cli, job)
+    below = [process.pid for process in processes.descendants([collector])]
+    os.kill(collector, signal.SIGKILL)
+    run.wait_until(lambda: not any(map(processes.find, below)), "all below it to end", 30.0)
+    lost = cli.listed()[job]
+    assert (lost["state"], lost["outcome"]["reason"]) == ("LOST", "supervisor-lost")
+    cli("rm", job)
+
+
+def test_a_collector_that_is_asked_to_end_stops_its_job(cli: Cli) -> None:
+    job = cli.answer("start", "local:", "--", "sleep", "1000")
+    os.kill(_supervisor(cli, job), signal.SIGTERM)
+    run.wait_until(lambda: _state(cli, job) == "STOPPED", "the job to be stopped")
+
+
+def test_a_suspended_jobs_stand_in_ends_with_its_collector(cli: Cli) -> None:
+    job = cli.answer("start", "local:", "--", "sleep", "1000")
+    cli("suspend", job)
+    collector = _supervisor(cli, job)
+    below = [process.pid for process in processes.descendants([collector])]
+    os.kill(collector, signal.SIGKILL)
+    run.wait_until(lambda: not any(map(processes.find, below)), "all below it to end", 30.0)
+
+
+def test_an_interrupted_start_leaves_nothing(cli: Cli) -> None:
+    target = "command:sh -c 'sleep 1000' --"
+    with cli.running("start", target, "--", "true") as process:
+        run.wait_until(
+            lambda: any(p.name == "sleep" for p in processes.descendants([process.pid])),
+            "the transport's program",
+        )
+        below = [p.pid for p in processes.descendants([process.pid])]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(LIMIT) == 130
+    run.wait_until(lambda: not any(map(processes.find, below)), "all to be gone")
+    assert cli.listed() == {}
+
+
+def test_a_module_in_the_current_directory_is_not_taken_for_ours(cli: Cli) -> None:
+    for name in ("remit", "json", "anyio", "signal"):
+        (cli.directory / f"{name}.py").write_text("raise SystemExit('taken')")
+    job = cli.answer("start", "local:", "--", "true")
+    cli("wait", job)
+
+
+def test_a_full_disk_keeps_what_fits_and_the_end(cli: Cli, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir(mode=0o700)
+    if os.geteuid() != 0:
+        pytest.fail("a file system of its own needs root")
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs", str(small)], check=True
+    )
+    try:
+        full = Cli(small / "state", tmp_path)
+        job = full.answer("start", "local:", "--", "sh", "-c", "yes | head -c 50000000; sleep 1000")
+        full("wait", job, status=1)
+        end = full.listed()[job]
+        assert (end["state"], end["outcome"]["reason"]) == ("FAILED", "no-space")
+        assert end["outcome"]["error"].endswith("No space left on device")
+        kept = full("receive", "--keep", job).stdout
+        assert len(kept) > 1_000_000
+        assert kept == b"y\n" * (len(kept) // 2) + b"y" * (len(kept) % 2)
+        full("rm", job)
+    finally:
+        subprocess.run(["umount", "--lazy", str(small)], check=True)

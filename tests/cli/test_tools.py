@@ -1,0 +1,188 @@
+"""``remit transports``, ``remit doctor``, ``remit demo``, and remit itself: help, plugins, state."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli.program import LIMIT, REMIT, Cli
+from testbed.sshd import Sshd
+
+
+def test_help_names_every_command(cli: Cli) -> None:
+    text = cli("--help").stdout.decode()
+    for verb in (
+        *("run", "start", "jobs", "receive", "wait", "stop", "rm", "save", "suspend", "resume"),
+        *("enter", "transports", "doctor", "demo"),
+    ):
+        assert f"\n  {verb} " in text
+        assert cli(verb, "--help").stdout
+
+
+def test_help_waits_for_no_event_loop_and_no_drawing_of_tables() -> None:
+    code = (
+        "import sys; sys.argv = ['remit', '--help']\n"
+        "try:\n    from remit.cli import main; main()\nexcept SystemExit: pass\n"
+        "print([m for m in ('rich', 'trio', 'cloudpickle', 'remit.cli._run') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, timeout=LIMIT, check=True
+    )
+    assert done.stdout.splitlines()[-1] == b"[]"
+
+
+def test_transports_are_listed(cli: Cli) -> None:
+    table = cli.answer("transports").splitlines()
+    assert table[0].split() == ["SCHEME", "PLUGIN", "REMARK"]
+    assert [line.split()[0] for line in table[1:]] == [
+        *("command:", "docker:", "local:", "podman:", "ssh:")
+    ]
+    told = {item["scheme"]: item for item in json.loads(cli("transports", "--json").stdout)}
+    assert told["ssh"]["bare_words"] is True
+    assert told["local"]["problem"] is None
+
+
+@pytest.fixture
+def plugin(cli: Cli, tmp_path: Path) -> Path:
+    """The source of a plugin that is installed beside ours; a test writes it."""
+    place = tmp_path / "site"
+    info = place / "guest-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: guest\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[remit]\nguest = guest\n")
+    cli.env["PYTHONPATH"] = str(place)
+    return place / "guest.py"
+
+
+def test_a_plugin_brings_a_command(cli: Cli, plugin: Path) -> None:
+    plugin.write_text(
+        "import remit\n"
+        "@remit.hookimpl\n"
+        "def remit_cli(app):\n"
+        "    @app.command()\n"
+        "    def greet(name: str) -> None:\n"
+        '        """Say hello."""\n'
+        "        print('hello', name)\n"
+    )
+    assert "greet" in cli("--help").stdout.decode()
+    assert cli.answer("greet", "you") == "hello you"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "raise RuntimeError('broken \\x1b[31m')",
+        "import remit\n@remit.hookimpl\ndef remit_cli(app): raise RuntimeError('broken \\x1b[31m')",
+    ],
+)
+def test_a_faulty_plugin_is_named_and_takes_nothing_down(
+    cli: Cli, plugin: Path, source: str
+) -> None:
+    plugin.write_text(source)
+    done = cli("run", "local:", "--", "echo", "works")
+    assert done.stdout == b"works\n"
+    assert done.stderr == (
+        b"remit: remit plugin 'guest' is faulty: RuntimeError: broken \\x1b[31m\n"
+    )
+    assert "guest" in cli.answer("transports").splitlines()[-1]
+
+
+def test_the_state_directory_is_private_and_where_it_is_said(cli: Cli, tmp_path: Path) -> None:
+    del cli.env["REMIT_STATE_DIR"]
+    cli.env["XDG_STATE_HOME"] = str(tmp_path / "xdg")
+    job = cli.answer("start", "local:", "--", "true")
+    cli("wait", job)
+    found = [tmp_path / "xdg" / "remit" / part for part in ("", "jobs", f"jobs/{job}")]
+    assert [path.stat().st_mode & 0o777 for path in found] == [0o700] * 3
+    cli("rm", job)
+
+
+def test_a_state_directory_of_everybodys_is_refused(cli: Cli) -> None:
+    cli.state.chmod(0o777)
+    done = cli("start", "local:", "--", "true", status=2)
+    assert b"by others" in done.stderr
+    assert not done.stdout
+    cli.state.chmod(0o700)
+
+
+def test_a_closed_stdout_is_no_traceback(cli: Cli) -> None:
+    for words in ("jobs", "transports", "run local: -- echo x"):
+        done = subprocess.run(
+            ["sh", "-c", f"{REMIT} {words} >&-"], env=cli.env, capture_output=True, timeout=LIMIT
+        )
+        assert b"Traceback" not in done.stderr
+        assert done.returncode == 0
+
+
+# -- doctor
+
+
+def test_doctor_finds_a_target_well(cli: Cli, sshd: Sshd) -> None:
+    target = f"ssh:alice?config={sshd.config}"
+    findings = {item["step"]: item for item in json.loads(cli("doctor", "--json", target).stdout)}
+    assert list(findings) == [
+        *("transport", "agent", "python", "state", "clock", "lingering", "round trip")
+    ]
+    assert all(item["ok"] for item in findings.values())
+    assert "as remit_alice on " in findings["agent"]["evidence"]
+    assert "/python3" in findings["python"]["evidence"]
+    # What it tried out is gone.
+    assert cli.listed(target) == {}
+
+
+def test_doctor_names_what_is_wrong(cli: Cli) -> None:
+    done = cli("doctor", "command:sh -c 'echo no entry >&2; exit 3' --", status=1)
+    told = done.stdout.decode()
+    assert told.splitlines()[0].startswith("ok       transport")
+    assert "problem  agent" in told
+    assert "no entry" in told
+    assert cli("doctor", "bogus:", status=1).stdout.startswith(b"problem  transport")
+
+
+def test_doctor_sees_a_state_directory_that_cannot_be(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = cli("doctor", "--json", f"local:?state={tmp_path}/file/state", status=1)
+    problems = [item for item in json.loads(done.stdout) if not item["ok"]]
+    assert [item["step"] for item in problems] == ["state"]
+
+
+# -- demo
+
+
+def test_demo_walks_through_three_workflows(cli: Cli) -> None:
+    text = cli("demo").stdout.decode()
+    for title in ("1. Interactive", "2. Return to caller", "3. Keep on remote"):
+        assert f"\n== {title}" in text
+    assert "remit enter local:" in text
+    assert text.endswith("All three workflows are done.\n")
+    # It brings its own state directory, and takes it away again.
+    assert not any(cli.state.iterdir())
+    assert not list(Path("/tmp").glob("remit-demo-*"))
+
+
+def test_demo_over_ssh_leaves_nothing_there(cli: Cli, sshd: Sshd) -> None:
+    target = f"ssh:alice?config={sshd.config}"
+    assert "All three workflows are done." in cli("demo", target).stdout.decode()
+    assert cli.listed(target) == {}
+
+
+def test_demo_says_which_step_did_not_show_what_it_should(cli: Cli) -> None:
+    done = cli("demo", "command:false", status=1)
+    assert b"the demo ends here" in done.stderr
+    assert b"All three" not in done.stdout
+
+
+def test_remit_is_a_module_too(cli: Cli) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "remit.cli", "run", "local:", "--", "echo", "x"],
+        env={**cli.env, "PYTHONPATH": os.environ.get("PYTHONPATH", "")},
+        capture_output=True,
+        timeout=LIMIT,
+        check=True,
+    )
+    assert done.stdout == b"x\n"
