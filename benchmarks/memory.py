@@ -1,13 +1,12 @@
 """What remit holds in memory, here and there."""
 
-import os
-from contextlib import AsyncExitStack
-from pathlib import Path
+import sys
 
 import anyio
 
 import remit
 from benchmarks.place import Place
+from benchmarks.sizes import private, resident
 from benchmarks.table import Row, at_most
 from remit import Session
 from testbed import processes
@@ -26,21 +25,13 @@ def agent_of(session: Session) -> int:
 
 
 async def _caller(place: Place) -> Row:
-    """The first session loads what all of them share, so it is not counted."""
     count = place.amount(20)
-    target = place.local_target("memory")
-    async with AsyncExitStack() as stack:
-        await _open_sessions(stack, target, 1)
-        before = _private(os.getpid())
-        await _open_sessions(stack, target, count)
-        each = (_private(os.getpid()) - before) / count
-    return Row("caller's memory per session", place.loop, each / _MB, at_most(1.0, "MB"))
-
-
-async def _open_sessions(stack: AsyncExitStack, target: str, count: int) -> None:
-    for _ in range(count):
-        session = await stack.enter_async_context(remit.connect(target))
-        await session.run(["true"])
+    argv = [sys.executable, "-m", "benchmarks.open_sessions", place.loop]
+    argv += [place.local_target("memory"), str(count)]
+    done = await anyio.run_process(argv, stderr=None)
+    remark = f"{count} local sessions"
+    each = int(done.stdout) / _MB
+    return Row("caller's memory per session", place.loop, each, at_most(1.0, "MB"), remark)
 
 
 async def _target(place: Place) -> list[Row]:
@@ -48,9 +39,9 @@ async def _target(place: Place) -> list[Row]:
     async with remit.connect(place.local_target("memory")) as session:
         jobs = [await session.start(["sleep", "300"], placement="keep") for _ in range(count)]
         agent = agent_of(session)
-        agent_size = _resident(agent)
+        agent_size = resident(agent)
         supervisors = _supervisors(agent)
-        each = sum(map(_private, supervisors)) / max(1, len(supervisors))
+        each = sum(map(private, supervisors)) / max(1, len(supervisors))
         async with anyio.create_task_group() as tasks:
             for job in jobs:
                 tasks.start_soon(job.stop)
@@ -75,19 +66,3 @@ def _supervisors(agent: int) -> list[int]:
             if process.name == "sleep" and process.parent in family
         }
     )
-
-
-def _private(pid: int) -> int:
-    """Bytes that would be free if it ended."""
-    return _field(pid, "Private_Clean") + _field(pid, "Private_Dirty")
-
-
-def _resident(pid: int) -> int:
-    return _field(pid, "Rss")
-
-
-def _field(pid: int, name: str) -> int:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024
-    raise LookupError(name)

@@ -6,6 +6,7 @@ What is sent is made by `remit._payload`; the steps are in docs/wire.md.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Sequence
 
 import anyio
@@ -20,6 +21,8 @@ _PATIENCE = 3.0
 _NOISE_KEPT = 1 << 16
 # What a shell, or a tool that starts programs, exits with where there is no such program.
 _NO_PROGRAM = (126, 127)
+# How an interpreter ends that was installed without a module which the agent cannot do without.
+_NO_MODULE = re.compile(rb"^ModuleNotFoundError: No module named '(\w+)'", re.MULTILINE)
 
 
 @attrs.frozen
@@ -112,10 +115,16 @@ def failure(
     message = f"no agent came up on {target}; {target.scheme} {status}"
     if end.exit_status in _NO_PROGRAM:
         message = f"there is no Python 3.6 or later on {target} (exit status {end.exit_status})"
+    hint = f"{target.scheme}:{target.address}?python=PATH, or `remit doctor {target}`"
+    lacking = _NO_MODULE.findall(end.stderr)
+    if lacking:
+        module = lacking[-1].decode()
+        message = f"Python on {target} lacks the module {module}, which the agent needs"
+        hint = f"install the whole of it there (the package python3), or {hint}"
     return BootstrapError(
         message,
         evidence=evidence(attempt, end.stderr, noise),
-        hint=f"{target.scheme}:{target.address}?python=PATH, or `remit doctor {target}`",
+        hint=hint,
         exit_status=end.exit_status,
         stderr_tail=end.stderr,
     )

@@ -1,4 +1,4 @@
-"""``remit transports``, ``remit doctor``, ``remit demo``, and remit itself: help, plugins, state."""
+"""``remit transports``, ``doctor`` and ``demo``, and remit itself: help, plugins, state."""
 
 from __future__ import annotations
 

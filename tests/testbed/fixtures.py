@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from testbed import accounts, containers, needs, run
+from testbed import accounts, containers, minimal, needs, run
 from testbed.containers import Engine
 from testbed.link import Link
+from testbed.minimal import Minimal
 from testbed.sshd import Sshd
 
 
@@ -54,6 +55,14 @@ def podman(run_directory: Path) -> Iterator[Engine]:
     needs.root("podman with runc")
     with containers.podman(run_directory / "podman") as engine, run.environment(engine.env):
         yield engine
+
+
+@pytest.fixture(scope="session")
+def minimal_python(run_directory: Path) -> Iterator[Minimal]:
+    """A root directory with Debian's python3-minimal and busybox; ``.target`` leads into it."""
+    needs.root("a root directory with python3-minimal")
+    with minimal.held(run_directory / "minimal") as root:
+        yield root
 
 
 _links = itertools.count(1)

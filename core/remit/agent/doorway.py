@@ -187,6 +187,6 @@ def launch_code() -> bytes:
     source = sys.modules[__name__].__loader__.get_source  # type: ignore[union-attr]
     sources = {name: source(name) for name in _MODULES}
     importer = source("remit.agent.importer")
-    text = "import sys\n%s\ninstall(%r)\n%s" % (importer, sources, _LAUNCH)
+    text = "%s\ninstall(%r)\n%s" % (importer, sources, _LAUNCH)
     packed = zlib.compress(text.encode("utf-8"))
     return b"%08d" % len(packed) + packed

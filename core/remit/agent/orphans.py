@@ -1,7 +1,9 @@
 """Orphans: processes whose parents have ended. They come to the agent, else to the janitor.
 
 For that a process declares itself their reaper. It takes ctypes, which Debian's python3-minimal
-lacks; there they go to init, and are found by session and environment alone.
+lacks. There they go to init and are found by session and environment alone, so one that left its
+session, dropped its environment and lost its parent is not found, neither by a stop nor at the
+session's end; and each look at what a job left behind is one through the whole of /proc.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ import fcntl
 import os
 import select
 import struct
-import termios
 import time
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,11 @@ from remit.agent import arguments, tree
 from remit.agent.helpers import Refused, refusal_of
 from remit.agent.spawn import SpawnError, spawn
 from remit.agent.stdin import Stdin
+
+try:
+    import termios
+except ImportError:  # python3-minimal
+    termios = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from typing import Any, Callable
@@ -44,6 +48,8 @@ REMEMBERED = 256
 PIPE_SIZE = 1 << 20
 _PIPE_DEFAULT = 1 << 16
 _F_SETPIPE_SZ = 1031
+# Where termios is missing: asm-generic/ioctls.h, which all but a few old architectures use.
+_FIONREAD = 0x541B if termios is None else termios.FIONREAD
 
 
 def start(agent: Agent, channel: int, args: dict[str, Any]) -> None:
@@ -594,5 +600,5 @@ def _events(fd: int) -> int:
 
 def _pending(fd: int) -> int:
     """How many bytes are in a pipe."""
-    size: int = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4))[0]
+    size: int = struct.unpack("i", fcntl.ioctl(fd, _FIONREAD, b"\0" * 4))[0]
     return size

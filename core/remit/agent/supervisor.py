@@ -25,6 +25,13 @@ from remit.agent.helpers import Refused, forget_the_agent
 from remit.agent.orphans import become_subreaper
 from remit.agent.spawn import SpawnError, spawn
 
+try:
+    import resource  # noqa: F401
+
+    _KNOWS_USAGE = True
+except ImportError:  # python3-minimal: os.wait4 fails, and the status it took is lost
+    _KNOWS_USAGE = False
+
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
@@ -105,7 +112,7 @@ def _stand_alone(needed: set[int]) -> None:
         pass
 
 
-# How the first process ended: wait status and rusage (None where it never was), and when.
+# How the first process ended: wait status (None where it never was), rusage (or None), and when.
 End = namedtuple("End", "status usage time")
 
 
@@ -358,7 +365,7 @@ class Supervisor:
         """Orphans that we adopted included: nobody else would."""
         while True:
             try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
+                pid, status, usage = _wait()
             except ChildProcessError:
                 return
             if not pid:
@@ -495,11 +502,15 @@ def _how_it_ended(end: End) -> dict[str, Any]:
         "signal": None if exited else _signal_name(os.WTERMSIG(end.status)),
         "reason": "exited" if exited else "signalled",
         "core": not exited and os.WCOREDUMP(end.status),
-        "rusage": {
-            "user": end.usage.ru_utime,
-            "system": end.usage.ru_stime,
-            "max_rss": end.usage.ru_maxrss * 1024,
-        },
+        "rusage": None if end.usage is None else _rusage(end.usage),
+    }
+
+
+def _rusage(usage: Any) -> dict[str, float]:
+    return {
+        "user": usage.ru_utime,
+        "system": usage.ru_stime,
+        "max_rss": usage.ru_maxrss * 1024,
     }
 
 
@@ -518,6 +529,13 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return "SIGRT%d" % number
+
+
+def _wait() -> tuple[int, int, Any]:
+    """The pid, status and rusage (None where that cannot be had) of a child that has ended."""
+    if not _KNOWS_USAGE:
+        return (*os.waitpid(-1, os.WNOHANG), None)
+    return os.wait4(-1, os.WNOHANG)
 
 
 def _has_children() -> bool:

@@ -28,10 +28,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Targets = Annotated[list[str], typer.Argument(metavar="TARGET…", help="server01, local:, …")]
-Target = Annotated[str, typer.Argument(metavar="TARGET", help="server01, local:, docker:name, …")]
+Targets = Annotated[
+    list[str], typer.Argument(metavar="TARGET", help="server01, local:, … (`remit transports`)")
+]
+Target = Annotated[
+    str, typer.Argument(metavar="TARGET", help="server01, local:, … (`remit transports`)")
+]
 JobWord = Annotated[str, typer.Argument(metavar="JOB", help="An id, a name, 4 letters of an id.")]
-JobWords = Annotated[list[str], typer.Argument(metavar="JOB…", help="Ids, names, beginnings.")]
+JobWords = Annotated[list[str], typer.Argument(metavar="JOB", help="Ids, names, beginnings.")]
 On = Annotated[
     str | None, typer.Option("--on", metavar="TARGET", help="Look for JOB on this target.")
 ]

@@ -67,10 +67,16 @@ class Typist:
         os.write(self._fd, line.encode() + b"\n")
         if shows:
             pattern = re.compile(shows, re.MULTILINE)
-            self._read_until(
-                lambda: pattern.search(_text(self._shown[begin:])) is not None,
-                f"`{line}` did not show {shows!r}",
-            )
+            trouble = f"`{line}` did not show {shows!r}"
+
+            def over() -> bool:
+                """Whether it came, or the next line is waited for without it."""
+                new = self._shown[begin:]
+                return pattern.search(_text(new)) is not None or (b"\n" in new and self._waits())
+
+            self._read_until(over, trouble)
+            if pattern.search(_text(self._shown[begin:])) is None:
+                raise DemoFailed(trouble)
 
     def leave(self) -> int:
         """Waits for the program's end; returns its exit status."""
