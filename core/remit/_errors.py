@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import copy
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from remit._job import Job
@@ -19,6 +20,13 @@ class RemitError(Exception):
         self.message = message
         self.evidence = evidence
         self.hint = hint
+
+    def again(self) -> Self:
+        """The same error, to be raised once more: an exception gathers its traceback and context
+        wherever it is raised."""
+        fresh = copy.copy(self)
+        fresh.__cause__ = self.__cause__
+        return fresh
 
     def __str__(self) -> str:
         lines = [self.message]

@@ -321,7 +321,7 @@ class Job:
         it left behind are stopped. Cancelled, it goes on there."""
         if not 0 <= grace <= 3600:
             raise ValueError(f"grace is 0 to 3600 seconds, not {grace}")
-        answer = await self._ask("stop", Stopped, grace=float(grace))
+        answer: Stopped = await self._ask("stop", Stopped, grace=float(grace))
         self._hear(answer.job)
         return answer.survivors
 

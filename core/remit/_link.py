@@ -173,7 +173,7 @@ class Link:
 
     def _check(self) -> None:
         if self._over is not None:
-            raise self._over
+            raise self._over.again()
 
     # -- the link's own life
 
@@ -277,7 +277,7 @@ class Link:
         self._over = error
         listeners, self._listeners = self._listeners, {}
         for listener in listeners.values():
-            listener.lost(error)
+            listener.lost(error.again())
         self._written.ring()
 
     def _take(self, event: Event) -> None:

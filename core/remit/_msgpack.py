@@ -8,6 +8,10 @@ Python 3.6: the agent carries this file as it stands.
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, Callable
 
 # Deeper than any message of ours; keeps a hostile peer from our recursion limit.
 MAX_DEPTH = 32
@@ -24,7 +28,7 @@ def pack(value: object) -> bytes:
     return b"".join(out)
 
 
-def _pack(value, put):  # type: ignore[no-untyped-def]
+def _pack(value: object, put: Callable[[bytes], None]) -> None:
     if value is None:
         put(b"\xc0")
     elif value is True:
@@ -119,9 +123,10 @@ _SIZED = {
 }
 
 
-def _unpack(data, at, depth):  # type: ignore[no-untyped-def]
+def _unpack(data: bytes, at: int, depth: int) -> tuple[Any, int]:
     code = data[at]
     at += 1
+    kind: type
     if code < 0x80:
         return code, at
     if code >= 0xE0:

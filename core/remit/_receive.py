@@ -88,7 +88,7 @@ class SpoolReader(Listener):
             if self._ended or (self._all_received() and not self._all_used()):
                 return None
             if self._error is not None:
-                raise self._error
+                raise self._error.again()
             if self._link is None:
                 self._open(await self._job._session._ready())
             else:

@@ -291,7 +291,7 @@ class Session:
             raise SessionClosed(f"the session with {self.target} is closed")
         if self._state is SessionState.BROKEN:
             assert self._trouble is not None
-            raise self._trouble
+            raise self._trouble.again()
 
     def _start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
         if self._tasks is not None:

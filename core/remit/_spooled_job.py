@@ -154,6 +154,8 @@ class SpooledJob(Job):
                 self._hear(job)
 
     async def remove(self, force: bool = False) -> None:
+        if force and not self.state.finished:
+            await self.stop()  # so that this handle knows how it ended
         await self._ask("remove", Nothing, force=force)
         self._session._unwatch(self)
         self._feed.close()

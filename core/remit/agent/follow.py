@@ -192,8 +192,7 @@ class _Watcher(_Following):
             return
         view = jobview.look_in(self.dir_fd, self.job_id)
         if view["problem"] is not None and not os.fstat(self.dir_fd).st_nlink:
-            view = self.view  # removed: the last news of it stand
-            self._end(view)
+            self._end(_removed(self.view))
             return
         if _essence(view) != _essence(self.view):
             self.agent.conversation.event(self.channel, pack(["job", view]))
@@ -216,6 +215,14 @@ class _Watcher(_Following):
 
     def on_close(self) -> None:
         self.close()
+
+
+def _removed(view: dict[str, Any]) -> dict[str, Any]:
+    """The last view of a job whose directory is gone: how it ended was not seen any more."""
+    if view["state"] in _jobstate.FINISHED:
+        return view
+    outcome = {"reason": "removed", "error": "its directory was removed"}
+    return dict(view, state=_jobstate.LOST, outcome=outcome)
 
 
 def _essence(view: dict[str, Any]) -> tuple[object, ...]:

@@ -141,7 +141,7 @@ def write_json(dir_fd: int, name: bytes, value: dict[str, Any], durable: bool = 
         os.fsync(dir_fd)
 
 
-def write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes | bytearray) -> None:
     left = memoryview(data)
     while left:
         left = left[os.write(fd, left) :]

@@ -101,7 +101,7 @@ def _facts(job: dict[str, Any], job_id: str) -> dict[str, Any]:
         "group": _text(job.get("group")),
         "placement": _text(job.get("placement")) or "keep",
         "lifetime": _text(job.get("lifetime")) or "detached",
-        "location": None,
+        "location": _text(job.get("location")),
         "command": _command(job.get("command")),
         "cwd": None if cwd is None else json.to_bytes(cwd),
         "created": _time(job.get("created")),

@@ -6,7 +6,6 @@ Python 3.6.
 
 from __future__ import annotations
 
-import gc
 import os
 import time
 from collections import namedtuple
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from remit import _jobstate
 from remit._msgpack import pack
-from remit.agent import asks, jobdir, jobview, json, liveness, statedir, supervisor, tree
+from remit.agent import asks, jobdir, jobview, json, liveness, nursery, statedir, supervisor, tree
 from remit.agent.helpers import Refused
 from remit.agent.statedir import State
 
@@ -78,13 +77,14 @@ def start(
     job: dict[str, Any],
     env: dict[bytes, bytes],
     stdin: bytearray,
+    nursery_fd: int,
     lifeline: int | None,
 ) -> dict[str, Any]:
     """The job map, once the job runs or its end is recorded. ``job`` is what job.json says.
 
-    A job that was started before under this id is not run again. Raises Refused.
+    Its supervisor comes from the nursery, and has the job stopped at the lifeline's end. A job that
+    was started before under this id is not run again. Raises Refused.
     """
-    gc.disable()  # it would write to pages that supervisors share with the agent
     state = State(path)
     jobs_fd = state.open_jobs(create=True)
     gone_fd = state.open_gone(create=True)
@@ -96,7 +96,7 @@ def start(
         jobdir.prepare(dir_fd)
         jobdir.write_json(dir_fd, jobdir.JOB, job)
         os.fsync(jobs_fd)
-        _launch(dir_fd, job, env, stdin, lifeline)
+        nursery.order(nursery_fd, dir_fd, _work(job, env), stdin, lifeline)
     except (OSError, Refused) as exc:
         if made and not _was_run(dir_fd):
             jobdir.discard(jobs_fd, job["id"], dir_fd)
@@ -108,29 +108,21 @@ def start(
     return jobview.look_in(dir_fd, job["id"])
 
 
-def _launch(
-    dir_fd: int,
-    job: dict[str, Any],
-    env: dict[bytes, bytes],
-    stdin: bytearray,
-    lifeline: int | None,
-) -> None:
+def _work(job: dict[str, Any], env: dict[bytes, bytes]) -> supervisor.Work:
     command = job["command"]
     if "line" in command:
         words: dict[str, Any] = {"line": json.to_bytes(command["line"])}
     else:
         words = {"argv": [json.to_bytes(word) for word in command["argv"]]}
-    work = supervisor.Work(
+    return supervisor.Work(
         id=job["id"],
         command=words,
         cwd=None if job["cwd"] is None else json.to_bytes(job["cwd"]),
         env=env,
         timeout=job["limits"].get("timeout"),
         merge=job["merge"],
-        stdin=stdin,
         session=job["lifetime"] == "session",
     )
-    supervisor.launch(dir_fd, work, lifeline)
 
 
 def _was_run(dir_fd: int) -> bool:

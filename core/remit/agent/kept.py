@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from remit.agent import arguments, follow, jobdir, json, keeper, statedir
 from remit.agent.helpers import Refused
+from remit.agent.nursery import Nursery
 
 if TYPE_CHECKING:
     from typing import Any, Callable
@@ -173,11 +174,12 @@ class _Start:
             bound.job_ids.append(self._job["id"])
             lifeline = bound.lifeline
             self._job["session"] = bound.identity
+        nursery_fd = _nursery_of(self._agent).fd
         self._agent.helper(
             keeper.start,
-            (self._path, self._job, self._env, self._stdin, lifeline),
+            (self._path, self._job, self._env, self._stdin, nursery_fd, lifeline),
             self._started,
-            keep_fds=() if lifeline is None else (lifeline,),
+            keep_fds=(nursery_fd,) if lifeline is None else (nursery_fd, lifeline),
         )
         self._stdin = bytearray()
 
@@ -197,6 +199,16 @@ class _Start:
         else:
             self._agent.accept(self._channel, view)
             follow.watch_started(self._agent, self._channel, self._path, view)
+
+
+_nursery: list[Nursery] = []
+
+
+def _nursery_of(agent: Agent) -> Nursery:
+    """The agent's one nursery, made at first use, and again where it was killed."""
+    if not _nursery or _nursery[0].fd < 0:
+        _nursery[:] = [Nursery(agent)]
+    return _nursery[0]
 
 
 def _ignored(value: object, refused: Refused | None) -> None:

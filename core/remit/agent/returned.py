@@ -455,12 +455,12 @@ class ReturnedJob:
                 self._agent.reply(self._stops.pop(), answer)
 
     def suspend(self, channel: int, args: dict[str, Any]) -> None:
-        if self.state not in (_jobstate.RUNNING, _jobstate.BLOCKED):
+        if self.state not in (_jobstate.RUNNING, _jobstate.BLOCKED, _jobstate.SUSPENDED):
             raise self._in_no_state("suspended")
         self._signal(channel, tree.pause, _jobstate.PAUSED)
 
     def resume(self, channel: int, args: dict[str, Any]) -> None:
-        if self.state != _jobstate.SUSPENDED:
+        if self.state not in (_jobstate.RUNNING, _jobstate.BLOCKED, _jobstate.SUSPENDED):
             raise self._in_no_state("resumed")
         self._signal(channel, tree.unpause, _jobstate.CONTINUED)
 

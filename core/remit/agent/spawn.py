@@ -1,7 +1,7 @@
 """Starts a job's first process.
 
 Where the interpreter has posix_spawn (3.8 and later) that is what starts it: a fork of the whole
-agent takes three times as long. A gated start forks: somebody has to wait at the gate.
+agent takes three times as long. Where something is to be done before, in the new process, it forks.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import errno
 import os
 import signal
 from typing import TYPE_CHECKING
-
-from remit.agent import fds
 
 if TYPE_CHECKING:
     from typing import Any, Callable, NoReturn
@@ -23,14 +21,14 @@ try:
 except OSError:
     START = b"/"
 
-_NOT_RUN = 125
 # The signals that can be given their default meaning; 32 and 33 are the threading library's own.
 _FIXED = (signal.SIGKILL, signal.SIGSTOP, 32, 33)
 _RESETTABLE = [signum for signum in range(1, signal.NSIG) if signum not in _FIXED]
 
 
 class SpawnError(Exception):
-    """The command could not be run. ``what`` is ``"program"`` or ``"directory"``."""
+    """The command could not be run, for want of ``what``: ``"program"`` or ``"directory"``, or
+    ``"beforehand"`` where what was to be done before failed."""
 
     def __init__(self, what: str, number: int, message: str) -> None:
         super().__init__(message)
@@ -47,21 +45,21 @@ def spawn(
     stdin_fd: int,
     stdout_fd: int,
     stderr_fd: int,
-    gate_fd: int | None = None,
+    beforehand: Callable[[], object] | None = None,
 ) -> int:
     """Starts ``{"argv": [bytes]}`` or ``{"line": bytes}`` in a session of its own. Its pid.
 
     ``env`` adds to the agent's environment. Raises SpawnError where the directory or the program
-    cannot be had, and OSError where the system has no room for a process. With ``gate_fd`` the
-    process first waits for one byte there, and exits with status 125 where none comes.
+    cannot be had, and OSError where the system has no room for a process. ``beforehand`` is called
+    in the new process first; an OSError of it is a SpawnError here.
     """
     line = command.get("line")
     argv = list(command["argv"]) if line is None else [b"/bin/sh", b"-c", line]
     environment = dict(os.environb)
     environment.update(env)
     environment[b"REMIT_JOB"] = job_id
-    start = _Start(argv, cwd, environment, (stdin_fd, stdout_fd, stderr_fd), gate_fd)
-    if gate_fd is None and hasattr(os, "posix_spawn"):
+    start = _Start(argv, cwd, environment, (stdin_fd, stdout_fd, stderr_fd), beforehand)
+    if beforehand is None and hasattr(os, "posix_spawn"):
         try:
             return start.by_posix_spawn()
         except NotImplementedError:
@@ -84,14 +82,14 @@ class _Start:
         cwd: bytes | None,
         env: dict[bytes, bytes],
         stdio: tuple[int, int, int],
-        gate_fd: int | None,
+        beforehand: Callable[[], object] | None,
         in_terminal: bool = False,
     ) -> None:
         self._argv = argv
         self._cwd = START if cwd is None else cwd
         self._env = env
         self._stdio = stdio
-        self._gate_fd = gate_fd
+        self._beforehand = beforehand
         self._in_terminal = in_terminal
 
     def by_posix_spawn(self) -> int:
@@ -123,8 +121,6 @@ class _Start:
                 self._child(writing)
             os.close(writing)
             writing = -1
-            if self._gate_fd is not None:
-                return pid  # nobody waits here for what happens behind the gate
             report = os.read(report_fd, 4096)
             if not report:
                 return pid
@@ -143,12 +139,12 @@ class _Start:
                 signal.signal(signum, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             os.setsid()
-            gate_fd = self._gate_fd
-            if gate_fd is not None:
-                # The other end of the gate is not to be held open from here.
-                fds.close_all({*self._stdio, gate_fd, writing})
-                if not os.read(gate_fd, 1):
-                    os._exit(_NOT_RUN)
+            if self._beforehand is not None:
+                try:
+                    self._beforehand()
+                except OSError as exc:
+                    words = exc.strerror or str(exc)
+                    raise SpawnError("beforehand", exc.errno or 0, words) from exc
             for to, fd in enumerate(self._stdio):
                 os.dup2(fd, to)
             if self._in_terminal:

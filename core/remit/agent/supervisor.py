@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import gc
 import os
 import select
 import signal
@@ -20,8 +19,6 @@ from typing import TYPE_CHECKING
 
 from remit import _msgpack
 from remit.agent import asks, jobdir, liveness, tree
-from remit.agent.fds import point_at_null
-from remit.agent.helpers import Refused, forget_the_agent
 from remit.agent.orphans import become_subreaper
 from remit.agent.spawn import SpawnError, spawn
 
@@ -33,15 +30,17 @@ except ImportError:  # python3-minimal: os.wait4 fails, and the status it took i
     _KNOWS_USAGE = False
 
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import Any
 
 # What is to be run. id str, command dict, cwd bytes or None, env {bytes: bytes}, timeout float or
-# None, merge bool, stdin bytes, session bool: whether nothing may be left behind
-Work = namedtuple("Work", "id command cwd env timeout merge stdin session")
+# None, merge bool, session bool: whether nothing may be left behind
+Work = namedtuple("Work", "id command cwd env timeout merge session")
 
 # How long after the first process's end its pipes may stay open.
 DRAIN = 2.0
 GRACE = 5.0
+# What is read at once: of a job that prints little, and of one that filled as much.
+_SMALL_PIECE = 1 << 13
 _PIECE = 1 << 18
 _PIPE_SIZE = 1 << 20
 _F_SETPIPE_SZ = 1031
@@ -50,66 +49,23 @@ _LOOK_AROUND = 2.0
 _STOP_REASONS = ("stopped", "session-ended", "lease")
 
 
-def launch(dir_fd: int, work: Work, lifeline: int | None = None) -> None:
-    """Starts a supervisor for the job that this process has claimed; for a helper process.
+def live(work: Work, stdin: memoryview, dir_fd: int, reporter: int, lifeline: int | None) -> None:
+    """The life of a supervisor, for a fork of the nursery that is to be nothing else.
 
-    ``lifeline`` is a pipe whose end means that the job's session is over. Returns once
-    ``process.json`` is durable and the job's first process runs, or its start has failed and that
-    stands in the outcome. Raises Refused if the supervisor could not do its part.
+    ``stdin`` is what the job reads. The descriptors are its own: the job's directory, which is
+    claimed; a pipe, on which it reports ``+`` once the job runs or its start has failed and that
+    stands in the outcome, and in words where it could not do its part; and a pipe whose end means
+    that the job's session is over.
     """
-    report, reporter = os.pipe()
-    between = os.fork()
-    if not between:
-        try:
-            # A session of its own, and nobody's child: no terminal and no parent to die with.
-            os.setsid()
-            if not os.fork():
-                _supervise(dir_fd, work, reporter, lifeline)
-        finally:
-            os._exit(0)
+    try:
+        supervisor = Supervisor(dir_fd, work, stdin, lifeline)
+        supervisor.start()
+    except OSError as exc:
+        os.write(reporter, (exc.strerror or str(exc)).encode("utf-8", "replace"))
+        raise
+    os.write(reporter, b"+")
     os.close(reporter)
-    os.waitpid(between, 0)
-    with open(report, "rb") as file:
-        answer = file.read()
-    if answer != b"+":
-        words = answer.decode("utf-8", "replace") or "its supervisor was killed"
-        raise Refused("start-failed", "the job was not run: %s" % words)
-
-
-def _supervise(dir_fd: int, work: Work, reporter: int, lifeline: int | None) -> NoReturn:
-    try:
-        needed = {dir_fd, reporter} if lifeline is None else {dir_fd, reporter, lifeline}
-        _stand_alone(needed)
-        try:
-            supervisor = Supervisor(dir_fd, work, lifeline)
-            supervisor.start()
-        except OSError as exc:
-            os.write(reporter, (exc.strerror or str(exc)).encode("utf-8", "replace"))
-            raise
-        os.write(reporter, b"+")
-        os.close(reporter)
-        supervisor.run()
-    finally:
-        os._exit(0)
-
-
-def _stand_alone(needed: set[int]) -> None:
-    """Lets go of all that the agent had: descriptors, signal handlers, working directory."""
-    forget_the_agent(needed)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
-        signal.signal(signum, signal.SIG_IGN)
-    point_at_null(0, 1, 2)
-    os.chdir("/")
-    # What was allocated so far is shared with the agent, page by page, while nobody writes to it.
-    gc.disable()
-    if hasattr(gc, "freeze"):
-        gc.freeze()
-    try:
-        with open("/proc/self/comm", "wb") as file:
-            file.write(b"remit-keep")  # what ps shows of it, beside the agent's command line
-    except OSError:
-        pass
+    supervisor.run()
 
 
 # How the first process ended: wait status (None where it never was), rusage (or None), and when.
@@ -128,7 +84,7 @@ class _Source:
 
 
 class Supervisor:
-    def __init__(self, dir_fd: int, work: Work, lifeline: int | None) -> None:
+    def __init__(self, dir_fd: int, work: Work, stdin: memoryview, lifeline: int | None) -> None:
         self._me = os.getpid()
         self._dir_fd = dir_fd
         self._work = work
@@ -136,13 +92,13 @@ class Supervisor:
         self._lifeline = lifeline
         self._adopts = become_subreaper()
         self._poll = select.poll()
-        self._buffer = memoryview(bytearray(_PIECE))
+        self._buffer = memoryview(bytearray(_SMALL_PIECE))
         self._sources: dict[int, _Source] = {}
         self._outputs: list[_Source] = []  # the same, those at their end included
         self._stdin = -1
-        self._unsent = memoryview(work.stdin)
+        self._unsent = stdin
         self._pid = 0  # the job's first process; 0 where it could not be started
-        self._start = 0
+        self._start = 0  # its start time, once somebody asked
         self._started: float | None = None
         self._end: End | None = None
         self._reason: str | None = None  # why the job did not end by itself
@@ -170,35 +126,19 @@ class Supervisor:
         self._index = jobdir.open_output(self._dir_fd, jobdir.INDEX)
         pipes = self._open_pipes()
         self._started = time.time()
-        process: dict[str, Any] = dict(
-            liveness.here(),
-            pid=None,
-            start_time=None,
-            started=self._started,
-            supervisor={"pid": self._me, "start_time": tree.start_time(self._me)},
-        )
-        # From here on nobody else runs this job: what dies before this line has not run it.
-        jobdir.write_json(self._dir_fd, jobdir.PROCESS, process)
-        jobdir.unclaim(self._dir_fd)
         try:
             self._pid = spawn(
-                self._job_id, self._work.command, self._work.cwd, self._work.env, *pipes
+                self._job_id,
+                self._work.command,
+                self._work.cwd,
+                self._work.env,
+                *pipes,
+                beforehand=self._write_process,
             )
         except (SpawnError, OSError) as exc:
-            self._started = None
-            self._reason = "start-failed"
-            self._error = str(exc)
-            self._end = End(None, None, time.time())
-            # Before the answer to the start: it tells of this end.
-            self._close_pipes()
-            self._record()
-        else:
-            self._start = tree.start_time(self._pid) or 0
-            process.update(pid=self._pid, start_time=self._start)
-            try:
-                jobdir.write_json(self._dir_fd, jobdir.PROCESS, process, durable=False)
-            except OSError:
-                pass  # a full disk; its processes still bear the job's id
+            if isinstance(exc, SpawnError) and exc.what == "beforehand":
+                raise OSError(exc.errno, exc.message) from exc
+            self._never_ran(exc)
         finally:
             for fd in set(pipes):
                 os.close(fd)
@@ -208,10 +148,32 @@ class Supervisor:
         if self._work.timeout is not None:
             self._timeout = time.monotonic() + self._work.timeout
 
-    def _close_pipes(self) -> None:
+    def _write_process(self) -> None:
+        """Is called in the first process, before it becomes the job's program."""
+        own = os.getpid()
+        process: dict[str, Any] = dict(
+            liveness.here(),
+            pid=own,
+            start_time=tree.start_time(own),
+            started=self._started,
+            supervisor={"pid": self._me, "start_time": tree.start_time(self._me)},
+        )
+        # From here on nobody else runs this job: what dies before this line has not run it.
+        jobdir.write_json(self._dir_fd, jobdir.PROCESS, process)
+        jobdir.unclaim(self._dir_fd)
+        if os.getppid() != self._me:
+            raise OSError(errno.ESRCH, "the supervisor was killed")  # then nobody hears it
+
+    def _never_ran(self, exc: Exception) -> None:
+        """Before the answer to the start: it tells of this end."""
+        self._started = None
+        self._reason = "start-failed"
+        self._error = str(exc)
+        self._end = End(None, None, time.time())
         for fd in self._sources:
             os.close(fd)
         self._sources = {}
+        self._record()
 
     def _open_pipes(self) -> tuple[int, int, int]:
         """What the first process gets as stdin, stdout and stderr; the other ends stay here."""
@@ -305,6 +267,8 @@ class Supervisor:
             os.close(source.fd)
         elif not self._recorded and source.file >= 0:
             self._append(source, self._buffer[:size])
+        if size == _SMALL_PIECE == len(self._buffer):
+            self._buffer = memoryview(bytearray(_PIECE))
 
     def _append(self, source: _Source, data: memoryview) -> None:
         offset = source.size
@@ -443,6 +407,9 @@ class Supervisor:
 
     def _roots(self) -> list[tuple[int, int]]:
         """The first process, and those that became our children when their parents ended."""
+        if not self._start and self._end is None:
+            # Until it has been reaped its pid is its own; afterwards its session tells.
+            self._start = tree.start_time(self._pid) or 0
         roots = [(self._pid, self._start)]
         for process in tree.processes().values():
             if process.ppid == self._me and process.pid not in (self._stopper, os.getpid()):
@@ -553,10 +520,13 @@ def _signal_pipe() -> int:
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer)
-    for number in (signal.SIGCHLD, signal.SIGTERM):
-        # A handler in Python, though it does nothing, is what makes the number appear.
-        signal.signal(number, _noted)
     return reader
+
+
+def note_signals() -> None:
+    """What makes the numbers of these two appear in the pipe: a handler in Python."""
+    for number in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(number, _noted)
 
 
 def _noted(number: int, frame: object) -> None:

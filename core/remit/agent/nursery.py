@@ -1,0 +1,169 @@
+"""Where supervisors come from: a process that does nothing but fork them.
+
+A fork shares its memory with where it came from, page by page, until one of the two writes there.
+The agent goes on writing, and so does a helper; a supervisor forked by this quiet process keeps
+half as much memory to itself. The nursery ends with the agent and its helpers. Standard library
+only, Python 3.6.
+"""
+
+from __future__ import annotations
+
+import _socket  # what `socket` has beyond it is not needed, and takes long to import
+import gc
+import os
+import signal
+import struct
+from typing import TYPE_CHECKING
+
+from remit._msgpack import pack, unpack
+from remit.agent import jobdir, liveness, orphans, supervisor, tree
+from remit.agent.fds import point_at_null
+from remit.agent.helpers import Refused, forget_the_agent
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from remit.agent.main import Agent
+
+_SIZE = struct.Struct(">Q")
+_FD = struct.calcsize("i")
+_MOST_FDS = 4
+
+
+class Nursery:
+    """The agent's end of it. ``fd`` is what helpers need to `order` a supervisor."""
+
+    def __init__(self, agent: Agent) -> None:
+        """Forks. Raises OSError where no process can be had."""
+        self._orders, orders = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+        try:
+            pid = os.fork()
+            if not pid:
+                _serve(orders)
+        finally:
+            orders.close()
+        agent.children.watch(pid, self._ended)
+
+    @property
+    def fd(self) -> int:
+        """-1 once it has ended, before its time."""
+        return self._orders.fileno()
+
+    def _ended(self, status: int) -> None:
+        self._orders.close()
+
+
+def order(
+    nursery_fd: int, dir_fd: int, work: supervisor.Work, stdin: bytearray, lifeline: int | None
+) -> None:
+    """Has a supervisor started for the job that this process has claimed; for a helper process.
+
+    ``lifeline`` is a pipe whose end means that the job's session is over. Returns once
+    ``process.json`` is durable and the job's first process runs, or its start has failed and that
+    stands in the outcome. Raises Refused if the supervisor could not do its part.
+    """
+    told, telling = os.pipe()
+    report, reporter = os.pipe()
+    given = [told, reporter, dir_fd] + ([] if lifeline is None else [lifeline])
+    orders = _socket.socket(fileno=os.dup(nursery_fd))
+    try:
+        rights = struct.pack("%di" % len(given), *given)
+        orders.sendmsg([b"+"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
+    finally:
+        for fd in (told, reporter):
+            os.close(fd)
+        orders.close()
+    body = pack(list(work))
+    try:
+        jobdir.write_all(telling, _SIZE.pack(len(body)) + body)
+        jobdir.write_all(telling, stdin)
+    except BrokenPipeError:
+        pass  # it was killed: so says the report
+    os.close(telling)
+    answer = _read_all(report)
+    if answer != b"+":
+        words = answer.decode("utf-8", "replace") or "its supervisor was killed"
+        raise Refused("start-failed", "the job was not run: %s" % words)
+
+
+def _read_all(fd: int) -> bytes:
+    pieces: list[bytes] = []
+    while True:
+        piece = os.read(fd, 1 << 16)
+        if not piece:
+            os.close(fd)
+            return b"".join(pieces)
+        pieces.append(piece)
+
+
+def _serve(orders: _socket.socket) -> NoReturn:
+    """Until nobody is left who could order anything."""
+    try:
+        _settle(orders.fileno())
+        while True:
+            said, ancillary, _, _ = orders.recvmsg(
+                1, _socket.CMSG_SPACE(_MOST_FDS * _FD), _socket.MSG_CMSG_CLOEXEC
+            )
+            if not said:
+                break
+            rights = ancillary[0][2]
+            given = struct.unpack("%di" % (len(rights) // _FD), rights)
+            _bear(orders, *given)
+            for fd in given:
+                os.close(fd)
+    finally:
+        os._exit(0)
+
+
+def _settle(orders_fd: int) -> None:
+    """Lets go of all that the agent had, and does what all supervisors would have to do first."""
+    forget_the_agent({orders_fd})
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
+        signal.signal(signum, signal.SIG_IGN)
+    supervisor.note_signals()
+    point_at_null(0, 1, 2)
+    os.chdir("/")
+    # What is found out, cached and imported here is there for all of them.
+    liveness.here()
+    tree.start_time(os.getpid())
+    orphans.become_subreaper()
+    unpack(pack(["", {"argv": [b""]}, {b"": b""}, None, 1.0, True]))
+    gc.disable()
+    if hasattr(gc, "freeze"):
+        gc.freeze()
+
+
+def _bear(
+    orders: _socket.socket, told: int, reporter: int, dir_fd: int, lifeline: int | None = None
+) -> None:
+    try:
+        between = os.fork()
+    except OSError as exc:
+        os.write(reporter, (exc.strerror or str(exc)).encode("utf-8", "replace"))
+        return
+    if between:
+        os.waitpid(between, 0)
+        return
+    try:
+        # A session of its own, and nobody's child: no terminal and no parent to die with.
+        os.setsid()
+        if not os.fork():
+            orders.close()
+            _name_it()
+            data = _read_all(told)
+            size = _SIZE.unpack_from(data)[0] + _SIZE.size
+            work = supervisor.Work(*unpack(data[_SIZE.size : size]))  # type: ignore[misc]
+            supervisor.live(work, memoryview(data)[size:], dir_fd, reporter, lifeline)
+    finally:
+        os._exit(0)
+
+
+def _name_it() -> None:
+    """What ps shows of it, beside the agent's command line."""
+    try:
+        fd = os.open("/proc/self/comm", os.O_WRONLY)
+        os.write(fd, b"remit-keep")
+        os.close(fd)
+    except OSError:
+        pass
