@@ -374,14 +374,16 @@ class TestSuspend:
         assert wire.collect(channel).states == ["SUSPENDED", "RUNNING", "STOPPING"]
 
     @pytest.mark.parametrize(("verb", "first"), [("resume", None), ("suspend", "suspend")])
-    def test_in_the_wrong_state_it_is_refused(
+    def test_where_it_changes_nothing_it_is_quiet(
         self, wire: Wire, verb: str, first: str | None
     ) -> None:
         job_id = new_id()
         channel = wire.start("sleep", "1000", id=job_id)
-        wire.accepted(channel)
+        state = wire.accepted(channel)["state"]
         if first:
-            wire.call(first, job=job_id)
+            state = wire.call(first, job=job_id)["state"]
+        assert wire.call(verb, job=job_id)["state"] == state
+        wire.call("stop", job=job_id, grace=5.0)
         with pytest.raises(Refused) as refused:
             wire.call(verb, job=job_id)
         assert refused.value.code == "state"

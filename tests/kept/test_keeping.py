@@ -24,7 +24,7 @@ from agent.harness import (
     wait_until_gone,
 )
 from testbed import needs
-from testbed.processes import find
+from testbed.processes import find, running
 
 DEADLINE = 15.0
 
@@ -222,13 +222,13 @@ def _pumped(wire: Wire) -> bool:
 
 class TestStop:
     def test_no_process_is_left_daemons_included(self, wire: Wire) -> None:
+        sleep = f"sleep 1000{os.getpid()}{time.monotonic_ns()}"
         channel, accepted = keep(
-            wire, line="(setsid env -u REMIT_JOB sleep 1000 &) ; setsid sleep 1000 & sleep 1000"
+            wire, line=f"(setsid env -u REMIT_JOB {sleep} &) ; setsid {sleep} & {sleep}"
         )
-        wait_for(lambda: len(_below(accepted["id"])) >= 3)
-        everyone = _below(accepted["id"])
+        wait_for(lambda: len(_sleepers(sleep)) == 3)
         assert wire.call("stop", job=accepted["id"], grace=5.0)["survivors"] == []
-        assert [pid for pid in everyone if find(pid)] == []
+        assert _sleepers(sleep) == []
         done = wire.collect(channel)
         assert (done.job["state"], done.outcome["reason"]) == ("STOPPED", "stopped")
 
@@ -296,20 +296,9 @@ class TestStop:
         assert (old in left, young in left, accepted["id"] in left) == (False, True, True)
 
 
-def _below(job_id: str) -> list[int]:
-    """The processes of the job that sleep, those that dropped its id included."""
-    found = processes_of(job_id)
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                stat = Path(f"/proc/{name}/stat").read_text()
-                parent = Path(f"/proc/{stat.rpartition(')')[2].split()[1]}/comm").read_text()
-                comm = Path(f"/proc/{name}/comm").read_text()
-            except OSError:
-                continue
-            if parent == "remit-keep\n" and comm == "sleep\n" and int(name) not in found:
-                found.append(int(name))
-    return found
+def _sleepers(words: str) -> list[int]:
+    """The processes that are this very ``sleep``, whoever started them."""
+    return [pid for pid in running(words) if (process := find(pid)) and process.name == "sleep"]
 
 
 class TestWhatOutlivesWhat:

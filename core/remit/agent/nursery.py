@@ -127,8 +127,8 @@ def _settle(orders_fd: int) -> None:
     # What is found out, cached and imported here is there for all of them.
     liveness.here()
     tree.start_time(os.getpid())
-    orphans.become_subreaper()
-    unpack(pack(["", {"argv": [b""]}, {b"": b""}, None, 1.0, True]))
+    work = supervisor.Work(*unpack(pack(["", {"argv": [b""]}, b"", {b"": b""}, 1.0, False, True])))  # type: ignore[misc]
+    supervisor.Supervisor(-1, work, memoryview(b""), None)
     gc.disable()
     if hasattr(gc, "freeze"):
         gc.freeze()

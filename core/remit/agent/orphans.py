@@ -14,20 +14,27 @@ from typing import TYPE_CHECKING
 from remit.agent import tree
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from remit.agent.children import Children
 
 _PR_SET_CHILD_SUBREAPER = 36
 
 
+_prctl: list[Any] = []  # the C library's function, or None; kept since forks shall not make another
+
+
 def become_subreaper() -> bool:
     """Makes orphans among our descendants our children; whether that works here."""
-    try:
-        import ctypes
+    if not _prctl:
+        try:
+            import ctypes
 
-        failed: int = ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    except (ImportError, OSError, AttributeError):
-        return False
-    return not failed
+            _prctl.append(ctypes.CDLL(None).prctl)
+        except (ImportError, OSError, AttributeError):
+            _prctl.append(None)
+    prctl = _prctl[0]
+    return prctl is not None and not prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def runs_this_program(pid: int) -> bool:

@@ -55,9 +55,13 @@ def spawn(
     """
     line = command.get("line")
     argv = list(command["argv"]) if line is None else [b"/bin/sh", b"-c", line]
-    environment = dict(os.environb)
-    environment.update(env)
-    environment[b"REMIT_JOB"] = job_id
+
+    def environment() -> dict[bytes, bytes]:
+        whole = dict(os.environb)
+        whole.update(env)
+        whole[b"REMIT_JOB"] = job_id
+        return whole
+
     start = _Start(argv, cwd, environment, (stdin_fd, stdout_fd, stderr_fd), beforehand)
     if beforehand is None and hasattr(os, "posix_spawn"):
         try:
@@ -72,7 +76,8 @@ def spawn_in_terminal(argv: list[bytes], env: dict[bytes, bytes], terminal_fd: i
 
     ``env`` is the whole environment. Raises as `spawn`.
     """
-    return _Start(argv, None, env, (terminal_fd,) * 3, None, in_terminal=True).by_fork()
+    stdio = (terminal_fd, terminal_fd, terminal_fd)
+    return _Start(argv, None, lambda: env, stdio, None, in_terminal=True).by_fork()
 
 
 class _Start:
@@ -80,14 +85,16 @@ class _Start:
         self,
         argv: list[bytes],
         cwd: bytes | None,
-        env: dict[bytes, bytes],
+        environment: Callable[[], dict[bytes, bytes]],
         stdio: tuple[int, int, int],
         beforehand: Callable[[], object] | None,
         in_terminal: bool = False,
     ) -> None:
         self._argv = argv
         self._cwd = START if cwd is None else cwd
-        self._env = env
+        # Made where it is needed: in a fork, all that it touches is the fork's.
+        self._environment = environment
+        self._env: dict[bytes, bytes] = {}
         self._stdio = stdio
         self._beforehand = beforehand
         self._in_terminal = in_terminal
@@ -165,6 +172,7 @@ class _Start:
         raise AssertionError("not reached")
 
     def _enter(self) -> None:
+        self._env = self._environment()
         try:
             os.chdir(self._cwd)
         except OSError as exc:
