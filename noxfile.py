@@ -7,6 +7,8 @@ import nox
 nox.options.sessions = ["lint", "types", "tests", "docs"]
 nox.options.reuse_venv = "yes"
 
+# Most tests wait for processes most of the time: more workers than processors pay.
+SPREAD = ["--numprocesses=4", "--dist=worksteal"]
 CHECKED = ["core", "transports", "plugins", "tests", "benchmarks", "noxfile.py"]
 
 
@@ -21,7 +23,9 @@ def tests(session: nox.Session) -> None:
     """Arguments go to pytest."""
     install(session)
     measured = ["--cov", "--cov-branch", "--cov-report=term"]
-    session.run("python", "-m", "pytest", *measured, "--ignore=tests/docs", *session.posargs)
+    session.run(
+        "python", "-m", "pytest", *SPREAD, *measured, "--ignore=tests/docs", *session.posargs
+    )
 
 
 @nox.session

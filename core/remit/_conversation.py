@@ -19,6 +19,7 @@ from remit._frames import (
     END,
     EVENT,
     GOODBYE,
+    HEADER,
     HELLO,
     PING,
     REFUSAL,
@@ -258,8 +259,10 @@ class Conversation:
         if channel is None or channel.ended or size > channel.sendable or size > MAX_PIECE:
             raise ValueError("%d bytes on channel %d: no credit" % (size, number))
         channel.sendable -= size
-        header = PIECE.pack(piece.stream, piece.seq, piece.offset, piece.time)
-        self._queue(number, channel, encode(DATA, number, header + piece.data))
+        # Put together at once: of a large piece each further copy would tell.
+        head = HEADER.pack(DATA, number, PIECE.size + size)
+        place = PIECE.pack(piece.stream, piece.seq, piece.offset, piece.time)
+        self._queue(number, channel, b"".join((head, place, piece.data)))
 
     def end(self, number: int, body: bytes = b"") -> None:
         """Says, after all data queued, that no more comes from this end. Twice is quiet."""

@@ -260,6 +260,15 @@ async def test_many_bytes_are_the_same_bytes(session: remit.Session, placement: 
     assert digest.hexdigest() == expected.hexdigest()
 
 
+async def test_a_large_result_is_whole(session: remit.Session, placement: str) -> None:
+    job = await session.start("seq 1 1000000; seq 1 300000 >&2", placement=placement)
+    done = await job.result()
+    assert done.stdout == b"".join(b"%d\n" % number for number in range(1, 1_000_001))
+    assert done.stderr == b"".join(b"%d\n" % number for number in range(1, 300_001))
+    assert not job.has_more_data
+    assert await text(job) == b""
+
+
 async def test_merged_streams(session: remit.Session, placement: str) -> None:
     job = await session.start("echo a; echo b >&2; echo c", merge=True, placement=placement)
     assert await job.result() == remit.CommandResult(0, b"a\nb\nc\n", b"")
@@ -368,6 +377,23 @@ async def test_remove(session: remit.Session, placement: str) -> None:
     with pytest.raises(remit.JobNotFound, match="no job 'gone'"):
         await session.job("gone")
     assert await session.jobs() == []
+
+
+async def test_many_are_removed_at_once(session: remit.Session, placement: str) -> None:
+    jobs = [await session.start(["sleep", "1000"], placement=placement) for _ in range(12)]
+    async with anyio.create_task_group() as tasks:
+        for job in jobs:
+            tasks.start_soon(job.remove, True)
+    assert {job.state for job in jobs} == {remit.JobState.STOPPED}
+    assert await session.jobs() == []
+
+
+async def test_a_job_that_another_removes_is_no_longer_known(session: remit.Session) -> None:
+    job = await session.start(["sleep", "1000"], placement="keep")
+    async with remit.connect("local:") as other:
+        await (await other.job(job.id)).remove(force=True)
+    with anyio.fail_after(5):
+        assert await job.wait() in (remit.JobState.STOPPED, remit.JobState.LOST)
 
 
 async def test_a_job_is_found_by_id_name_and_prefix(session: remit.Session, placement: str) -> None:
