@@ -29,41 +29,56 @@ def pack(value: object) -> bytes:
 
 
 def _pack(value: object, put: Callable[[bytes], None]) -> None:
+    # In the order in which a list of jobs has most of them.
     if value is None:
         put(b"\xc0")
+    elif isinstance(value, str):
+        data = value.encode("utf-8", "backslashreplace")
+        size = len(data)
+        put((_SHORT_STR[size] if size < 32 else _head(size, None, 0, 0xD9, 0xDA, 0xDB)) + data)
+    elif isinstance(value, dict):
+        put(_head(len(value), 0x80, 16, None, 0xDE, 0xDF))
+        for key, item in value.items():
+            put(_words.get(key) or _word(key))
+            _pack(item, put)
     elif value is True:
         put(b"\xc3")
     elif value is False:
         put(b"\xc2")
+    elif isinstance(value, float):
+        put(_FLOAT(0xCB, value))
     elif isinstance(value, int):
         put(_pack_int(value))
-    elif isinstance(value, str):
-        data = value.encode("utf-8", "backslashreplace")
-        put(_head(len(data), 0xA0, 32, 0xD9, 0xDA, 0xDB))
-        put(data)
     elif isinstance(value, (bytes, bytearray, memoryview)):
         put(_head(len(value), None, 0, 0xC4, 0xC5, 0xC6))
         put(bytes(value))
-    elif isinstance(value, float):
-        put(struct.pack(">Bd", 0xCB, value))
     elif isinstance(value, (list, tuple)):
         put(_head(len(value), 0x90, 16, None, 0xDC, 0xDD))
         for item in value:
-            _pack(item, put)
-    elif isinstance(value, dict):
-        put(_head(len(value), 0x80, 16, None, 0xDE, 0xDF))
-        for key, item in value.items():
-            _pack(key, put)
             _pack(item, put)
     else:
         raise TypeError("no MessagePack for a %s" % type(value).__name__)
 
 
+_FLOAT = struct.Struct(">Bd").pack
+_SHORT_STR = [bytes((0xA0 | size,)) for size in range(32)]
+# Keys of maps as they were packed before: they are few, and come again in each job of a list.
+_words: dict[object, bytes] = {}
+_MOST_WORDS = 512
+
+
+def _word(key: object) -> bytes:
+    packed = pack(key)
+    if type(key) is str and len(_words) < _MOST_WORDS:
+        _words[key] = packed
+    return packed
+
+
 def _head(size: int, fix: int | None, below: int, u8: int | None, u16: int, u32: int) -> bytes:
     if fix is not None and size < below:
-        return struct.pack("B", fix | size)
+        return bytes((fix | size,))
     if u8 is not None and size < 1 << 8:
-        return struct.pack("BB", u8, size)
+        return bytes((u8, size))
     if size < 1 << 16:
         return struct.pack(">BH", u16, size)
     return struct.pack(">BI", u32, size)
@@ -71,7 +86,7 @@ def _head(size: int, fix: int | None, below: int, u8: int | None, u16: int, u32:
 
 def _pack_int(value: int) -> bytes:
     if 0 <= value < 128 or -32 <= value < 0:
-        return struct.pack("B", value & 0xFF)
+        return bytes((value & 0xFF,))
     if value >= 0:
         for code, form, bits in ((0xCC, ">BB", 8), (0xCD, ">BH", 16), (0xCE, ">BI", 32)):
             if value < 1 << bits:

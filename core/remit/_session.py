@@ -43,6 +43,8 @@ _T = TypeVar("_T")
 # How long an orderly end may take: the agent gives its session-bound jobs 5 s between TERM and
 # KILL, and as long again until the last of them is gone.
 _CLOSE_GRACE = 15.0
+# More than a frame can hold: the agent sends as many at once as fit.
+_PAGE = 10_000
 _LAST = (SessionState.BROKEN, SessionState.CLOSED)
 # A start that was cancelled is taken back; the caller waits for that as long as this.
 _TAKE_BACK_GRACE = 10.0
@@ -210,10 +212,11 @@ class Session:
     async def jobs(self) -> list[JobInfo]:
         """What this account keeps on the target, and this session's return jobs; oldest first."""
         found = [job.info for job in self._returned.values()]
+        location = self.location
         after = None
         while True:
-            page = await self._ask("jobs", {"after": after, "limit": 1000}, JobPage)
-            found += [job.info(self.location) for job in page.jobs]
+            page = await self._ask("jobs", {"after": after, "limit": _PAGE}, JobPage)
+            found += [job.info(location) for job in page.jobs]
             after = page.next
             if after is None:
                 break
@@ -357,32 +360,48 @@ class Session:
             self._gone.set()
 
     async def _live(self) -> None:
+        """One link after another, until the session is closed or given up (`_trouble` says why)."""
         attempt = 0
         give_up_at = -math.inf
         while True:
             try:
                 lost = await self._converse()
             except ConnectError as exc:
-                if self._state is SessionState.OPENING or anyio.current_time() >= give_up_at:
-                    self._trouble = self._trouble or exc
+                if anyio.current_time() >= give_up_at:
+                    self._trouble = exc if self._trouble is None else self._given_up(exc)
                     return
             else:
-                if self._closing:
-                    return
-                self._trouble = lost
-                for job in list(self._returned.values()):
-                    job._link_over(lost)
-                if isinstance(lost, RemoteProtocolError) or self._settings.reconnect == 0:
+                if self._closing or self._state is not SessionState.RECONNECTING:
+                    self._trouble = lost
                     return
                 attempt = 0
                 limit = self._settings.reconnect
                 give_up_at = math.inf if limit is None else anyio.current_time() + limit
-                for kept in list(self._watched):
-                    kept._link_down()
-                self._set(SessionState.RECONNECTING)
             attempt += 1
             pause = wait_before(attempt, random.uniform(0, 0.2))
             await anyio.sleep(min(pause, max(0.0, give_up_at - anyio.current_time())))
+
+    def _given_up(self, exc: ConnectError) -> LinkLost:
+        assert self._trouble is not None
+        return LinkLost(
+            f"{self._trouble.message}, and for {self._settings.reconnect:g} s there was no new one",
+            evidence="\n".join(filter(None, [self._trouble.evidence, f"last    {exc.message}"])),
+            hint=exc.hint,
+        )
+
+    def _lose(self, link: Link, error: RemitError) -> None:
+        """The link is over. Said at once: closing what carried it may take seconds."""
+        assert self._link is link
+        self._link = None
+        self._trouble = error
+        for job in list(self._returned.values()):
+            job._link_over(error)
+        may_return = isinstance(error, LinkLost) and self._settings.reconnect != 0
+        if may_return and not self._closing:
+            self._state = SessionState.RECONNECTING
+        for kept in list(self._watched):
+            kept._link_down()
+        self._bell.ring()
 
     async def _converse(self) -> RemitError:
         """Connects, and serves the link until it is lost; tells why. Raises ConnectError."""
@@ -422,8 +441,9 @@ class Session:
 
             lost = await link.run(rest, opening, self._own_hello(), met)
             if self._link is link:
-                self._link = None
-                self._bell.ring()
+                if self._closing and link.goodbye_said is not None:
+                    lost = SessionClosed(f"the session with {self.target} is closed")
+                self._lose(link, lost)
                 return lost
             return await _bootstrap.failed(stream, self._target, self._transport, attempt, lost)
 

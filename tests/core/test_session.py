@@ -17,7 +17,7 @@ from remit._session import wait_before
 from remit.testing import FakePeer
 
 from .conftest import Play
-from .fake_agent import FakeAgent, agent_script
+from .fake_agent import HELLO, FakeAgent, agent_script, pack
 
 pytestmark = pytest.mark.anyio
 
@@ -255,6 +255,29 @@ async def test_a_lost_link_is_made_anew_and_a_reader_goes_on() -> None:
         assert lines.split() == [b"%d" % number for number in range(400)]
         assert await job.wait() is remit.JobState.COMPLETED
         assert not job.has_more_data
+
+
+async def test_a_link_that_stays_lost_is_given_up_and_says_what_was_tried(play: Play) -> None:
+    met = anyio.Event()
+
+    async def one_link(peer: FakePeer) -> int:
+        if met.is_set():
+            peer.say(b"no more\n")
+            return 9
+        met.set()
+        agent = FakeAgent(peer)
+        await agent.boot()
+        agent.conversation.hello(pack(HELLO))
+        await agent.flush()
+        return 0
+
+    play(one_link)
+    async with remit.connect("fake:", reconnect=0.3) as session:
+        with pytest.raises(remit.LinkLost) as caught:
+            await session.run(["true"], placement="keep")
+        assert session.state is remit.SessionState.BROKEN
+    assert "for 0.3 s there was no new one" in str(caught.value)
+    assert "ended with status 9" in str(caught.value)
 
 
 async def test_a_call_made_meanwhile_waits_for_the_next_link() -> None:
