@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -55,21 +55,21 @@ class Feed(Listener):
         if self._link is not None:
             self._link.grant(self._number, size)
 
-    @property
-    def room(self) -> int:
-        """How many bytes of stdin may be sent now."""
-        return 0 if self._link is None else min(self._link.credit(self._number), _STDIN_PIECE)
-
-    async def more_room(self, bell: Bell) -> None:
-        """Waits until there may be `room`, or something happened to the job."""
-        if self._link is not None and self._link.congested:
-            await self._link.drained()
-        else:
-            await bell.wait()
-
-    def send(self, data: memoryview) -> None:
-        assert self._link is not None
-        self._link.data(self._number, Piece(0, 0, 0, 0.0, bytes(data)))
+    async def send(self, data: bytes | memoryview, bell: Bell, over: Callable[[], bool]) -> None:
+        """Sends it as the job reads it. ``over`` is asked before each piece: True, and the rest is
+        let be; it may also raise. ``bell`` rings when something happens to the job."""
+        view = memoryview(data).cast("B")
+        while view and not over():
+            link = self._link
+            assert link is not None
+            room = min(link.credit(self._number), _STDIN_PIECE)
+            if room:
+                link.data(self._number, Piece(0, 0, 0, 0.0, bytes(view[:room])))
+                view = view[room:]
+            elif link.congested:
+                await link.drained()
+            else:
+                await bell.wait()
 
     def send_eof(self) -> None:
         if self._link is not None:

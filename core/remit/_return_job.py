@@ -170,19 +170,15 @@ class ReturnJob(Job):
             self._feed.send_eof()
 
     async def _send(self, data: bytes | memoryview) -> None:
-        view = memoryview(data).cast("B")
-        while view:
-            if self._eof_sent:
-                raise JobStateError(f"the stdin of job {self.id} was closed by send_eof")
-            if self.state.finished or self._feed.stdin_closed:
-                raise JobStateError(f"job {self.id} no longer reads its stdin ({self.state})")
-            room = self._feed.room
-            if room:
-                self._feed.send(view[:room])
-                view = view[room:]
-            else:
-                await self._feed.more_room(self._bell)
+        await self._feed.send(data, self._bell, self._check_reads)
         await anyio.lowlevel.checkpoint()
+
+    def _check_reads(self) -> bool:
+        if self._eof_sent:
+            raise JobStateError(f"the stdin of job {self.id} was closed by send_eof")
+        if self.state.finished or self._feed.stdin_closed:
+            raise JobStateError(f"job {self.id} no longer reads its stdin ({self.state})")
+        return False
 
 
 class _Channel:

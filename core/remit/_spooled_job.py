@@ -90,14 +90,8 @@ class SpooledJob(Job):
         return self._feed.error or (trouble[0] if trouble else None)
 
     async def _send(self, data: bytes | memoryview) -> None:
-        view = memoryview(data).cast("B")
-        while view and not self._feed.answered.is_set():
-            room = self._feed.room
-            if room:
-                self._feed.send(view[:room])
-                view = view[room:]
-            else:
-                await self._feed.more_room(self._bell)
+        # An answer before all was sent: the start was refused, or the link is lost.
+        await self._feed.send(data, self._bell, self._feed.answered.is_set)
 
     async def _attend(self) -> None:
         """Has the agent tell the news of a job that was found."""
