@@ -45,7 +45,7 @@ def lint(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """What the pages say is so: tests/docs runs it."""
     install(session)
-    session.run("python", "-m", "pytest", "tests/docs", *session.posargs)
+    session.run("python", "-m", "pytest", *SPREAD, "tests/docs", *session.posargs)
 
 
 @nox.session
@@ -55,6 +55,13 @@ def bench(session: nox.Session) -> None:
     if not Path("benchmarks/__main__.py").exists():
         session.skip("there are no benchmarks yet")
     session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
+def torture(session: nox.Session) -> None:
+    """Random jobs and faults; arguments as ``python -m torture --help`` tells (in tests/)."""
+    install(session)
+    session.run("python", "-m", "torture", *session.posargs, env={"PYTHONPATH": "tests"})
 
 
 def _has_python(name: str) -> bool:
