@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import functools
-import secrets
+import os
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -68,7 +68,7 @@ class Sentinel(NamedTuple):
 
 def new_nonce() -> str:
     """16 random hexadecimal digits that read differently backwards."""
-    while (nonce := secrets.token_hex(8)) == nonce[::-1]:
+    while (nonce := os.urandom(8).hex()) == nonce[::-1]:
         pass
     return nonce
 

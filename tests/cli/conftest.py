@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pwd
+import secrets
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,8 @@ import pytest
 
 from cli.program import Cli
 from testbed import processes, run
+from testbed.accounts import ACCOUNTS
+from testbed.sshd import Sshd
 
 
 @pytest.fixture
@@ -30,6 +34,15 @@ def cli(state_dir: Path, tmp_path: Path) -> Iterator[Cli]:
     finally:
         for pid in left():
             os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def alice(sshd: Sshd) -> str:
+    """A target over ssh, with a state directory of this test's own: other runs share the account,
+    and keep jobs in it at the same time."""
+    home = Path(pwd.getpwnam(ACCOUNTS["alice"][0]).pw_dir)
+    state = home / ".local" / "state" / f"remit-{secrets.token_hex(8)}"
+    return f"ssh:alice?config={sshd.config}&state={state}"
 
 
 def _environment(pid: int) -> list[bytes]:

@@ -24,16 +24,16 @@ class Cli:
         self.env = {**os.environ, "REMIT_STATE_DIR": str(state)}
 
     def __call__(
-        self, *words: str, stdin: bytes = b"", status: int | None = 0
+        self, *words: str, stdin: bytes = b"", status: int | None = 0, limit: float = LIMIT
     ) -> subprocess.CompletedProcess[bytes]:
-        """Runs it to its end; ``status`` None: whatever it is."""
+        """Runs it to its end, in ``limit`` seconds; ``status`` None: whatever it is."""
         done = subprocess.run(
             [REMIT, *words],
             input=stdin,
             capture_output=True,
             env=self.env,
             cwd=self.directory,
-            timeout=LIMIT,
+            timeout=limit,
         )
         if status is not None:
             assert done.returncode == status, (words, done)

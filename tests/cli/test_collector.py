@@ -43,6 +43,15 @@ def test_a_link_that_breaks_leaves_what_came_and_a_lost_job(cli: Cli, ssh_link: 
     assert b"Lost" in cli("wait", job, status=1).stdout
 
 
+def test_a_collected_job_tells_where_it_ran_to_whoever_lists_it(cli: Cli) -> None:
+    job = cli.answer("start", "command:/usr/bin/env", "--", "true")
+    cli("wait", job)
+    # Read here as it stands, and by an agent that knows nothing of collectors.
+    for words in ([], ["local:"]):
+        assert cli.listed(*words)[job]["location"] == "/usr/bin/env"
+    assert " /usr/bin/env " in cli.answer("jobs", "local:").splitlines()[1]
+
+
 def test_a_killed_collector_leaves_a_lost_job_and_nothing_running(cli: Cli) -> None:
     job = cli.answer("start", "--shell", "local:", "--", "echo came; sleep 1000")
     cli("receive", "--keep", "--no-wait", job)

@@ -18,7 +18,6 @@ from cli.program import LIMIT, REMIT, Cli
 from remit import JobInfo
 from testbed import processes, run
 from testbed.containers import Engine
-from testbed.sshd import Sshd
 
 THREE = "echo one; echo two >&2; echo three"
 
@@ -253,19 +252,18 @@ def _command_line(pid: int) -> bytes:
 # -- kept elsewhere
 
 
-def test_a_kept_job_is_found_from_here_by_a_note(cli: Cli, sshd: Sshd) -> None:
-    target = f"ssh:alice?config={sshd.config}"
-    job = cli.answer("start", "--keep", "--name", "far", "--shell", target, "--", THREE)
+def test_a_kept_job_is_found_from_here_by_a_note(cli: Cli, alice: str) -> None:
+    job = cli.answer("start", "--keep", "--name", "far", "--shell", alice, "--", THREE)
     assert cli.answer("wait", "far") == f"{job}  far  Completed"
     assert cli.listed()["far"]["location"] == "alice"
     assert cli("receive", "far").stdout == b"one\nthree\n"
-    assert cli.listed(target)["far"]["id"] == job
+    assert cli.listed(alice)["far"]["id"] == job
     # Another process with nothing but the target's name.
     (cli.state / "known" / f"{job}.json").unlink()
     assert cli.listed() == {}
-    assert cli("receive", "--from-start", "--on", target, "far").stdout == b"one\nthree\n"
-    cli("rm", "--on", target, "far")
-    assert cli.listed(target) == {}
+    assert cli("receive", "--from-start", "--on", alice, "far").stdout == b"one\nthree\n"
+    cli("rm", "--on", alice, "far")
+    assert cli.listed(alice) == {}
 
 
 def test_a_note_of_a_job_that_is_gone_is_dropped(cli: Cli, tmp_path: Path) -> None:

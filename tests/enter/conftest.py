@@ -1,4 +1,4 @@
-"""An agent under each interpreter of this machine, with a terminal opened on it."""
+"""An agent under an interpreter of this machine, with a terminal opened on it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from typing import Any
 import pytest
 
 from agent.harness import Wire
+from enter import versions
 from enter.entered import Entered
 from testbed import pythons
 
+# A test says nothing on the link while it waits for a program inside, however long that takes here.
+SILENCE = 600.0
 
-@pytest.fixture(params=pythons.found(), ids=lambda interpreter: interpreter.version)
+
+@pytest.fixture(params=versions.ENDS, ids=versions.name)
 def python(request: pytest.FixtureRequest) -> pythons.Interpreter:
     interpreter: pythons.Interpreter = request.param
     return interpreter
@@ -37,6 +41,6 @@ def enter(bring_up: Callable[..., Wire], state_dir: Path) -> Callable[..., Enter
     """Opens a terminal on an agent of its own; arguments as for Entered."""
 
     def open_terminal(*command: str, **args: Any) -> Entered:
-        return Entered(bring_up(state=state_dir), *command, **args)
+        return Entered(bring_up(state=state_dir, silence=SILENCE), *command, **args)
 
     return open_terminal

@@ -6,7 +6,6 @@ import fcntl
 import os
 import re
 import select
-import signal
 import struct
 import subprocess
 import termios
@@ -24,9 +23,10 @@ _ORDERS = re.compile(
 
 
 class Screen:
-    """``argv`` in a terminal of its own, of 24 rows and 100 columns unless told otherwise.
+    """``argv`` in a terminal of its own.
 
-    Used as a context manager it leaves no process behind.
+    ``prompt`` is the pattern of what a shell shows where a line may be typed, see `command`. Used
+    as a context manager it leaves no process behind.
     """
 
     def __init__(
@@ -34,8 +34,10 @@ class Screen:
         argv: Sequence[str | Path],
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
-        size: tuple[int, int] = (24, 100),
+        size: tuple[int, int] = (24, 200),
+        prompt: str = "[$#%>] $",
     ) -> None:
+        self._prompt = prompt
         self._ours, theirs = os.openpty()
         self.resize(*size)
         self.modes = termios.tcgetattr(theirs)
@@ -61,15 +63,15 @@ class Screen:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGHUP)
-            try:
-                self.process.wait(3.0)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        # The kernel hangs up. A signal alone does not end a bash that is about to wait for a key.
         os.close(self._ours)
         os.close(self._theirs)
+        try:
+            self.process.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
 
     def resize(self, rows: int, columns: int) -> None:
         fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
@@ -95,10 +97,12 @@ class Screen:
                 raise TimeoutError(f"no {pattern!r} in {self.text[self._read :]!r}")
 
     def command(self, line: str, pattern: str, deadline: float = DEADLINE) -> re.Match[str]:
-        """Types a line and waits for ``pattern`` in what comes after its echo.
+        """Types a line at the next prompt and waits for ``pattern`` in what comes after its echo.
 
         The line must be short enough to be echoed without a break.
         """
+        # What is typed ahead is echoed wherever the cursor is, and again behind the prompt.
+        self.wait_for(self._prompt)
         self.type(line + "\r")
         self.wait_for(re.escape(line), deadline)
         return self.wait_for(pattern, deadline)

@@ -20,6 +20,8 @@ from testbed.sshd import Sshd
 
 REMIT = Path(sys.executable).with_name("remit")
 PROMPT = r"^\[[\w-]+\] .*[$#] $"
+# Its first word is said by what is in front by then: a Ctrl-C before that is the shell's.
+SLEEP = "sh -c 'echo on; exec sleep 1000'"
 
 
 @pytest.fixture(params=["local", "ssh", "docker", "podman"])
@@ -53,16 +55,17 @@ class TestAnywhere:
     def test_the_story(self, target: str) -> None:
         """A job of the session lists a log; its result is kept there, for a later session."""
         result = f"/tmp/remit-{uuid.uuid4().hex}"
-        with Screen([REMIT, "enter", target]) as screen:
-            screen.wait_for(rf"^\[{place(target)}\] ")
-            screen.command(rf"printf 'event %d\n' 1 2 3 > {result}.log", PROMPT)
+        prompt = rf"^\[{place(target)}\] .*[$#] $"
+        with Screen([REMIT, "enter", target], prompt=prompt) as screen:
+            screen.command(rf"printf 'event %d\n' 1 2 3 > {result}.log; echo done", "^done$")
             job_id = screen.command(
                 f"remit start --name log -- cat {result}.log", "^j[a-z2-7]{12}$"
             )[0]
             screen.command("remit wait log", f"^{job_id}  log  Completed$")
             screen.command("remit jobs", f"^{job_id} +log +Completed +True +localhost +cat ")
-            screen.command(f"remit receive log > {result}", PROMPT)
+            screen.command(f"remit receive log > {result}; echo done", "^done$")
             screen.command("remit jobs", f"^{job_id} +log +Completed +False +localhost +cat ")
+            screen.wait_for(prompt)
             screen.type("exit\r")
             assert screen.wait_exit() == 0
         later = piped(target, b"", "--", "cat", result)
@@ -70,14 +73,12 @@ class TestAnywhere:
         assert piped(target, b"", "--", "rm", result, f"{result}.log").returncode == 0
 
     def test_size_keys_and_exit_status(self, target: str) -> None:
-        with Screen([REMIT, "enter", target], size=(31, 97)) as screen:
-            screen.wait_for(PROMPT)
-            screen.command("stty size", "^31 97$")
-            screen.wait_for(PROMPT)
-            screen.resize(40, 110)
-            screen.command("sleep 0.1; stty size", "^40 110$")
-            screen.wait_for(PROMPT)
-            screen.command("echo on; sleep 1000; echo after $?", "^on$")
+        with Screen([REMIT, "enter", target], size=(31, 197), prompt=PROMPT) as screen:
+            screen.command("stty size", "^31 197$")
+            screen.command(r"until stty size | grep '40 210'; do sleep .02; done", "")
+            screen.resize(40, 210)
+            screen.wait_for("^40 210$")
+            screen.command(SLEEP, "^on$")
             screen.type("\x03")
             screen.wait_for(PROMPT)
             screen.type("exit 3\r")
@@ -130,6 +131,34 @@ class TestTerminal:
         done = piped("local:", b"", "--", "no-such-program")
         assert done.returncode == 1
         assert done.stderr.startswith(b"remit: no such program: no-such-program")
+
+
+class TestAccountWithoutHome:
+    @pytest.fixture
+    def container(self, docker: Engine) -> str:
+        """One whose Python every account there may run."""
+        name = docker.new_python()
+        run.command(["docker", "exec", name, "chmod", "755", "/root"])
+        return name
+
+    def test_has_a_terminal(self, container: str) -> None:
+        target = f"command:docker exec -i -u 1234:1234 {container}"
+        with Screen([REMIT, "enter", target], prompt=r"^\[docker .*[$#] $") as screen:
+            screen.wait_for("^remit: `remit` cannot be used inside: .*user 1234")
+            screen.command("id -u; stty size", "^1234\n24 200$")
+            screen.command(SLEEP, "^on$")
+            screen.type("\x03")
+            screen.command("exit 3", "")
+            assert screen.wait_exit() == 3
+
+    def test_has_jobs_where_it_is_told_a_state_directory(self, container: str) -> None:
+        account = "-u 1234:1234 -e REMIT_STATE_DIR=/tmp/own"
+        target = f"command:docker exec -i {account} {container}"
+        with Screen([REMIT, "enter", target], prompt=r"^\[docker .*[$#] $") as screen:
+            screen.command("remit start --name me -- id -u; remit wait me", "  me  Completed$")
+            screen.command("remit receive me", "^1234$")
+            screen.command("exit 3", "")
+            assert screen.wait_exit() == 3
 
 
 class TestPipe:

@@ -16,7 +16,7 @@ import pytest
 from agent.harness import job, processes_of, wait_until_gone
 from enter.entered import Entered, doorway, inside
 from enter.screen import Screen
-from remit.agent import harmless
+from enter.versions import every_python
 from testbed import needs, run
 
 
@@ -55,6 +55,7 @@ class TestStart:
         job_id = started("--shell", "echo a; exit 3")
         assert inside("wait", job_id).stdout == f"{job_id}  Failed  exit status 3\n"
 
+    @every_python
     def test_words_stay_words(self) -> None:
         job_id = started("--", "printf", "%s|", "a b", "", "$HOME", "--", "\xe9\n")
         assert inside("receive", job_id).stdout == "a b||$HOME|--|\xe9\n|"
@@ -67,6 +68,7 @@ class TestStart:
         job_id = started_or_told("no-such-program")
         assert "no such program: no-such-program" in inside("wait", job_id).stdout
 
+    @every_python
     @pytest.mark.parametrize(
         "words", [["start"], ["start", "--shell", "a", "b"], ["jobs", "x"], [], ["nonsense"]]
     )
@@ -82,6 +84,7 @@ def started_or_told(program: str) -> str:
 
 
 class TestJobs:
+    @every_python
     def test_table(self) -> None:
         job_id = started("--name", "log", "--", "echo", "it's")
         inside("wait", "log")
@@ -92,6 +95,7 @@ class TestJobs:
         inside("receive", "log")
         assert f"{job_id}  log   Completed  False        localhost" in inside("jobs").stdout
 
+    @every_python
     def test_json_has_the_fields_of_job_info(self) -> None:
         job_id = started("--", "sh", "-c", "exit 3")
         inside("wait", job_id)
@@ -141,6 +145,7 @@ class TestReceive:
         done = inside("receive", "two", "--stream", "stderr")
         assert (done.stdout, done.stderr) == ("", "err\n")
 
+    @every_python
     def test_follows_to_the_end_or_takes_what_there_is(self, tmp_path: Path) -> None:
         go = tmp_path / "go"
         line = f"echo first; while [ ! -e {go} ]; do sleep .02; done; echo last"
@@ -189,6 +194,7 @@ class TestWait:
         slow, quick = started("--", "sleep", "1000"), started("--", "true")
         assert inside("wait", "--any", slow, quick).stdout == f"{quick}  Completed\n"
 
+    @every_python
     def test_time_limit(self) -> None:
         slow = started("--", "sleep", "1000")
         done = inside("wait", slow, "--timeout", "0.1")
@@ -197,6 +203,7 @@ class TestWait:
 
 
 class TestOthers:
+    @every_python
     def test_stop_ends_all_of_it(self) -> None:
         job_id = started("--", "sh", "-c", "setsid sleep 1000 & sleep 1000")
         run.wait_until(lambda: len(processes_of(job_id)) >= 3, "the job's processes")
@@ -212,6 +219,7 @@ class TestOthers:
         assert inside("rm", "--force", job_id).returncode == 0
         assert listed() == []
 
+    @every_python
     def test_save_writes_to_a_file_there(self, tmp_path: Path) -> None:
         started("--name", "log", "--", "echo", "saved")
         inside("wait", "log")
@@ -235,6 +243,7 @@ class TestOthers:
 
 
 class TestSession:
+    @every_python
     def test_its_jobs_go_with_it(self, entered: Entered, state_dir: Path) -> None:
         job_id = started("--", "sh", "-c", "echo output; sleep 1000")
         assert processes_of(job_id)
@@ -264,22 +273,19 @@ class TestSession:
         wait_until_gone(args["id"])
 
     def test_its_end_is_told_to_who_still_asks(self, entered: Entered) -> None:
-        job_id, before = started("--", "sleep", "1000"), len(connections())
+        job_id = started("--", "sh", "-c", "echo on; exec sleep 1000")
         with subprocess.Popen(
-            [doorway() / "remit", "wait", job_id], stderr=subprocess.PIPE, text=True
-        ) as waiting:
-            run.wait_until(lambda: len(connections()) > before, "the guest to be there")
+            [doorway() / "remit", "receive", job_id],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as following:
+            assert following.stdout is not None
+            assert following.stderr is not None
+            assert following.stdout.readline() == "on\n"  # it is there, and follows
             entered.wire.kill()
-            assert waiting.stderr is not None
-            assert "this session is over" in waiting.stderr.read()
-        assert waiting.returncode == 255
-
-
-def connections() -> list[str]:
-    """The agents' ends of connections through doorways, and the sockets that listen."""
-    lines = Path("/proc/net/unix").read_text().splitlines()
-    # Each is called as the first was when it was bound: under the agent's own descriptor.
-    return [line for line in lines if line.endswith("/socket") and "/proc/self/fd/" in line]
+            assert "this session is over" in following.stderr.read()
+        assert following.returncode == 255
 
 
 class TestSocket:
@@ -310,11 +316,3 @@ class TestSocket:
             while connection.recv(1 << 16):
                 pass
         assert inside("jobs").returncode == 0
-
-
-def test_the_same_text_is_harmless_here_and_there() -> None:
-    everything = "".join(map(chr, range(0x110000)))
-    shown = harmless.harmless(everything)
-    assert all(char.isprintable() or char in "\t\n\r" or ord(char) >= 0xA0 for char in shown)
-    assert "\x1b" not in shown
-    assert harmless.one_line("a\nb") == r"a\nb"

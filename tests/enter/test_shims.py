@@ -16,6 +16,7 @@ from testbed import needs
 SHELLS = ["bash", "zsh", "dash", "busybox"]
 # What a person may have in it; it sets PATH as if nobody had a say in it.
 OWN = "OWN=yes; PS1='own> '; PATH=/usr/bin:/bin; export PATH\n"
+PROMPT = r"^\[server01\] (own|theme|elsewhere|named|<\d>)>? "
 StartShell = Callable[..., Screen]
 
 
@@ -58,7 +59,7 @@ def start(directory: Path, home: Path) -> Iterator[StartShell]:
             if name == "busybox":
                 words = ["sh", *words]
             env_there = {os.fsdecode(key): os.fsdecode(value) for key, value in theirs.items()}
-            return screens.enter_context(Screen([path, *words], env=env_there))
+            return screens.enter_context(Screen([path, *words], env=env_there, prompt=PROMPT))
 
         yield start_shell
 
@@ -68,25 +69,23 @@ class TestEveryShell:
     def test_shows_the_place_before_the_own_prompt(self, start: StartShell, shell: str) -> None:
         screen = start(shell)
         screen.wait_for(r"^\[server01\] own> ")
-        screen.command("echo $OWN", r"^yes$")
+        screen.type("echo $OWN\r")
+        screen.wait_for(r"^yes$")
         screen.wait_for(r"^\[server01\] own> ")
 
     def test_finds_remit_whatever_the_own_files_do_to_path(
         self, start: StartShell, shell: str
     ) -> None:
-        screen = start(shell)
-        screen.wait_for(r"\[server01\] own> ")
-        screen.command("remit", "^inside$")
+        start(shell).command("remit", "^inside$")
 
     def test_leaves_a_shell_inside_an_ordinary_one(self, start: StartShell, shell: str) -> None:
         screen = start(shell)
-        screen.wait_for(r"\[server01\] own> ")
         screen.command('echo "<${ENV-} ${ZDOTDIR-} ${REMIT_OWN-}>"', r"^<(.*)  >$")
         screen.command("exec sh -c 'env | grep -c REMIT_OWN'", "^0$")
 
     def test_ends_with_its_last_status(self, start: StartShell, shell: str) -> None:
         screen = start(shell)
-        screen.wait_for(r"\[server01\] own> ")
+        screen.wait_for(PROMPT)
         screen.type("exit 5\r")
         assert screen.wait_exit() == 5
 
@@ -133,7 +132,6 @@ def test_zsh_reads_what_its_own_environment_file_says(start: StartShell, home: P
     (home / ".zshenv").write_text(f"ZDOTDIR={elsewhere}\n")
     (elsewhere / ".zshrc").write_text("PROMPT='elsewhere> '\n")
     screen = start("zsh")
-    screen.wait_for(r"^\[server01\] elsewhere> ")
     screen.command("echo $ZDOTDIR", f"^{elsewhere}$")
 
 
@@ -142,13 +140,11 @@ def test_zsh_reads_the_directory_that_the_environment_names(start: StartShell, h
     named.mkdir()
     (named / ".zshrc").write_text("PROMPT='named> '\n")
     screen = start("zsh", env={"ZDOTDIR": str(named)})
-    screen.wait_for(r"^\[server01\] named> ")
     screen.command("sh -c 'echo $ZDOTDIR'", f"^{named}$")
 
 
 def test_sh_keeps_its_own_variable(start: StartShell, home: Path) -> None:
     screen = start("dash")
-    screen.wait_for(r"\[server01\] own> ")
     screen.command("sh -c 'echo \"$ENV\"'", r"^\$HOME/own-rc$")
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from agent.harness import Refused, Wire, wait_until_ended
 from enter.entered import Entered, doorway, doorways
+from enter.versions import every_python
 from testbed import run
 from testbed.processes import find
 
@@ -21,7 +22,24 @@ def pid_shown(entered: Entered) -> int:
     return int(entered.wait_for(rb"pid (\d+)\r\n")[1])
 
 
+def is_stopped(pid: int) -> bool:
+    return "\nState:\tT" in Path(f"/proc/{pid}/status").read_text()
+
+
+def leave(entered: Entered, how: str) -> None:
+    match how:
+        case "close":
+            entered.wire.close_channel(entered.channel)
+        case "goodbye":
+            entered.wire.goodbye()
+        case "hang_up":
+            entered.wire.hang_up()
+        case "kill":
+            entered.wire.kill()
+
+
 class TestProgram:
+    @every_python
     def test_has_a_terminal_of_the_size_asked_for(self, enter: Enter) -> None:
         entered = enter("stty", "size", rows=31, columns=97)
         assert entered.end() == {"exit_status": 0, "signal": None}
@@ -36,6 +54,7 @@ class TestProgram:
         entered.end()
         assert entered.shown == b"on\r\n40 132\r\n"
 
+    @every_python
     def test_is_controlled_by_its_terminal(self, enter: Enter) -> None:
         entered = enter("sh", "-c", "tty; echo mine > /dev/tty")
         entered.end()
@@ -52,6 +71,7 @@ class TestProgram:
         entered.end()
         assert entered.shown == b"xterm   more\r\n"
 
+    @every_python
     def test_is_ended_by_ctrl_c(self, enter: Enter) -> None:
         entered = enter("sh", "-c", "echo on; exec sleep 1000")
         entered.wait_for(b"on")
@@ -61,6 +81,7 @@ class TestProgram:
     def test_exit_status_comes_back(self, enter: Enter) -> None:
         assert enter("sh", "-c", "exit 3").end() == {"exit_status": 3, "signal": None}
 
+    @every_python
     def test_missing_program_is_refused_in_words(self, enter: Enter) -> None:
         with pytest.raises(Refused) as caught:
             enter("no-such-program")
@@ -73,6 +94,7 @@ class TestProgram:
             enter("true", rows=70000)
         assert caught.value.code == "bad-request"
 
+    @every_python
     def test_inherits_no_descriptor_of_the_agent(self, enter: Enter) -> None:
         script = (
             "for n in $(seq 3 200); do [ ! -e /proc/self/fd/$n ] || echo fd $n; done; echo over"
@@ -83,6 +105,7 @@ class TestProgram:
 
 
 class TestBytes:
+    @every_python
     def test_what_is_typed_arrives_and_what_is_shown_comes_back(self, enter: Enter) -> None:
         lines = b"".join(b"line %06d\n" % number for number in range(20000))
         entered = enter("sh", "-c", "stty -echo -opost; echo on; cat; echo over", credit=1 << 22)
@@ -118,24 +141,47 @@ class TestEnd:
         wait_until_ended(pid_shown(entered))  # nothing outlives the session
 
     @pytest.mark.parametrize("how", ["close", "goodbye", "hang_up", "kill"])
-    def test_program_and_directory_go_however_the_caller_leaves(
-        self, enter: Enter, how: str
+    def test_shell_and_directory_go_however_the_caller_leaves(
+        self, enter: Enter, how: str, tmp_path: Path
     ) -> None:
-        entered = enter("sh", "-c", "trap '' HUP TERM INT; echo pid $$; while :; do sleep 1; done")
+        # An interactive bash heeds no TERM; killed, or hung up on twice, it bids no farewell.
+        farewell, entered = tmp_path / "farewell", enter("bash", "--norc", "-i")
+        entered.type(b"trap ': > %s' EXIT; echo pi''d $$\n" % os.fsencode(farewell))
         pid, directory = pid_shown(entered), doorway()
         assert directory.is_dir()
-        match how:
-            case "close":
-                entered.wire.close_channel(entered.channel)
-                entered.wire.flush()
-            case "goodbye":
-                entered.wire.goodbye()
-            case "hang_up":
-                entered.wire.hang_up()
-            case "kill":
-                entered.wire.kill()
+        leave(entered, how)
+        wait_until_ended(pid)
+        assert farewell.exists()
+        run.wait_until(lambda: not directory.exists(), "the directory to go")
+
+    def test_program_that_is_stopped_hears_of_it(self, enter: Enter, tmp_path: Path) -> None:
+        farewell = tmp_path / "farewell"
+        script = f"trap ': > {farewell}; exit' HUP; echo pid $$; kill -STOP $$"
+        entered = enter("bash", "-c", script)
+        pid = pid_shown(entered)
+        run.wait_until(lambda: is_stopped(pid), "it to stop")
+        entered.wire.goodbye()
+        wait_until_ended(pid)
+        assert farewell.exists()
+
+    @pytest.mark.parametrize("how", ["goodbye", "kill"])  # the agent sees to it, or the janitor
+    def test_program_that_heeds_nothing_is_killed(self, enter: Enter, how: str) -> None:
+        entered = enter("sh", "-c", "trap '' HUP TERM INT; echo pid $$; while :; do sleep 1; done")
+        pid, directory = pid_shown(entered), doorway()
+        leave(entered, how)
         wait_until_ended(pid)
         run.wait_until(lambda: not directory.exists(), "the directory to go")
+
+    def test_program_that_heeds_no_hang_up_is_asked_to_end(
+        self, enter: Enter, tmp_path: Path
+    ) -> None:
+        farewell = tmp_path / "farewell"
+        script = f"trap '' HUP; trap ': > {farewell}; exit' TERM; echo pid $$"
+        entered = enter("sh", "-c", f"{script}; while :; do sleep .02; done")
+        pid = pid_shown(entered)
+        entered.wire.close_channel(entered.channel)
+        wait_until_ended(pid)
+        assert farewell.exists()
 
     def test_directory_goes_with_the_program(self, enter: Enter) -> None:
         entered = enter("true")
@@ -152,6 +198,7 @@ class TestEnd:
 
 
 class TestDirectory:
+    @every_python
     def test_is_for_this_account_alone(self, enter: Enter) -> None:
         enter("sleep", "1000")
         directory = doorway()

@@ -404,6 +404,7 @@ def test_without_an_outcome_the_place_of_the_process_decides(
     wire: Wire, state_dir: Path, change: dict[str, str], state: str, reason: str | None
 ) -> None:
     job_id = kept(wire, "echo x")
+    wire.collect(wire.request("watch", job=job_id))  # until its supervisor has ended too
     directory = state_dir / "jobs" / job_id
     (directory / "outcome.json").unlink()
     path = directory / "process.json"

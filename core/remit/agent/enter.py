@@ -28,8 +28,10 @@ _LARGEST_READ = 1 << 16
 # What a terminal can hold back when its first program ends is less than this; a process that was
 # left behind and goes on printing is not waited for.
 _LAST_WORDS = 1 << 18
-# Seconds that a program has after the hang-up, before it is killed.
-HANG_UP_GRACE = 3.0
+# Seconds after the hang-up until a program that does not heed it is asked to end, and is killed.
+TERM_AFTER = 2.0
+KILL_AFTER = 3.0
+_DOOR_HINT = "$REMIT_STATE_DIR there (or ?state=), a directory that only this account can write to"
 # The session's own size is that of the terminal; what an outer one told its programs is wrong here.
 _NOT_INHERITED = (b"LINES", b"COLUMNS", b"TERMCAP")
 
@@ -203,12 +205,14 @@ class Entered:
 
     def _hang_up(self) -> None:
         """Nobody looks at the terminal any more: the program is told, and ended if need be."""
+        if self._closed:
+            return
+        # With this the kernel hangs up: HUP and CONT to the leader of the session, and once that
+        # has ended to those in front. One of ours beside it would be a second one, which makes
+        # bash drop what it does on its way out.
         self._close()
-        if self._status is None:
-            # Also the stopped ones have to hear it.
-            for signum in (signal.SIGHUP, signal.SIGCONT):
-                self._signal(signum)
-            self._agent.call_later(HANG_UP_GRACE, lambda: self._signal(signal.SIGKILL))
+        self._agent.call_later(TERM_AFTER, lambda: self._signal(signal.SIGTERM))
+        self._agent.call_later(KILL_AFTER, lambda: self._signal(signal.SIGKILL))
 
     def _signal(self, signum: int) -> None:
         # A child that nobody has waited for keeps its pid.
@@ -258,7 +262,7 @@ def _open_door(agent: Agent, place: str) -> tuple[Doorway | None, str | None]:
     try:
         return doorway.open_in_first([runtime, state], place, agent.remove_at_end), None
     except Refused as exc:
-        return None, "`remit` cannot be used inside: %s" % exc.message
+        return None, "`remit` cannot be used inside: %s\n  try     %s" % (exc.message, _DOOR_HINT)
 
 
 def _environment(term: str) -> dict[bytes, bytes]:

@@ -25,8 +25,12 @@ def look(jobs_fd: int, job_id: str) -> dict[str, Any]:
     """The job map. Raises FileNotFoundError where there is no directory of that id."""
     try:
         dir_fd = statedir.open_directory(job_id.encode(), jobs_fd, job_id.encode())
+    except FileNotFoundError:
+        raise
     except Refused as exc:
         return _unreadable(job_id, None, exc.message)
+    except OSError as exc:
+        return _unreadable(job_id, None, "its directory cannot be opened: %s" % exc.strerror)
     try:
         return look_in(dir_fd, job_id)
     finally:
@@ -43,7 +47,10 @@ def look_in(dir_fd: int, job_id: str) -> dict[str, Any]:
         view = _facts(job, job_id)
         state = _state(dir_fd)
     except FileNotFoundError:
-        return _unreadable(job_id, dir_fd, "there is no job.json: its start was cut short")
+        view = _unreadable(job_id, dir_fd, "there is no job.json: its start was cut short")
+        if not _nobody_starts(dir_fd):
+            view.update(_going_on({}, _jobstate.PENDING, None), sizes=sizes(dir_fd), has_more=True)
+        return view
     except (jobdir.Unreadable, json.JSONError) as exc:
         return _unreadable(job_id, dir_fd, str(exc))
     view.update(state)
@@ -152,14 +159,20 @@ def _state(dir_fd: int) -> dict[str, Any]:
     return _going_on(process, _jobstate.DISCONNECTED, problem)
 
 
-def _before_the_start(dir_fd: int) -> dict[str, Any]:
+def _nobody_starts(dir_fd: int) -> bool:
+    """Whether nobody is about to start the job. Where that cannot be told, somebody may be."""
     try:
         nobody = jobdir.claim(dir_fd)
     except OSError:
-        nobody = False  # it cannot be told, so the start may be on its way
-    if not nobody:
+        return False
+    if nobody:
+        jobdir.unclaim(dir_fd)
+    return nobody
+
+
+def _before_the_start(dir_fd: int) -> dict[str, Any]:
+    if not _nobody_starts(dir_fd):
         return _going_on({}, _jobstate.PENDING, None)
-    jobdir.unclaim(dir_fd)
     # The claimant may have come this far while we looked.
     if read_process(dir_fd) is not None or read_outcome(dir_fd) is not None:
         return _state(dir_fd)

@@ -7,6 +7,7 @@ Python 3.6.
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections import namedtuple
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ _POLL = 0.01
 _DAY = 86400.0
 _GONE_DAYS = 7
 _EXPIRES_AFTER = _DAY
+_RUNS_ON = "over, but what it left behind runs on"
+_FORCE = "it can be removed with force"
 # A page of job maps is one frame of 1 MiB at most.
 _PAGE_SIZE = 700_000
 
@@ -63,10 +66,16 @@ def not_found(job_id: str) -> Refused:
 
 
 def _open_job(jobs_fd: int, job_id: str) -> int | None:
+    """Raises Refused where that is no directory which can be trusted."""
     try:
         return statedir.open_directory(job_id.encode(), jobs_fd, job_id.encode())
     except FileNotFoundError:
         return None
+    except (Refused, OSError) as exc:
+        words = exc.message if isinstance(exc, Refused) else "%s: %s" % (job_id, exc.strerror)
+        raise Refused(
+            "state", "the directory of the job cannot be used: %s" % words, hint=_FORCE
+        ) from exc
 
 
 # -- start and seal
@@ -96,9 +105,12 @@ def start(
         jobdir.prepare(dir_fd)
         jobdir.write_json(dir_fd, jobdir.JOB, job)
         os.fsync(jobs_fd)
-        nursery.order(nursery_fd, dir_fd, _work(job, env), stdin, lifeline)
+        nursery.order(nursery_fd, _work(job, env), stdin, dir_fd, lifeline)
     except (OSError, Refused) as exc:
-        if made and not _was_run(dir_fd):
+        if _was_run(dir_fd):
+            # The supervisor was killed a moment too late: the first process may well run.
+            return _answer_again(jobview.look_in(dir_fd, job["id"]))
+        if made:
             jobdir.discard(jobs_fd, job["id"], dir_fd)
         if isinstance(exc, Refused):
             raise
@@ -114,14 +126,13 @@ def _work(job: dict[str, Any], env: dict[bytes, bytes]) -> supervisor.Work:
         words: dict[str, Any] = {"line": json.to_bytes(command["line"])}
     else:
         words = {"argv": [json.to_bytes(word) for word in command["argv"]]}
+    cwd = None if job["cwd"] is None else json.to_bytes(job["cwd"])
     return supervisor.Work(
-        id=job["id"],
-        command=words,
-        cwd=None if job["cwd"] is None else json.to_bytes(job["cwd"]),
-        env=env,
+        id=job["id"].encode(),
         timeout=job["limits"].get("timeout"),
         merge=job["merge"],
         session=job["lifetime"] == "session",
+        command=pack([words, cwd, env]),
     )
 
 
@@ -215,13 +226,11 @@ def seal(path: bytes, job_id: str) -> dict[str, Any]:
 
 def jobs(path: bytes, after: str | None, limit: int) -> bytes:
     """The packed answer ``{jobs, next}``: packed here, so that the agent's loop need not."""
-    jobs_fd, ids = _ids(path)
+    jobs_fd, ids = _ids(path, after or "")
     page: list[bytes] = []
     size = 0
     following = None
     for at, job_id in enumerate(ids):
-        if after is not None and job_id <= after:
-            continue
         view = _listed(path, jobs_fd, job_id)
         if view is None:
             continue
@@ -249,12 +258,13 @@ def find(path: bytes, name: str) -> dict[str, Any]:
     return {"jobs": [view for view in views[:100] if view is not None]}
 
 
-def _ids(path: bytes) -> tuple[int, list[str]]:
+def _ids(path: bytes, after: str = "") -> tuple[int, list[str]]:
     try:
         jobs_fd = State(path).open_jobs()
     except FileNotFoundError:
         return -1, []
-    return jobs_fd, sorted(filter(jobdir.is_id, os.listdir(jobs_fd)))
+    names = [name for name in os.listdir(jobs_fd) if name > after and jobdir.is_id(name)]
+    return jobs_fd, sorted(names)
 
 
 def _listed(path: bytes, jobs_fd: int, job_id: str) -> dict[str, Any] | None:
@@ -334,9 +344,8 @@ def stop(path: bytes, job_id: str, grace: float, reason: str = "stopped") -> dic
 
 def _stop(job: Opened, job_id: str, grace: float, reason: str = "stopped") -> list[str]:
     view = _past_pending(job, job_id)
-    if view["state"] == _jobstate.DISCONNECTED:
-        raise Refused("state", "job %s cannot be stopped from here: %s" % (job_id, view["problem"]))
     process = _process(job.dir_fd)
+    _check_reach(job, job_id, view, process, "stopped")
     request = {"grace": grace, "reason": reason}
     try:
         answer = asks.ask(job.dir_fd, "stop", request, grace + _STOP_PATIENCE)
@@ -344,11 +353,27 @@ def _stop(job: Opened, job_id: str, grace: float, reason: str = "stopped") -> li
     except asks.Unanswered as exc:
         if _held(job.dir_fd):
             raise Refused("state", "the supervisor of job %s does not answer" % job_id, str(exc))
-    if not liveness.reachable(process):
+    if process and not liveness.reachable(process):
         return []  # nothing of it can be running: LOST by a restart
     pid, start = process.get("pid"), process.get("start_time")
     roots = [(pid, start)] if type(pid) is int and type(start) is int else []
     return tree.stop(job_id.encode(), roots, grace)
+
+
+def _check_reach(
+    job: Opened, job_id: str, view: dict[str, Any], process: dict[str, Any], what: str
+) -> None:
+    """Raises Refused where the job is another computer's, or may be."""
+    elsewhere = bool(process) and not liveness.same_boot(process)
+    if view["state"] != _jobstate.DISCONNECTED and not (elsewhere and _held(job.dir_fd)):
+        return
+    words = view["problem"] or "it runs on %s" % process.get("hostname")
+    hint = "ask for it there; where that computer is gone for good, delete the directory %s"
+    raise Refused(
+        "state",
+        "job %s cannot be %s from here: %s" % (job_id, what, words),
+        hint=hint % os.fsdecode(os.readlink("/proc/self/fd/%d" % job.dir_fd)),
+    )
 
 
 def _past_pending(job: Opened, job_id: str) -> dict[str, Any]:
@@ -375,6 +400,9 @@ def _held(dir_fd: int) -> bool:
         return True  # nobody knows
 
 
+_DONE = {"suspend": "suspended", "resume": "resumed"}
+
+
 def suspend(path: bytes, job_id: str) -> dict[str, Any]:
     return _ask_running(path, job_id, "suspend")
 
@@ -386,8 +414,9 @@ def resume(path: bytes, job_id: str) -> dict[str, Any]:
 def _ask_running(path: bytes, job_id: str, what: str) -> dict[str, Any]:
     with opened(path, job_id) as job:
         view = _past_pending(job, job_id)
-        if view["state"] in _jobstate.FINISHED or view["state"] == _jobstate.DISCONNECTED:
+        if view["state"] in _jobstate.FINISHED:
             raise Refused("state", "job %s is %s: cannot %s" % (job_id, view["state"], what))
+        _check_reach(job, job_id, view, _process(job.dir_fd), _DONE[what])
         try:
             answer = asks.ask(job.dir_fd, what, {}, GRACE)
         except asks.Unanswered as exc:
@@ -401,17 +430,34 @@ def _ask_running(path: bytes, job_id: str, what: str) -> dict[str, Any]:
 
 
 def remove(path: bytes, job_id: str, force: bool) -> dict[str, Any]:
-    """``{}`` once the directory is gone. Raises Refused."""
+    """``{}`` once the directory is gone. Raises Refused.
+
+    Force also removes what cannot be used as a job's directory, but for another account's.
+    """
+    trusted = True
+    if force:
+        usable = _make_usable(path, job_id)
+        if usable is None:
+            return {}
+        trusted = usable
     with opened(path, job_id) as job:
         view = job.view
         if jobdir.higher_format(job.dir_fd):
-            raise Refused("state", "job %s is left alone: %s" % (job_id, view["problem"]))
+            words = "job %s is left alone: %s" % (job_id, view["problem"])
+            raise Refused("state", words, hint="remove it with the remit that made it")
+        _check_reach(job, job_id, view, _process(job.dir_fd), "removed")
         runs = view["state"] not in _jobstate.FINISHED
         if (runs or _held(job.dir_fd)) and not force:
-            words = view["state"] if runs else "over, but what it left behind runs on"
+            words = view["state"] if runs else view["problem"] or _RUNS_ON
             hint = "stop it first, or remove it with force"
             raise Refused("state", "job %s is %s" % (job_id, words), hint=hint)
-        survivors = _stop(job, job_id, GRACE) if force else []
+        if not force:
+            survivors = []
+        elif trusted:
+            survivors = _stop(job, job_id, GRACE)
+        else:
+            # What stands in there may be anybody's word: only what bears the job's id is its.
+            survivors = tree.stop(job_id.encode(), [], GRACE)
         if survivors:
             words = "job %s is not removed, it cannot be stopped" % job_id
             raise Refused("state", words, ", ".join(survivors))
@@ -422,6 +468,30 @@ def remove(path: bytes, job_id: str, force: bool) -> dict[str, Any]:
         jobdir.remove(job.jobs_fd, gone_fd, job_id, job.dir_fd)
         _forget_old_seals(gone_fd)
         return {}
+
+
+def _make_usable(path: bytes, job_id: str) -> bool | None:
+    """Has our own directory of the job open to us alone; whether nobody else could write there.
+
+    None where it was no directory, but a link or a file; that is gone now. Raises Refused.
+    """
+    state = State(path)
+    try:
+        jobs_fd = state.open_jobs()
+        status = os.stat(job_id.encode(), dir_fd=jobs_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        raise not_found(job_id) from None
+    if not stat.S_ISDIR(status.st_mode):
+        jobdir.seal(state.open_gone(create=True), job_id)
+        os.unlink(job_id.encode(), dir_fd=jobs_fd)
+        return None
+    if status.st_uid != os.geteuid():
+        words = "job %s is not removed: its directory belongs to user %d, not to us"
+        raise Refused("state", words % (job_id, status.st_uid), hint="that account can remove it")
+    if status.st_mode & 0o777 != 0o700:
+        # Nobody else can write to jobs/, so this is still the same directory.
+        os.chmod(job_id.encode(), 0o700, dir_fd=jobs_fd)
+    return not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _forget_old_seals(gone_fd: int) -> None:

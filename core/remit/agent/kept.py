@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Stdin is held in memory until it is whole, since it must not be on a disk.
 MAX_STDIN = 64 << 20
 _WINDOW = 1 << 18
-_MAX_PAGE = 1000
+_MAX_PAGE = 10000
 _LIFETIMES = ("session", "detached")
 
 

@@ -15,7 +15,6 @@ import signal
 import struct
 from typing import TYPE_CHECKING
 
-from remit._msgpack import pack, unpack
 from remit.agent import jobdir, liveness, orphans, supervisor, tree
 from remit.agent.fds import point_at_null
 from remit.agent.helpers import Refused, forget_the_agent
@@ -25,7 +24,9 @@ if TYPE_CHECKING:
 
     from remit.agent.main import Agent
 
-_SIZE = struct.Struct(">Q")
+# How an order begins: id, timeout (-1 for none), merge, session, size of the command and of stdin,
+# which follow. What is unpacked with less ado touches less memory.
+_ORDER = struct.Struct(">13sd??QQ")
 _FD = struct.calcsize("i")
 _MOST_FDS = 4
 
@@ -54,7 +55,7 @@ class Nursery:
 
 
 def order(
-    nursery_fd: int, dir_fd: int, work: supervisor.Work, stdin: bytearray, lifeline: int | None
+    nursery_fd: int, work: supervisor.Work, stdin: bytearray, dir_fd: int, lifeline: int | None
 ) -> None:
     """Has a supervisor started for the job that this process has claimed; for a helper process.
 
@@ -69,13 +70,19 @@ def order(
     try:
         rights = struct.pack("%di" % len(given), *given)
         orders.sendmsg([b"+"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
+    except OSError as exc:
+        # It was killed just now; the next start makes another.
+        words = "the job was not run: no supervisor can be had (%s)" % exc.strerror
+        raise Refused("start-failed", words, hint="try again") from exc
     finally:
         for fd in (told, reporter):
             os.close(fd)
         orders.close()
-    body = pack(list(work))
+    timeout = -1.0 if work.timeout is None else work.timeout
+    sizes = (len(work.command), len(stdin))
+    head = _ORDER.pack(work.id, timeout, work.merge, work.session, *sizes)
     try:
-        jobdir.write_all(telling, _SIZE.pack(len(body)) + body)
+        jobdir.write_all(telling, head + work.command)
         jobdir.write_all(telling, stdin)
     except BrokenPipeError:
         pass  # it was killed: so says the report
@@ -124,10 +131,16 @@ def _settle(orders_fd: int) -> None:
     supervisor.note_signals()
     point_at_null(0, 1, 2)
     os.chdir("/")
-    # What is found out, cached and imported here is there for all of them.
+    try:
+        with open("/proc/self/comm", "wb") as file:
+            file.write(b"remit-keep")  # what ps shows of it, beside the agent's command line
+    except OSError:
+        pass
+    # What is found out, imported and made ready for use here is so for all of them.
     liveness.here()
     tree.start_time(os.getpid())
-    work = supervisor.Work(*unpack(pack(["", {"argv": [b""]}, b"", {b"": b""}, 1.0, False, True])))  # type: ignore[misc]
+    orphans.load()
+    work = supervisor.Work(b"", None, False, False, b"")
     supervisor.Supervisor(-1, work, memoryview(b""), None)
     gc.disable()
     if hasattr(gc, "freeze"):
@@ -150,20 +163,14 @@ def _bear(
         os.setsid()
         if not os.fork():
             orders.close()
-            _name_it()
-            data = _read_all(told)
-            size = _SIZE.unpack_from(data)[0] + _SIZE.size
-            work = supervisor.Work(*unpack(data[_SIZE.size : size]))  # type: ignore[misc]
-            supervisor.live(work, memoryview(data)[size:], dir_fd, reporter, lifeline)
+            data = memoryview(_read_all(told))
+            job_id, timeout, merge, session, size, stdin_size = _ORDER.unpack_from(data)
+            command = data[_ORDER.size : _ORDER.size + size]
+            stdin = data[_ORDER.size + size :]
+            work = supervisor.Work(
+                job_id, None if timeout < 0 else timeout, merge, session, command
+            )
+            if len(stdin) == stdin_size:  # else whoever ordered it was killed over it
+                supervisor.live(work, stdin, dir_fd, reporter, lifeline)
     finally:
         os._exit(0)
-
-
-def _name_it() -> None:
-    """What ps shows of it, beside the agent's command line."""
-    try:
-        fd = os.open("/proc/self/comm", os.O_WRONLY)
-        os.write(fd, b"remit-keep")
-        os.close(fd)
-    except OSError:
-        pass

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 _PR_SET_CHILD_SUBREAPER = 36
 
 
-_prctl: list[Any] = []  # the C library's function, or None; kept since forks shall not make another
+_prctl: list[Any] = []
 
 
-def become_subreaper() -> bool:
-    """Makes orphans among our descendants our children; whether that works here."""
+def load() -> Any:
+    """What `become_subreaper` calls, or None; found once, so that forks may share it."""
     if not _prctl:
         try:
             import ctypes
@@ -33,7 +33,12 @@ def become_subreaper() -> bool:
             _prctl.append(ctypes.CDLL(None).prctl)
         except (ImportError, OSError, AttributeError):
             _prctl.append(None)
-    prctl = _prctl[0]
+    return _prctl[0]
+
+
+def become_subreaper() -> bool:
+    """Makes orphans among our descendants our children; whether that works here."""
+    prctl = load()
     return prctl is not None and not prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 

@@ -1,7 +1,7 @@
 """Starts a job's first process.
 
 Where the interpreter has posix_spawn (3.8 and later) that is what starts it: a fork of the whole
-agent takes three times as long. Where something is to be done before, in the new process, it forks.
+agent takes three times as long. Where something is to be done in the new process before, it forks.
 """
 
 from __future__ import annotations
@@ -45,30 +45,25 @@ def spawn(
     stdin_fd: int,
     stdout_fd: int,
     stderr_fd: int,
-    beforehand: Callable[[], object] | None = None,
 ) -> int:
     """Starts ``{"argv": [bytes]}`` or ``{"line": bytes}`` in a session of its own. Its pid.
 
     ``env`` adds to the agent's environment. Raises SpawnError where the directory or the program
-    cannot be had, and OSError where the system has no room for a process. ``beforehand`` is called
-    in the new process first; an OSError of it is a SpawnError here.
+    cannot be had, and OSError where the system has no room for a process.
     """
-    line = command.get("line")
-    argv = list(command["argv"]) if line is None else [b"/bin/sh", b"-c", line]
-
-    def environment() -> dict[bytes, bytes]:
-        whole = dict(os.environb)
-        whole.update(env)
-        whole[b"REMIT_JOB"] = job_id
-        return whole
-
-    start = _Start(argv, cwd, environment, (stdin_fd, stdout_fd, stderr_fd), beforehand)
-    if beforehand is None and hasattr(os, "posix_spawn"):
+    start = _start(job_id, command, cwd, env, stdin_fd, stdout_fd, stderr_fd)
+    if hasattr(os, "posix_spawn"):
         try:
             return start.by_posix_spawn()
         except NotImplementedError:
             pass  # a libc that cannot start a session so
-    return start.by_fork()
+    return _fork(lambda: start)
+
+
+def spawn_prepared(prepare: Callable[[], tuple[Any, ...]]) -> int:
+    """As `spawn`, with the arguments that ``prepare`` gives, which is called in the new process:
+    what it does and touches is not the caller's. An OSError of it is a SpawnError here."""
+    return _fork(lambda: _start(*prepare()))
 
 
 def spawn_in_terminal(argv: list[bytes], env: dict[bytes, bytes], terminal_fd: int) -> int:
@@ -76,8 +71,66 @@ def spawn_in_terminal(argv: list[bytes], env: dict[bytes, bytes], terminal_fd: i
 
     ``env`` is the whole environment. Raises as `spawn`.
     """
-    stdio = (terminal_fd, terminal_fd, terminal_fd)
-    return _Start(argv, None, lambda: env, stdio, None, in_terminal=True).by_fork()
+    start = _Start(argv, None, env, (terminal_fd, terminal_fd, terminal_fd), in_terminal=True)
+    return _fork(lambda: start)
+
+
+def _start(
+    job_id: bytes,
+    command: dict[str, Any],
+    cwd: bytes | None,
+    env: dict[bytes, bytes],
+    stdin_fd: int,
+    stdout_fd: int,
+    stderr_fd: int,
+) -> _Start:
+    line = command.get("line")
+    argv = list(command["argv"]) if line is None else [b"/bin/sh", b"-c", line]
+    environment = dict(os.environb)
+    environment.update(env)
+    environment[b"REMIT_JOB"] = job_id
+    return _Start(argv, cwd, environment, (stdin_fd, stdout_fd, stderr_fd))
+
+
+def _fork(make: Callable[[], _Start]) -> int:
+    report_fd, writing = os.pipe()
+    try:
+        pid = os.fork()
+        if not pid:
+            _become(make, writing)
+        os.close(writing)
+        writing = -1
+        report = os.read(report_fd, 4096)
+        if not report:
+            return pid
+        os.waitpid(pid, 0)
+    finally:
+        os.close(report_fd)
+        if writing >= 0:
+            os.close(writing)
+    what, number, message = report.split(b" ", 2)
+    raise SpawnError(what.decode(), int(number), message.decode("utf-8", "replace"))
+
+
+def _become(make: Callable[[], _Start], writing: int) -> NoReturn:
+    try:
+        signal.set_wakeup_fd(-1)
+        for signum in _RESETTABLE:
+            signal.signal(signum, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.setsid()
+        try:
+            start = make()
+        except OSError as exc:
+            words = exc.strerror or str(exc)
+            raise SpawnError("beforehand", exc.errno or 0, words) from exc
+        start.in_this_process()
+    except SpawnError as exc:
+        os.write(writing, ("%s %d %s" % (exc.what, exc.errno, exc.message)).encode())
+    except OSError as exc:
+        os.write(writing, ("program %d %s" % (exc.errno or 0, exc.strerror)).encode())
+    finally:
+        os._exit(127)
 
 
 class _Start:
@@ -85,18 +138,14 @@ class _Start:
         self,
         argv: list[bytes],
         cwd: bytes | None,
-        environment: Callable[[], dict[bytes, bytes]],
+        env: dict[bytes, bytes],
         stdio: tuple[int, int, int],
-        beforehand: Callable[[], object] | None,
         in_terminal: bool = False,
     ) -> None:
         self._argv = argv
         self._cwd = START if cwd is None else cwd
-        # Made where it is needed: in a fork, all that it touches is the fork's.
-        self._environment = environment
-        self._env: dict[bytes, bytes] = {}
+        self._env = env
         self._stdio = stdio
-        self._beforehand = beforehand
         self._in_terminal = in_terminal
 
     def by_posix_spawn(self) -> int:
@@ -120,59 +169,22 @@ class _Start:
             setsigdef=_RESETTABLE,
         )
 
-    def by_fork(self) -> int:
-        report_fd, writing = os.pipe()
-        try:
-            pid = os.fork()
-            if not pid:
-                self._child(writing)
-            os.close(writing)
-            writing = -1
-            report = os.read(report_fd, 4096)
-            if not report:
-                return pid
-            os.waitpid(pid, 0)
-        finally:
-            os.close(report_fd)
-            if writing >= 0:
-                os.close(writing)
-        what, number, message = report.split(b" ", 2)
-        raise SpawnError(what.decode(), int(number), message.decode("utf-8", "replace"))
+    def in_this_process(self) -> None:
+        """Never returns. Raises SpawnError and OSError."""
+        for to, fd in enumerate(self._stdio):
+            os.dup2(fd, to)
+        if self._in_terminal:
+            from remit.agent import terminal
 
-    def _child(self, writing: int) -> NoReturn:
-        try:
-            signal.set_wakeup_fd(-1)
-            for signum in _RESETTABLE:
-                signal.signal(signum, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_SETMASK, ())
-            os.setsid()
-            if self._beforehand is not None:
-                try:
-                    self._beforehand()
-                except OSError as exc:
-                    words = exc.strerror or str(exc)
-                    raise SpawnError("beforehand", exc.errno or 0, words) from exc
-            for to, fd in enumerate(self._stdio):
-                os.dup2(fd, to)
-            if self._in_terminal:
-                from remit.agent import terminal
-
-                terminal.take_control(0)
-            self._enter()
-            self._each(self._exec)
-        except SpawnError as exc:
-            os.write(writing, ("%s %d %s" % (exc.what, exc.errno, exc.message)).encode())
-        except OSError as exc:
-            os.write(writing, ("program %d %s" % (exc.errno or 0, exc.strerror)).encode())
-        finally:
-            os._exit(127)
+            terminal.take_control(0)
+        self._enter()
+        self._each(self._exec)
 
     def _exec(self, path: bytes) -> int:
         os.execve(path, self._argv, self._env)
         raise AssertionError("not reached")
 
     def _enter(self) -> None:
-        self._env = self._environment()
         try:
             os.chdir(self._cwd)
         except OSError as exc:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from remit import _msgpack
 from remit.agent import asks, jobdir, liveness, tree
 from remit.agent.orphans import become_subreaper
-from remit.agent.spawn import SpawnError, spawn
+from remit.agent.spawn import SpawnError, spawn_prepared
 
 try:
     import resource  # noqa: F401
@@ -32,9 +32,10 @@ except ImportError:  # python3-minimal: os.wait4 fails, and the status it took i
 if TYPE_CHECKING:
     from typing import Any
 
-# What is to be run. id str, command dict, cwd bytes or None, env {bytes: bytes}, timeout float or
-# None, merge bool, session bool: whether nothing may be left behind
-Work = namedtuple("Work", "id command cwd env timeout merge session")
+# What is to be run. id bytes, timeout float or None, merge bool, session bool: whether nothing may
+# be left behind; command bytes-like: packed [command dict, cwd bytes or None, env {bytes: bytes}],
+# which the first process alone unpacks
+Work = namedtuple("Work", "id timeout merge session command")
 
 # How long after the first process's end its pipes may stay open.
 DRAIN = 2.0
@@ -88,9 +89,9 @@ class Supervisor:
         self._me = os.getpid()
         self._dir_fd = dir_fd
         self._work = work
-        self._job_id = work.id.encode()
+        self._job_id: bytes = work.id
         self._lifeline = lifeline
-        self._adopts = become_subreaper()
+        self._adopts = False  # orphans among the job's processes
         self._poll = select.poll()
         self._buffer = memoryview(bytearray(_SMALL_PIECE))
         self._sources: dict[int, _Source] = {}
@@ -120,6 +121,7 @@ class Supervisor:
         Raises OSError where the place could not be taken; the job was not run then. A program or
         directory that is missing is no error here: that is how the job ended.
         """
+        self._adopts = become_subreaper()
         liveness.take(self._dir_fd)
         self._inbox = asks.Inbox(self._dir_fd)
         self._signals = _signal_pipe()
@@ -127,14 +129,7 @@ class Supervisor:
         pipes = self._open_pipes()
         self._started = time.time()
         try:
-            self._pid = spawn(
-                self._job_id,
-                self._work.command,
-                self._work.cwd,
-                self._work.env,
-                *pipes,
-                beforehand=self._write_process,
-            )
+            self._pid = spawn_prepared(lambda: self._prepare(pipes))
         except (SpawnError, OSError) as exc:
             if isinstance(exc, SpawnError) and exc.what == "beforehand":
                 raise OSError(exc.errno, exc.message) from exc
@@ -148,8 +143,8 @@ class Supervisor:
         if self._work.timeout is not None:
             self._timeout = time.monotonic() + self._work.timeout
 
-    def _write_process(self) -> None:
-        """Is called in the first process, before it becomes the job's program."""
+    def _prepare(self, pipes: tuple[int, int, int]) -> tuple[Any, ...]:
+        """What the first process does before it becomes the job's program; what `spawn` is told."""
         own = os.getpid()
         process: dict[str, Any] = dict(
             liveness.here(),
@@ -163,6 +158,8 @@ class Supervisor:
         jobdir.unclaim(self._dir_fd)
         if os.getppid() != self._me:
             raise OSError(errno.ESRCH, "the supervisor was killed")  # then nobody hears it
+        command: Any = _msgpack.unpack(bytes(self._work.command))
+        return (self._job_id, *command, *pipes)
 
     def _never_ran(self, exc: Exception) -> None:
         """Before the answer to the start: it tells of this end."""

@@ -11,6 +11,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 
+from remit._plugins import plugins
+from remit._target import parse_target
+from remit.agent import shims
 from remit.agent.harmless import harmless
 from remit.cli._report import FAILED, OK, answer, say
 from remit.cli._typing import DemoFailed, Typist
@@ -44,6 +47,7 @@ class Stage:
 
     def __init__(self, target: str, directory: str) -> None:
         self.target = target
+        self.location = parse_target(target, plugins())[0].address or "localhost"
         self.token = secrets.token_hex(4)
         self.env = dict(os.environ, REMIT_STATE_DIR=os.path.join(directory, "state"), TERM="dumb")
         self._undo: list[Callable[[], object]] = []
@@ -96,7 +100,8 @@ def _interactive(stage: Stage) -> None:
     stage.at_the_end("run", stage.target, "--", "rm", "-f", path)
     typed = shlex.join(["remit", "enter", stage.target])
     answer(f"$ {typed}")
-    with Typist([*PROGRAM, "enter", stage.target], stage.env, STEP_LIMIT) as typist:
+    shell = [*PROGRAM, "enter", stage.target]
+    with Typist(shell, stage.env, mark=shims.mark(stage.location), limit=STEP_LIMIT) as typist:
         typist.type("remit start --name listing -- ls /", shows=r"^j[a-z2-7]{12}")
         typist.type("remit wait listing", shows=r"^j.*Completed")
         typist.type("remit jobs", shows=r"^j.*listing +Completed +True +localhost +ls /")

@@ -33,16 +33,6 @@ def _look(job_id: str) -> JobInfo | None:
     try:
         with _state.opened("jobs") as directory:
             found = msgspec.convert(jobview.look(directory, job_id), JobMap)
-            return found.info(found.location or _origin(directory, job_id) or "localhost")
+            return found.info("localhost")
     except FileNotFoundError:
         return None  # removed meanwhile
-
-
-def _origin(directory: int, job_id: str) -> str | None:
-    """Where a job runs whose results only are here, as its collector wrote it down."""
-    path = os.path.join(job_id, os.fsdecode(jobdir.JOB))
-    try:
-        location = jobdir.read_json(directory, os.fsencode(path)).get("location")
-    except jobdir.Unreadable:
-        return None
-    return location if isinstance(location, str) else None

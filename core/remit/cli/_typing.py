@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
 import select
-import signal
-import struct
+import subprocess
 import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
-from fcntl import ioctl
 from types import TracebackType
 from typing import Self
 
@@ -19,8 +16,9 @@ from remit.agent.harmless import harmless
 from remit.cli._report import answer
 
 _ROWS, _COLUMNS = 24, 200
-# Seconds without output after which a program that wants the next line is taken to wait for it.
-_QUIET = 0.4
+# Seconds without output after which a shell that has never shown the prompt's mark (remit knows no
+# way to put it into fish or csh) is taken to wait for a line.
+UNMARKED_QUIET = 5.0
 
 
 class DemoFailed(Exception):
@@ -28,20 +26,36 @@ class DemoFailed(Exception):
 
 
 class Typist:
-    """``with Typist(…) as typist``: the program runs in a terminal of its own."""
+    """``with Typist(…) as typist``: a shell runs in a terminal of its own."""
 
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str], limit: float) -> None:
-        """``limit`` seconds is how long each line may take."""
+    def __init__(
+        self, argv: Sequence[str], env: Mapping[str, str], *, mark: str, limit: float
+    ) -> None:
+        """``mark`` is what stands in front of each prompt: it tells that a line may be typed.
+        ``limit`` seconds is how long each line may take."""
+        self._mark = mark.encode()
+        self._marked = False  # whether the shell has shown it
         self._limit = limit
-        self._shown = b""
-        self._told = 0  # how much of it has been passed on
-        self._pid, self._fd = pty.fork()
-        if not self._pid:
-            try:
-                os.execve(argv[0], list(argv), dict(env))
-            finally:
-                os._exit(127)
-        ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("4H", _ROWS, _COLUMNS, 0, 0))
+        self._shown = bytearray()
+        self._typed = 0  # how much had been shown when the last line was typed
+        self._told = 0  # how much has been passed on
+        self._fd, theirs = os.openpty()
+        try:
+            termios.tcsetwinsize(theirs, (_ROWS, _COLUMNS))
+            self._program = subprocess.Popen(
+                argv,
+                env=env,
+                stdin=theirs,
+                stdout=theirs,
+                stderr=theirs,
+                # A Ctrl-C is for the demo, which then ends it.
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(self._fd)
+            raise
+        finally:
+            os.close(theirs)
 
     def __enter__(self) -> Self:
         return self
@@ -52,42 +66,37 @@ class Typist:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._pid:
-            os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
+        if self._program.poll() is None:
+            self._program.kill()
+            self._program.wait()
         os.close(self._fd)
 
     def type(self, line: str, *, shows: str = "") -> None:
-        """Types it once the program waits for it, and reads until a line of what comes matches.
-
-        Raises DemoFailed where none does in time.
+        """Types it once the shell waits for it. With ``shows`` it also waits for the next prompt,
+        and raises DemoFailed unless a line of what came before that matches the pattern.
         """
         self._read_until(self._waits, f"`{line}` could not be typed")
-        begin = len(self._shown)
+        self._typed = len(self._shown)
         os.write(self._fd, line.encode() + b"\n")
         if shows:
-            pattern = re.compile(shows, re.MULTILINE)
-            trouble = f"`{line}` did not show {shows!r}"
-
-            def over() -> bool:
-                """Whether it came, or the next line is waited for without it."""
-                new = self._shown[begin:]
-                return pattern.search(_text(new)) is not None or (b"\n" in new and self._waits())
-
-            self._read_until(over, trouble)
-            if pattern.search(_text(self._shown[begin:])) is None:
-                raise DemoFailed(trouble)
+            self._read_until(self._waits, f"`{line}` did not come to its end")
+            if re.search(shows, _text(self._shown[self._typed :]), re.MULTILINE) is None:
+                raise DemoFailed(f"`{line}` did not show {shows!r}")
 
     def leave(self) -> int:
         """Waits for the program's end; returns its exit status."""
         self._read_until(_never, "the terminal was not left")
-        pid, self._pid = self._pid, 0
-        _, status = os.waitpid(pid, 0)
-        return os.waitstatus_to_exitcode(status)
+        return self._program.wait()
 
     def _waits(self) -> bool:
-        """Whether it has shown a prompt: a line that it began, and then nothing more."""
-        return bool(self._shown) and not self._shown.endswith(b"\n") and not self._ready(_QUIET)
+        """Whether the shell has shown a prompt since the last line was typed."""
+        new = self._shown[self._typed :]
+        self._marked = self._marked or self._mark in new
+        if self._marked:
+            return self._mark in new
+        # A line is begun, which is not the one where we typed, and nothing follows.
+        begun = bool(new) and not new.endswith(b"\n") and (not self._typed or b"\n" in new)
+        return begun and not self._ready(UNMARKED_QUIET)
 
     def _read_until(self, done: Callable[[], bool], trouble: str) -> None:
         """Reads until ``done``, or to the end of the output where ``done`` never is."""
@@ -103,7 +112,7 @@ class Typist:
                 self._tell(len(self._shown))
                 if done is _never:
                     return
-                raise DemoFailed(f"{trouble}: the program ended")
+                raise DemoFailed(f"{trouble}: the program has ended")
             self._shown += data
             self._tell(self._shown.rfind(b"\n") + 1)
 
@@ -120,5 +129,5 @@ def _never() -> bool:
     return False
 
 
-def _text(data: bytes) -> str:
+def _text(data: bytearray) -> str:
     return harmless(data.decode("utf-8", "replace").replace("\r", ""))

@@ -1,0 +1,192 @@
+"""The caller of a play, a process of its own: ``python -m torture.caller DIRECTORY GENERATION``.
+
+It may be killed at any moment; the next generation carries on. The last one, ``collect``, comes
+when nothing goes wrong any more: it fetches all that was kept, and stops what was left behind.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+import remit
+from torture.journal import Journal, Reel
+from torture.order import Order, journal_path, reel_path
+from torture.script import Plan
+
+COLLECT = "collect"
+_COLLECTOR = 999  # its generation
+# How long the collector gives each job, whose whole script takes less.
+_PATIENCE = 60.0
+
+
+class _Caller:
+    def __init__(self, directory: Path, generation: int) -> None:
+        self.order = Order.load(directory)
+        self.journal = Journal(journal_path(directory))
+        self.generation = generation
+        self._directory = directory
+        self._passes = 0
+
+    def note(self, what: str, plan: Plan | None = None, **facts: object) -> None:
+        number = None if plan is None else plan.number
+        self.journal.note(what, job=number, generation=self.generation, **facts)
+
+    def note_end(self, what: str, plan: Plan, job: remit.Job) -> None:
+        outcome = job.outcome or remit.Outcome()
+        self.note(
+            what,
+            plan,
+            state=str(job.state),
+            exit_status=outcome.exit_status,
+            signal=outcome.signal,
+            reason=outcome.reason,
+            has_more=job.has_more_data,
+        )
+
+    async def each(self, act: Callable[[remit.Session, Plan], Awaitable[None]]) -> None:
+        """Does that for each job, all at once; what goes wrong with one is noted."""
+
+        async def guarded(session: remit.Session, plan: Plan) -> None:
+            try:
+                await act(session, plan)
+            except Exception as exc:
+                text = "".join(traceback.format_exception(exc))
+                self.note("error", plan, type=type(exc).__name__, text=text)
+
+        async with remit.open_hub() as hub:
+            session = await self._connect(hub)
+            async with anyio.create_task_group() as tasks:
+                for plan in self.order.script.jobs:
+                    tasks.start_soon(guarded, session, plan)
+        self.note("closed")
+
+    async def _connect(self, hub: remit.Hub) -> remit.Session:
+        """Nothing is promised for a first connection: it is tried until it is there."""
+        while True:
+            try:
+                return await hub.connect(
+                    self.order.target,
+                    connect_timeout=8.0,
+                    silence=self.order.script.silence,
+                    reconnect=None,
+                )
+            except remit.ConnectError:
+                await anyio.sleep(0.3)
+
+    async def read(self, job: remit.Job, plan: Plan, kind: str, most: float = math.inf) -> bool:
+        """One pass, left off after ``most`` records; whether it came to the end of the job."""
+        self._passes += 1
+        reel = Reel(reel_path(self._directory, plan, kind, self.generation, self._passes))
+        keep = kind != "consume"
+        seen = 0
+        self.note("reading", plan, kind=kind, number=self._passes)
+        try:
+            async for record in job.receive(keep=keep, from_start=keep):
+                reel.add(record)
+                seen += 1
+                if seen >= most:
+                    return False
+                if plan.slow and self.generation != _COLLECTOR:
+                    await anyio.sleep(plan.slow)
+        finally:
+            reel.close()
+        self.note("read", plan, kind=kind, number=self._passes)
+        return True
+
+    # -- while things go wrong
+
+    async def call(self, session: remit.Session, plan: Plan) -> None:
+        begin = self.order.begin + plan.at
+        if plan.lifetime == "session" and self.generation and time.monotonic() > begin:
+            return  # it went with the generation that was killed
+        await anyio.sleep(max(0.0, begin - time.monotonic()))
+        self.note("starting", plan)
+        job = await session.start(
+            self.order.command(plan),
+            id=plan.id,
+            placement=plan.placement,
+            lifetime=plan.lifetime,
+            cwd="/",
+        )
+        self.note("started", plan, state=str(job.state))
+        if plan.reading == "later":
+            return
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._watch, job, plan)
+            for kind in ("consume", "keep") if plan.reading == "both" else (plan.reading,):
+                tasks.start_soon(self._read_on, job, plan, kind)
+            await job.wait()
+        self.note_end("waited", plan, job)
+
+    async def _watch(self, job: remit.Job, plan: Plan) -> None:
+        async for state in job.changes():
+            self.note("state", plan, state=str(state))
+
+    async def _read_on(self, job: remit.Job, plan: Plan, kind: str) -> None:
+        for most in plan.leaves:
+            if await self.read(job, plan, kind, most):
+                return
+            await anyio.sleep(0.05)
+        await self.read(job, plan, kind)
+
+    # -- when all is well again
+
+    async def collect(self, session: remit.Session, plan: Plan) -> None:
+        if plan.placement != "keep":
+            return
+        try:
+            job = await session.job(plan.id)
+        except remit.JobNotFound:
+            self.note("not-found", plan)
+            return
+        with anyio.fail_after(_PATIENCE):
+            await job.wait()
+            await self.read(job, plan, "collect")
+            await self.read(job, plan, "consume")
+        await job.refresh()
+        self.note_end("collected", plan, job)
+        survivors = await job.stop(grace=1.0)
+        self.note("stopped", plan, survivors=survivors)
+        if plan.number % 2:
+            await job.remove(force=True)
+            self.note("removed", plan)
+
+
+async def _tell_where_it_hangs() -> None:
+    """At SIGUSR1 prints what each task waits for."""
+    with anyio.open_signal_receiver(signal.SIGUSR1) as signals:
+        async for _ in signals:
+            for task in anyio.get_running_tasks():
+                print(task.name, " > ".join(_awaits(task.coro)), file=sys.stderr, flush=True)
+
+
+def _awaits(step: Any) -> Iterator[str]:
+    """Where a coroutine stands, and what it awaits, down to the last."""
+    while step is not None:
+        frame = getattr(step, "cr_frame", None) or getattr(step, "gi_frame", None)
+        if frame is not None:
+            yield f"{frame.f_code.co_qualname}:{frame.f_lineno}"
+        step = getattr(step, "cr_await", None) or getattr(step, "gi_yieldfrom", None)
+
+
+async def _main(directory: Path, word: str) -> None:
+    generation = _COLLECTOR if word == COLLECT else int(word)
+    caller = _Caller(directory, generation)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_tell_where_it_hangs)
+        await caller.each(caller.collect if word == COLLECT else caller.call)
+        tasks.cancel_scope.cancel()
+
+
+if __name__ == "__main__":
+    _directory, _word = Path(sys.argv[1]), sys.argv[2]
+    anyio.run(_main, _directory, _word, backend=Order.load(_directory).script.backend)

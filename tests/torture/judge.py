@@ -1,0 +1,308 @@
+"""The judge: from what everybody wrote down, whether anything was lost, doubled or misreported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from remit import JobState
+from torture.journal import read_notes, unreel
+from torture.order import Order, journal_path
+from torture.script import Plan
+
+Note = Mapping[str, Any]
+
+# Faults that harm one job or none; all others may cost a link.
+_HARMLESS_TO_LINKS = ("kill-supervisor", "kill-nursery", "restart-sshd")
+# How long after it a fault may still show, beside the silence that has to be noticed first.
+_AFTERMATH = 15.0
+
+
+@attrs.define
+class Judgement:
+    complaints: list[str] = attrs.field(factory=list)
+    doubled: int = 0
+
+
+def judge(order: Order, directory: Path, diaries: Path) -> Judgement:
+    notes = read_notes(journal_path(directory))
+    judgement = Judgement()
+    for plan in order.script.jobs:
+        found = _JobCase(order, plan, notes, directory, diaries / str(plan.number))
+        judgement.complaints += [f"job {plan.number} ({plan.id}): {c}" for c in found.complaints()]
+        judgement.doubled += found.doubled
+    judgement.complaints += [
+        f"generation {note['generation']}: {note['text']}"
+        for note in notes
+        if note["what"] == "error" and note["job"] is None
+    ]
+    return judgement
+
+
+class _JobCase:
+    """All that is known of one job."""
+
+    def __init__(
+        self, order: Order, plan: Plan, notes: list[dict[str, Any]], directory: Path, diary: Path
+    ) -> None:
+        self._script = order.script
+        self._plan = plan
+        self._notes = [note for note in notes if note.get("job") == plan.number]
+        self._faults = [note for note in notes if note["what"] == "fault"]
+        self._directory = directory
+        self._output = plan.output
+        lines = diary.read_text().splitlines() if diary.exists() else []
+        self._began = [line for line in lines if line.startswith("began")]
+        self._ended = [float(line.split()[1]) for line in lines if line.startswith("ended")]
+        self._supervisor_killed = any(fault["of"] == plan.id for fault in self._faults)
+        self.doubled = 0
+
+    def complaints(self) -> Iterator[str]:
+        if len(self._began) > 1:
+            yield f"it was run {len(self._began)} times"
+        yield from self._errors()
+        yield from self._states()
+        if self._plan.placement == "keep":
+            yield from self._kept()
+        else:
+            yield from self._returned()
+
+    def _of(self, what: str) -> list[dict[str, Any]]:
+        return [note for note in self._notes if note["what"] == what]
+
+    # -- what the callers met
+
+    def _errors(self) -> Iterator[str]:
+        for note in self._of("error"):
+            if self._script.small and "No space left" in note["text"]:
+                continue
+            if self._never_started():
+                continue
+            returned = self._plan.placement == "return"
+            if returned and note["type"] == "LinkLost" and self._disrupted_before(note["at"]):
+                continue
+            yield f"generation {note['generation']} met {note['text']}"
+
+    def _never_started(self) -> bool:
+        """Whether it was not run, for want of a supervisor, and its caller was told that."""
+        nursery = any(fault["kind"] == "kill-nursery" for fault in self._faults)
+        told = any("was not run" in note["text"] for note in self._of("error"))
+        return nursery and told and not self._began
+
+    def _disrupted_before(self, at: float) -> bool:
+        return any(
+            fault["begin"] <= at <= fault["end"] + self._script.silence + _AFTERMATH
+            for fault in self._faults
+            if fault["kind"] not in _HARMLESS_TO_LINKS
+        )
+
+    def _states(self) -> Iterator[str]:
+        end: str | None = None
+        for note in self._notes:
+            if note["what"] not in ("state", "waited", "collected"):
+                continue
+            state = JobState(note["state"])
+            if note["what"] == "waited" and not state.finished:
+                yield f"wait() returned at {state}"
+            if not state.finished:
+                if end is not None and note["generation"] == self._generation_of(end):
+                    yield f"it was {end}, then {state}"
+                continue
+            if end is not None and end != state:
+                yield f"it was {end}, then {state}"
+            end = state
+            if state in (JobState.COMPLETED, JobState.FAILED) and not self._script.small:
+                if not self._ended or note["at"] < self._ended[0]:
+                    yield f"it was called {state} before it ended"
+            elif state is JobState.LOST and not self._may_be_lost(note["at"]):
+                yield "it was called LOST, and nothing had happened to it"
+
+    def _generation_of(self, state: str) -> int | None:
+        for note in self._notes:
+            if note["what"] in ("state", "waited", "collected") and note["state"] == state:
+                return int(note["generation"])
+        return None
+
+    def _may_be_lost(self, at: float) -> bool:
+        if self._plan.placement == "keep":
+            return self._supervisor_killed
+        return self._disrupted_before(at)
+
+    # -- its end
+
+    def _kept(self) -> Iterator[str]:
+        collected = self._of("collected")
+        if not collected:
+            if not self._of("not-found"):
+                yield "it was not collected"
+            elif self._plan.lifetime == "detached" and not (
+                self._never_started() or (self._script.small and not self._began)
+            ):
+                yield "it is not there any more"
+            return
+        end = collected[-1]
+        kept = self._whole_pass("collect")
+        yield from self._ending(end, kept)
+        yield from self._reels("keep", kept)
+        yield from self._reels("collect", kept)
+        yield from self._consumed(kept)
+        if end["has_more"] and not self._script.small:
+            yield "all was used up, and there is said to be more"
+        for note in self._of("stopped"):
+            if note["survivors"]:
+                yield f"stop left {note['survivors']}"
+
+    def _returned(self) -> Iterator[str]:
+        waited = self._of("waited")
+        for end in waited:
+            if end["state"] == JobState.LOST:
+                if end["reason"] != "link-lost":
+                    yield f"it is LOST for the reason {end['reason']}"
+                yield from self._consumed(None)
+                yield from self._reels("keep", None)
+            else:
+                yield from self._ending(end, self._output)
+                yield from self._consumed(self._output)
+                yield from self._reels("keep", self._output)
+        crashed = any(fault["kind"] == "kill-caller" for fault in self._faults)
+        if not waited and not self._of("error") and not crashed:
+            yield "nobody heard how it ended"
+
+    def _ending(self, end: Note, got: Mapping[str, bytes]) -> Iterator[str]:
+        whole = got == self._output
+        if self._truly_ended(end):
+            if not whole:
+                yield f"it is {end['state']}, and of its output {_difference(got, self._output)}"
+            return
+        if end["state"] == JobState.LOST:
+            excused = self._supervisor_killed
+        elif end["reason"] == "session-ended":
+            excused = self._plan.lifetime == "session" and end["state"] == JobState.STOPPED
+        elif end["reason"] == "no-space":
+            excused = self._script.small and end["state"] == JobState.FAILED
+        else:
+            excused = False
+        if not excused:
+            yield f"it ended as {dict(end)}, which is not so"
+        elif not all(self._output[stream].startswith(data) for stream, data in got.items()):
+            yield f"it was cut short, and of its output {_difference(got, self._output)}"
+
+    def _truly_ended(self, end: Note) -> bool:
+        plan = self._plan
+        success = not plan.ending and plan.status == 0
+        return dict(end) == dict(
+            end,
+            state=JobState.COMPLETED if success else JobState.FAILED,
+            exit_status=None if plan.ending else plan.status,
+            signal=plan.ending or None,
+            reason="signalled" if plan.ending else "exited",
+        )
+
+    # -- its output
+
+    def _paths(self, kind: str) -> list[Path]:
+        return sorted(self._directory.glob(f"reel-{self._plan.number}-{kind}-*"))
+
+    def _whole_pass(self, kind: str) -> dict[str, bytes]:
+        pieces: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+        for path in self._paths(kind)[-1:]:
+            for stream, _, data in unreel(path):
+                pieces[stream].append(data)
+        return {stream: b"".join(data) for stream, data in pieces.items()}
+
+    def _reels(self, kind: str, kept: Mapping[str, bytes] | None) -> Iterator[str]:
+        """Passes of readers who use nothing up: each from the start, without gap or repetition."""
+        for path in self._paths(kind):
+            at = {"stdout": 0, "stderr": 0}
+            yield from self._records(path, at)
+            if self._came_to_the_end(path) and _elsewhere(at, kept):
+                yield f"{path.name} came to its end at {at}"
+
+    def _consumed(self, kept: Mapping[str, bytes] | None) -> Iterator[str]:
+        """All passes of consuming readers, one after another: nothing left out, and twice only
+        what a crash excuses, or what was in hand."""
+        at = {"stdout": 0, "stderr": 0}
+        in_hand: tuple[str, int] | None = None
+        since = 0.0
+        for path in self._paths("consume"):
+            begin = dict(at)
+            seen = set()
+            last: tuple[str, int] | None = None
+            note = self._note_of(path, "reading")
+            for stream, offset, _ in unreel(path):
+                last = (stream, offset)
+                if stream in seen:
+                    continue
+                seen.add(stream)
+                if offset > at[stream]:
+                    yield f"{path.name} leaves out {stream} {at[stream]} to {offset}"
+                begin[stream] = offset
+                twice = at[stream] - offset
+                if twice > 0 and (stream, offset) != in_hand:
+                    if self._crashed(since, note["at"]):
+                        self.doubled += twice
+                    else:
+                        yield f"{path.name} gives {stream} {offset} to {at[stream]} again"
+            end = dict(begin)
+            yield from self._records(path, end)
+            at = {stream: max(at[stream], end[stream]) for stream in at}
+            in_hand = last or in_hand
+            since = note["at"]
+            if self._came_to_the_end(path) and _elsewhere(end, kept):
+                yield f"{path.name} came to its end at {end}"
+        if self._paths("consume") and not self._script.small and _elsewhere(at, kept):
+            yield f"of its output was consumed {at}"
+
+    def _records(self, path: Path, at: dict[str, int]) -> Iterator[str]:
+        """Moves ``at`` to the end of the pass."""
+        for stream, offset, data in unreel(path):
+            if offset != at[stream]:
+                yield f"{path.name} goes on at {stream} {offset}, not {at[stream]}"
+                return
+            if self._output[stream][offset : offset + len(data)] != data:
+                yield f"{path.name} has other bytes at {stream} {offset}"
+                return
+            at[stream] += len(data)
+
+    def _note_of(self, path: Path, what: str) -> dict[str, Any]:
+        _, _, kind, generation, number = path.name.split("-")
+        for note in self._of(what):
+            if (note["kind"], note["generation"], note["number"]) == (
+                kind,
+                int(generation),
+                int(number),
+            ):
+                return note
+        return {"at": 0.0}
+
+    def _came_to_the_end(self, path: Path) -> bool:
+        return bool(self._note_of(path, "read")["at"])
+
+    def _crashed(self, since: float, until: float) -> bool:
+        """Whether, between these, anything happened that keeps marks from being written."""
+        return any(
+            fault["begin"] <= until and fault["end"] + self._script.silence + _AFTERMATH >= since
+            for fault in self._faults
+            if fault["kind"] not in _HARMLESS_TO_LINKS
+        )
+
+
+def _elsewhere(at: Mapping[str, int], output: Mapping[str, bytes] | None) -> bool:
+    """Whether that is not the end of the output, where one is known."""
+    return output is not None and any(at[stream] != len(data) for stream, data in output.items())
+
+
+def _difference(got: Mapping[str, bytes], right: Mapping[str, bytes]) -> str:
+    words = []
+    for stream, data in right.items():
+        if got[stream] != data:
+            pairs = zip(got[stream], data, strict=False)
+            common = next((n for n, (a, b) in enumerate(pairs) if a != b), None)
+            where = min(len(got[stream]), len(data)) if common is None else common
+            words.append(
+                f"{stream} has {len(got[stream])} of {len(data)} bytes, right up to {where}"
+            )
+    return "; ".join(words)
