@@ -12,11 +12,8 @@ import pytest
 
 from agent.harness import Wire
 from enter import versions
-from enter.entered import Entered
+from enter.entered import SILENCE, Entered
 from testbed import pythons
-
-# A test says nothing on the link while it waits for a program inside, however long that takes here.
-SILENCE = 600.0
 
 
 @pytest.fixture(params=versions.ENDS, ids=versions.name)

@@ -11,6 +11,8 @@ from typing import Any
 
 from agent.harness import DEADLINE, PLENTY, Wire
 
+# A test says nothing on the link while it waits for a program inside, however long that takes.
+SILENCE = 600.0
 RUNTIME_PREFIX = "remit-enter-"
 
 

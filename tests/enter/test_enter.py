@@ -54,17 +54,18 @@ def piped(target: str, keys: bytes, *words: str) -> subprocess.CompletedProcess[
 class TestAnywhere:
     def test_the_story(self, target: str) -> None:
         """A job of the session lists a log; its result is kept there, for a later session."""
+        name = f"log-{uuid.uuid4().hex[:8]}"  # the account may have others of other tests
         result = f"/tmp/remit-{uuid.uuid4().hex}"
         prompt = rf"^\[{place(target)}\] .*[$#] $"
         with Screen([REMIT, "enter", target], prompt=prompt) as screen:
             screen.command(rf"printf 'event %d\n' 1 2 3 > {result}.log; echo done", "^done$")
             job_id = screen.command(
-                f"remit start --name log -- cat {result}.log", "^j[a-z2-7]{12}$"
+                f"remit start --name {name} -- cat {result}.log", "^j[a-z2-7]{12}$"
             )[0]
-            screen.command("remit wait log", f"^{job_id}  log  Completed$")
-            screen.command("remit jobs", f"^{job_id} +log +Completed +True +localhost +cat ")
-            screen.command(f"remit receive log > {result}; echo done", "^done$")
-            screen.command("remit jobs", f"^{job_id} +log +Completed +False +localhost +cat ")
+            screen.command(f"remit wait {name}", f"^{job_id}  {name}  Completed$")
+            screen.command("remit jobs", f"^{job_id} +{name} +Completed +True +localhost +cat ")
+            screen.command(f"remit receive {name} > {result}; echo done", "^done$")
+            screen.command("remit jobs", f"^{job_id} +{name} +Completed +False +localhost +cat ")
             screen.wait_for(prompt)
             screen.type("exit\r")
             assert screen.wait_exit() == 0

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from agent.harness import Refused, Wire, wait_until_ended
-from enter.entered import Entered, doorway, doorways
+from enter.entered import SILENCE, Entered, doorway, doorways
 from enter.versions import every_python
 from testbed import run
 from testbed.processes import find
+from testbed.pythons import Interpreter
 
 Enter = Callable[..., Entered]
 BringUp = Callable[..., Wire]
+HEEDS_NOTHING = "trap '' HUP TERM INT; echo pid $$; while :; do sleep 1; done"
 
 
 def pid_shown(entered: Entered) -> int:
@@ -166,11 +168,28 @@ class TestEnd:
 
     @pytest.mark.parametrize("how", ["goodbye", "kill"])  # the agent sees to it, or the janitor
     def test_program_that_heeds_nothing_is_killed(self, enter: Enter, how: str) -> None:
-        entered = enter("sh", "-c", "trap '' HUP TERM INT; echo pid $$; while :; do sleep 1; done")
+        entered = enter("sh", "-c", HEEDS_NOTHING)
         pid, directory = pid_shown(entered), doorway()
         leave(entered, how)
         wait_until_ended(pid)
         run.wait_until(lambda: not directory.exists(), "the directory to go")
+
+    def test_killed_too_where_no_orphans_are_adopted(
+        self, python: Interpreter, state_dir: Path, tmp_path: Path
+    ) -> None:
+        # As on Debian's python3-minimal: the janitor does not become the program's parent.
+        without_ctypes = tmp_path / "python3"
+        without_ctypes.write_text(
+            f"#!/bin/sh\nexec {python.path} -I -S -c '"
+            'import sys; sys.modules["ctypes"] = None\n'
+            'code, sys.argv = sys.argv[4], ["-c", sys.argv[5]]; exec(code)\' "$@"\n'
+        )
+        without_ctypes.chmod(0o755)
+        with Wire(without_ctypes, state=state_dir, silence=SILENCE) as wire:
+            entered = Entered(wire, "sh", "-c", HEEDS_NOTHING)
+            pid = pid_shown(entered)
+            wire.kill()
+            wait_until_ended(pid)
 
     def test_program_that_heeds_no_hang_up_is_asked_to_end(
         self, enter: Enter, tmp_path: Path

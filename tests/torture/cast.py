@@ -47,6 +47,13 @@ class Cast:
         """Only they wait by epoll."""
         return [process.pid for process in self.remits if _has_open(process.pid, "[eventpoll]")]
 
+    def attended(self) -> list[int]:
+        """Agents that have their janitors. One that lost it is about to leave; what it would leave
+        behind if it were killed as well, nobody promises to end."""
+        janitors = self.janitors()
+        agents = self.agents()
+        return [p.pid for p in self.remits if p.pid in agents and p.parent in janitors]
+
     def janitors(self) -> list[int]:
         parents = {process.parent for process in self.remits if process.pid in self.agents()}
         return [process.pid for process in self.remits if process.pid in parents]
@@ -61,10 +68,6 @@ class Cast:
 
     def clients(self, program: str) -> list[int]:
         return [process.pid for process in self.all if process.name == program]
-
-    def of_job(self, mark: str) -> list[Process]:
-        """Processes of the job with that mark as a word of its command line."""
-        return [process for process in self.all if mark in words(process.pid)]
 
 
 def supervisors(state: Path) -> Iterator[tuple[str, int]]:

@@ -92,7 +92,7 @@ def _victim(fault: Fault, role: str, place: Place, stage: Stage, caller: int) ->
         return caller
     cast = Cast(stage.python)
     if role == "agent":
-        pids = cast.agents()
+        pids = cast.attended()
     elif role == "janitor":
         pids = cast.janitors()
     elif role == "nursery":

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from remit._conversation import Piece
-from remit.agent import arguments, doorway, shims, spawn, terminal
+from remit.agent import arguments, doorway, shims, spawn, terminal, tree
 from remit.agent.guest import Guest
 from remit.agent.helpers import Refused
 
@@ -91,6 +91,7 @@ class Entered:
 
     def begin(self) -> None:
         self._agent.children.watch(self._pid, self._program_ended)
+        self._agent.session_terminal(self._pid, tree.start_time(self._pid))
         self._agent.on_session_end.append(self._session_ends)
         self._agent.conversation.grant(self._channel, TYPED_WINDOW)
         self._watch()
@@ -183,6 +184,7 @@ class Entered:
 
     def _program_ended(self, status: int) -> None:
         self._status = status
+        self._agent.session_terminal(self._pid, None)
         for call in self._gone:
             call()
         self._agent.on_session_end.remove(self._session_ends)

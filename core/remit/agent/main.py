@@ -89,6 +89,8 @@ class Agent(Link):
             signal.signal(signum, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._note_term)
         self.watch_fd(self._link_in, self._read_link)
+        # Nothing is to be read there: it is ready once nobody holds the other end.
+        self.watch_fd(self._tell_fd, self._bereft)
         while self._status is None:
             for link in [self, *self.guests]:
                 link.write_link()
@@ -163,6 +165,17 @@ class Agent(Link):
         else:
             self._tell("+%s%s\n" % (job_id, " kept" if kept else ""))
             self._send_news()  # what is started before the janitor knows might be left behind
+
+    def session_terminal(self, pid: int, start: int | None) -> None:
+        """Tells the janitor of a terminal's first process by its start time; None: it is gone.
+
+        No job's id is in its environment: where orphans are not adopted nothing else tells it.
+        """
+        if start is None:
+            self._tell("-terminal%d\n" % pid)
+        else:
+            self._tell("=terminal%d %d %d\n" % (pid, pid, start))
+            self._send_news()
 
     def _tell(self, line: str) -> None:
         self._news += line.encode()
@@ -280,6 +293,13 @@ class Agent(Link):
         os.dup2(null, self._link_out, False)
         os.close(null)
         self._finish(0, None)
+
+    def _bereft(self) -> None:
+        """The janitor was killed. Nobody would end what we leave should we be killed as well, so
+        the session ends while we can do that; its caller may open another."""
+        self.unwatch_fd(self._tell_fd)
+        if not self.ending:
+            self._cut()
 
     def _note_term(self, *_: object) -> None:
         self._termed = True  # the loop, which the signal has woken, looks at it
