@@ -16,6 +16,7 @@ from testbed.sshd import Sshd
 CLIENT, SERVER = "10.77.0.1", "10.77.0.2"
 _PORT = 22
 _END = "cable"
+_ESTABLISHED = ["state", "established", "dst", SERVER]
 _serial = count(1)
 
 
@@ -60,11 +61,19 @@ class Link:
 
     def reset(self) -> None:
         """Break the connections there are, and tell both ends at once. New ones can be made."""
-        state = ["state", "established", "dst", SERVER]
-        run.command([*_inside(self._near), self._ss, "--kill", "--tcp", *state])
-        left = run.command([*_inside(self._near), self._ss, "--no-header", "--tcp", *state])
+        before = self._connections()
+        run.command([*_inside(self._near), self._ss, "--kill", "--tcp", *_ESTABLISHED])
+        # A client may have come back meanwhile, over a connection of its own.
+        left = before & self._connections()
         if left:
             raise RuntimeError(f"this kernel does not close sockets for ss: {left}")
+
+    def _connections(self) -> set[str]:
+        """The near ends of the connections there are."""
+        listed = run.command(
+            [*_inside(self._near), self._ss, "--no-header", "--tcp", *_ESTABLISHED]
+        )
+        return {line.split()[2] for line in listed.splitlines()}
 
     def heal(self) -> None:
         """Undo ``cut`` and ``blackhole``."""
