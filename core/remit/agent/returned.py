@@ -338,6 +338,8 @@ class ReturnedJob:
         elif self._outputs:
             self._later("drain", DRAIN, self._drained)
         self.settle()
+        # Where the helper that ended it was quicker than the news of its end.
+        self._answer_stops()
 
     def _drained(self) -> None:
         """No more is waited for: what is in the pipes still counts, what comes later does not."""
