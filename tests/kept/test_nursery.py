@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.harness import DEADLINE, Wire, job, processes_of, wait_until_ended
-from testbed.processes import Process, everyone, find
+from testbed.processes import Process, descendants, find
 
 MOST_PRIVATE = 1_400_000  # bytes; the benchmarks ask for less, and average
 
@@ -31,7 +31,7 @@ def nurseries(wire: Wire) -> list[Process]:
     session = os.getsid(wire.agent_pid)
     return [
         process
-        for process in everyone()
+        for process in descendants([wire.agent_pid])
         if process.name == "remit-keep" and os.getsid(process.pid) == session
     ]
 

@@ -117,7 +117,11 @@ def _sweep() -> None:
     places = [*_PARENT.glob("remit-testbed-*"), *NAMESPACE_DIRECTORY.glob("remit-testbed-*")]
     for place in places:
         match = _OURS.fullmatch(place.name)
-        if match is None or place.is_symlink() or place.stat().st_uid != os.geteuid():
+        try:
+            owner = place.lstat().st_uid
+        except FileNotFoundError:
+            continue  # a run that goes on beside this one has just removed it
+        if match is None or place.is_symlink() or owner != os.geteuid():
             continue
         if processes.find(int(match[1])):
             continue

@@ -7,13 +7,13 @@ import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from remit import Record
 
-_HEAD = struct.Struct(">BQQ")
+_HEAD = struct.Struct(">BQQd")
 _STREAMS = ("stdout", "stderr")
 
 
@@ -48,19 +48,27 @@ class Reel:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
     def add(self, record: Record) -> None:
-        head = _HEAD.pack(_STREAMS.index(record.stream), record.offset, len(record.data))
-        os.write(self._fd, head + record.data)
+        facts = _STREAMS.index(record.stream), record.offset, len(record.data), time.monotonic()
+        os.write(self._fd, _HEAD.pack(*facts) + record.data)
 
     def close(self) -> None:
         os.close(self._fd)
 
 
-def unreel(path: Path) -> Iterator[tuple[str, int, bytes]]:
-    """Stream, offset and data of each whole record."""
+class Taken(NamedTuple):
+    """A whole record on a reel, and when it came."""
+
+    stream: str
+    offset: int
+    data: bytes
+    at: float
+
+
+def unreel(path: Path) -> Iterator[Taken]:
     data = memoryview(path.read_bytes())
     while len(data) >= _HEAD.size:
-        stream, offset, size = _HEAD.unpack_from(data)
+        stream, offset, size, at = _HEAD.unpack_from(data)
         if len(data) < _HEAD.size + size:
             return  # its writer was killed
-        yield _STREAMS[stream], offset, bytes(data[_HEAD.size : _HEAD.size + size])
+        yield Taken(_STREAMS[stream], offset, bytes(data[_HEAD.size : _HEAD.size + size]), at)
         data = data[_HEAD.size + size :]

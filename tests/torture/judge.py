@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from remit import JobState
-from torture.journal import read_notes, unreel
+from torture.journal import Taken, read_notes, unreel
 from torture.order import Order, journal_path
 from torture.script import Plan
 
@@ -19,6 +19,10 @@ Note = Mapping[str, Any]
 _HARMLESS_TO_LINKS = ("kill-supervisor", "kill-nursery", "restart-sshd")
 # How long after it a fault may still show, beside the silence that has to be noticed first.
 _AFTERMATH = 15.0
+# Seconds from when something was used up until the marks say so: a tenth, and a busy computer.
+_MARKS_WITHIN = 1.0
+# Seconds that a new link takes, with nothing in its way.
+_RECONNECTED_WITHIN = 3.0
 
 
 @attrs.define
@@ -51,7 +55,9 @@ class _JobCase:
         self._script = order.script
         self._plan = plan
         self._notes = [note for note in notes if note.get("job") == plan.number]
-        self._faults = [note for note in notes if note["what"] == "fault"]
+        self._faults = _faults(notes)
+        # A state directory that is small need not fill up.
+        self._full = order.script.small and any(map(_tells_of_no_space, notes))
         self._directory = directory
         self._output = plan.output
         lines = diary.read_text().splitlines() if diary.exists() else []
@@ -77,7 +83,7 @@ class _JobCase:
 
     def _errors(self) -> Iterator[str]:
         for note in self._of("error"):
-            if self._script.small and "No space left" in note["text"]:
+            if self._full and "No space left" in note["text"]:
                 continue
             if self._never_started():
                 continue
@@ -87,10 +93,13 @@ class _JobCase:
             yield f"generation {note['generation']} met {note['text']}"
 
     def _never_started(self) -> bool:
-        """Whether it was not run, for want of a supervisor, and its caller was told that."""
+        """Whether it was not run, for want of a supervisor or of space, and its caller was told
+        that. Its id is used up then."""
+        errors = [note["text"] for note in self._of("error")]
         nursery = any(fault["kind"] == "kill-nursery" for fault in self._faults)
-        told = any("was not run" in note["text"] for note in self._of("error"))
-        return nursery and told and not self._began
+        unborn = nursery and any("was not run" in text for text in errors)
+        full = self._full and any("No space left" in text for text in errors)
+        return (unborn or full) and not self._began
 
     def _disrupted_before(self, at: float) -> bool:
         return any(
@@ -111,10 +120,12 @@ class _JobCase:
                 if end is not None and note["generation"] == self._generation_of(end):
                     yield f"it was {end}, then {state}"
                 continue
-            if end is not None and end != state:
-                yield f"it was {end}, then {state}"
+            if end is not None:
+                if end != state:
+                    yield f"it was {end}, then {state}"
+                continue
             end = state
-            if state in (JobState.COMPLETED, JobState.FAILED) and not self._script.small:
+            if state in (JobState.COMPLETED, JobState.FAILED) and not self._full:
                 if not self._ended or note["at"] < self._ended[0]:
                     yield f"it was called {state} before it ended"
             elif state is JobState.LOST and not self._may_be_lost(note["at"]):
@@ -138,9 +149,7 @@ class _JobCase:
         if not collected:
             if not self._of("not-found"):
                 yield "it was not collected"
-            elif self._plan.lifetime == "detached" and not (
-                self._never_started() or (self._script.small and not self._began)
-            ):
+            elif self._plan.lifetime == "detached" and not self._never_started():
                 yield "it is not there any more"
             return
         end = collected[-1]
@@ -149,7 +158,7 @@ class _JobCase:
         yield from self._reels("keep", kept)
         yield from self._reels("collect", kept)
         yield from self._consumed(kept)
-        if end["has_more"] and not self._script.small:
+        if end["has_more"] and not self._full:
             yield "all was used up, and there is said to be more"
         for note in self._of("stopped"):
             if note["survivors"]:
@@ -182,7 +191,7 @@ class _JobCase:
         elif end["reason"] == "session-ended":
             excused = self._plan.lifetime == "session" and end["state"] == JobState.STOPPED
         elif end["reason"] == "no-space":
-            excused = self._script.small and end["state"] == JobState.FAILED
+            excused = self._full and end["state"] == JobState.FAILED
         else:
             excused = False
         if not excused:
@@ -209,7 +218,7 @@ class _JobCase:
     def _whole_pass(self, kind: str) -> dict[str, bytes]:
         pieces: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
         for path in self._paths(kind)[-1:]:
-            for stream, _, data in unreel(path):
+            for stream, _, data, _ in unreel(path):
                 pieces[stream].append(data)
         return {stream: b"".join(data) for stream, data in pieces.items()}
 
@@ -223,42 +232,36 @@ class _JobCase:
 
     def _consumed(self, kept: Mapping[str, bytes] | None) -> Iterator[str]:
         """All passes of consuming readers, one after another: nothing left out, and twice only
-        what a crash excuses, or what was in hand."""
+        what was in hand, or was used up a moment before a crash."""
         at = {"stdout": 0, "stderr": 0}
-        in_hand: tuple[str, int] | None = None
-        since = 0.0
+        earlier: list[tuple[list[Taken], float]] = []  # passes, and when they came to the end
         for path in self._paths("consume"):
-            begin = dict(at)
-            seen = set()
-            last: tuple[str, int] | None = None
-            note = self._note_of(path, "reading")
-            for stream, offset, _ in unreel(path):
-                last = (stream, offset)
-                if stream in seen:
+            taken = list(unreel(path))
+            firsts = {record.stream: record for record in reversed(taken)}
+            end = dict(at)
+            for stream, first in firsts.items():
+                end[stream] = first.offset
+                if first.offset > at[stream]:
+                    yield f"{path.name} leaves out {stream} {at[stream]} to {first.offset}"
+                twice = at[stream] - first.offset
+                used_at = _used_at(earlier, stream, first.offset)
+                if twice <= 0 or used_at is None:
                     continue
-                seen.add(stream)
-                if offset > at[stream]:
-                    yield f"{path.name} leaves out {stream} {at[stream]} to {offset}"
-                begin[stream] = offset
-                twice = at[stream] - offset
-                if twice > 0 and (stream, offset) != in_hand:
-                    if self._crashed(since, note["at"]):
-                        self.doubled += twice
-                    else:
-                        yield f"{path.name} gives {stream} {offset} to {at[stream]} again"
-            end = dict(begin)
+                if self._excused(used_at):
+                    self.doubled += twice
+                else:
+                    yield f"{path.name} gives {stream} {first.offset} to {at[stream]} again"
             yield from self._records(path, end)
             at = {stream: max(at[stream], end[stream]) for stream in at}
-            in_hand = last or in_hand
-            since = note["at"]
+            earlier.append((taken, self._note_of(path, "read")["at"]))
             if self._came_to_the_end(path) and _elsewhere(end, kept):
                 yield f"{path.name} came to its end at {end}"
-        if self._paths("consume") and not self._script.small and _elsewhere(at, kept):
+        if self._paths("consume") and not self._full and _elsewhere(at, kept):
             yield f"of its output was consumed {at}"
 
     def _records(self, path: Path, at: dict[str, int]) -> Iterator[str]:
         """Moves ``at`` to the end of the pass."""
-        for stream, offset, data in unreel(path):
+        for stream, offset, data, _ in unreel(path):
             if offset != at[stream]:
                 yield f"{path.name} goes on at {stream} {offset}, not {at[stream]}"
                 return
@@ -281,13 +284,49 @@ class _JobCase:
     def _came_to_the_end(self, path: Path) -> bool:
         return bool(self._note_of(path, "read")["at"])
 
-    def _crashed(self, since: float, until: float) -> bool:
-        """Whether, between these, anything happened that keeps marks from being written."""
-        return any(
-            fault["begin"] <= until and fault["end"] + self._script.silence + _AFTERMATH >= since
+    def _excused(self, used_at: float) -> bool:
+        """Whether what was used up then may come again: something kept the marks from being
+        written, or they could not be written on a full disk."""
+        return self._full or any(
+            fault["begin"] - _MARKS_WITHIN <= used_at <= self._link_is_back(fault)
             for fault in self._faults
             if fault["kind"] not in _HARMLESS_TO_LINKS
         )
+
+    def _link_is_back(self, fault: Note) -> float:
+        """When, at the latest, news of what is used up pass again after this fault."""
+        if fault["kind"] == "kill-caller":
+            return float(fault["begin"])  # the next one has a link of its own
+        noticed = self._script.silence if fault["end"] > fault["begin"] else 0.0
+        return float(fault["end"] + noticed + _RECONNECTED_WITHIN)
+
+
+def _faults(notes: list[dict[str, Any]]) -> list[Note]:
+    """A caller that is killed is stalled no longer."""
+    faults = [note for note in notes if note["what"] == "fault"]
+    killed = [fault["begin"] for fault in faults if fault["kind"] == "kill-caller"]
+    return [
+        {**fault, "end": min([fault["end"], *(at for at in killed if at > fault["begin"])])}
+        if fault["kind"] == "stall-caller"
+        else fault
+        for fault in faults
+    ]
+
+
+def _tells_of_no_space(note: Note) -> bool:
+    return note.get("reason") == "no-space" or "No space left" in note.get("text", "")
+
+
+def _used_at(passes: list[tuple[list[Taken], float]], stream: str, offset: int) -> float | None:
+    """When that byte was used up for the last time: as the record after its own came, or at the
+    end of its pass. None where it was not, but in hand."""
+    for taken, ended_at in reversed(passes):
+        for number, record in reversed(list(enumerate(taken))):
+            if record.stream == stream and record.offset <= offset < record.offset + len(
+                record.data
+            ):
+                return taken[number + 1].at if number + 1 < len(taken) else ended_at or None
+    return None
 
 
 def _elsewhere(at: Mapping[str, int], output: Mapping[str, bytes] | None) -> bool:

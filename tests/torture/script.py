@@ -39,7 +39,7 @@ class Plan(msgspec.Struct, frozen=True):
     leaves: tuple[int, ...]
     """After how many records a reader leaves off, to come again; then the next one does …"""
     slow: float
-    """Seconds that a reader takes for each record."""
+    """Seconds that a reader takes for each of a pass's first records."""
     seed: int
     lines: int
     pace: float

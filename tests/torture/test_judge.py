@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,8 +73,9 @@ class Stand:
             self.say("read", generation, kind=kind, number=self._passes)
         reel.close()
 
-    def fault(self, kind: str, job: str | None = None) -> None:
-        self.journal.note("fault", kind=kind, begin=1.0, end=1e12, victim="", of=job)
+    def fault(self, kind: str, job: str | None = None, ago: float = 0.0) -> None:
+        at = time.monotonic() - ago
+        self.journal.note("fault", kind=kind, begin=at, end=at, victim="", of=job)
 
     def judge(self) -> Judgement:
         script = Script(1, "local", "asyncio", 2.0, False, (self.plan,), ())
@@ -128,6 +130,8 @@ def test_what_was_used_up_comes_again_after_a_crash_only(stand: Stand) -> None:
     stand.read("consume", (0, SIZE))
     stand.say("collected", **TRUE)
     assert "gives stdout 0 to 700 again" in stand.judge().complaints[0]
+    stand.fault("kill-agent", ago=60.0)  # the marks had long been written
+    assert stand.judge().complaints
     stand.fault("kill-agent")
     assert stand.judge() == Judgement([], 700)
 
@@ -184,7 +188,7 @@ def test_a_return_job_is_lost_with_its_link_only(stand: Stand) -> None:
     stand.read("consume", (0, 500), whole=False)
     stand.say("waited", **{**LOST, "reason": "link-lost"})
     assert "nothing had happened" in stand.judge().complaints[0]
-    stand.fault("cut")
+    stand.fault("cut", ago=1.0)
     assert not stand.judge().complaints
 
 

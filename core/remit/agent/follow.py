@@ -92,6 +92,13 @@ def nudge(agent: Agent, job_id: str) -> None:
             handler.look()
 
 
+def expect_removal(agent: Agent, job_id: str) -> None:
+    """A removal by force is asked for here: a job that goes without a word was stopped by it."""
+    for handler in list(agent.handlers.values()):
+        if isinstance(handler, _Watcher) and handler.job_id == job_id:
+            handler.gone_by = "stopped"
+
+
 def _position(args: dict[str, Any], name: str) -> dict[str, int] | None:
     """Offsets of both streams; a stream that is not named is read from its start."""
     value = arguments.take(args, name, dict, default=None)
@@ -184,6 +191,7 @@ class _Watcher(_Following):
         except FileNotFoundError:
             raise keeper.not_found(job_id) from None
         self._linger = linger
+        self.gone_by = "removed"  # why, should the directory vanish before an end was seen
         self.view = jobview.look_in(self.dir_fd, job_id)
         self.tell_of(self.dir_fd, MOVED_IN, self.look)
 
@@ -192,7 +200,7 @@ class _Watcher(_Following):
             return
         view = jobview.look_in(self.dir_fd, self.job_id)
         if view["problem"] is not None and not os.fstat(self.dir_fd).st_nlink:
-            self._end(_removed(self.view))
+            self._end(_removed(self.view, self.gone_by))
             return
         if _essence(view) != _essence(self.view):
             self.agent.conversation.event(self.channel, pack(["job", view]))
@@ -217,12 +225,12 @@ class _Watcher(_Following):
         self.close()
 
 
-def _removed(view: dict[str, Any]) -> dict[str, Any]:
+def _removed(view: dict[str, Any], reason: str) -> dict[str, Any]:
     """The last view of a job whose directory is gone: how it ended was not seen any more."""
     if view["state"] in _jobstate.FINISHED:
         return view
-    outcome = {"reason": "removed", "error": "its directory was removed"}
-    return dict(view, state=_jobstate.LOST, outcome=outcome)
+    state = _jobstate.STOPPED if reason == "stopped" else _jobstate.LOST
+    return dict(view, state=state, outcome={"reason": reason, "error": "it was removed"})
 
 
 def _essence(view: dict[str, Any]) -> tuple[object, ...]:

@@ -447,6 +447,8 @@ def remove(path: bytes, job_id: str, force: bool) -> dict[str, Any]:
             raise Refused("state", words, hint="remove it with the remit that made it")
         _check_reach(job, job_id, view, _process(job.dir_fd), "removed")
         runs = view["state"] not in _jobstate.FINISHED
+        if not runs and not force and not (view["outcome"] or {}).get("left_behind"):
+            _wait_for_supervisor(job.dir_fd)
         if (runs or _held(job.dir_fd)) and not force:
             words = view["state"] if runs else view["problem"] or _RUNS_ON
             hint = "stop it first, or remove it with force"
@@ -461,13 +463,18 @@ def remove(path: bytes, job_id: str, force: bool) -> dict[str, Any]:
         if survivors:
             words = "job %s is not removed, it cannot be stopped" % job_id
             raise Refused("state", words, ", ".join(survivors))
-        deadline = time.monotonic() + _END_PATIENCE
-        while _held(job.dir_fd) and time.monotonic() < deadline:
-            time.sleep(_POLL)
+        _wait_for_supervisor(job.dir_fd)
         gone_fd = State(path).open_gone(create=True)
         jobdir.remove(job.jobs_fd, gone_fd, job_id, job.dir_fd)
         _forget_old_seals(gone_fd)
         return {}
+
+
+def _wait_for_supervisor(dir_fd: int) -> None:
+    """Between the record of the end and the supervisor's own end lies a moment."""
+    deadline = time.monotonic() + _END_PATIENCE
+    while _held(dir_fd) and time.monotonic() < deadline:
+        time.sleep(_POLL)
 
 
 def _make_usable(path: bytes, job_id: str) -> bool | None:

@@ -53,6 +53,8 @@ def resume(agent: Agent, channel: int, args: dict[str, Any]) -> None:
 def remove(agent: Agent, channel: int, args: dict[str, Any]) -> None:
     job_id = arguments.job_id(args, "job")
     force = arguments.take(args, "force", bool, default=False)
+    if force:
+        follow.expect_removal(agent, job_id)
     _change(agent, channel, job_id, keeper.remove, force)
 
 
