@@ -112,18 +112,6 @@ def find_sentinel(nonce: str, received: bytes | bytearray) -> Sentinel | None:
     return None
 
 
-def opening(hello_body: bytes) -> bytes:
-    """All that the caller writes once it has seen the sentinel, its hello frame included.
-
-    ``hello_body`` is the MessagePack of the hello (docs/wire.md).
-    """
-    from remit._conversation import CALLER, Conversation
-
-    conversation = Conversation(CALLER)
-    conversation.hello(hello_body)
-    return bring_up() + conversation.data_to_send()
-
-
 def bring_up(version: tuple[int, int] = OLDEST) -> bytes:
     """The line of STAGE1 and the payload for that Python; the caller's first frame comes next."""
     packed = payload(version >= _LAZY_ANNOTATIONS)

@@ -22,6 +22,14 @@ from remit._msgpack import pack, unpack
 from remit._payload import strip
 from testbed import pythons
 
+
+def opening(hello_body: bytes) -> bytes:
+    """All that the caller writes once it has seen the sentinel, its hello frame included."""
+    conversation = Conversation(CALLER)
+    conversation.hello(hello_body)
+    return _payload.bring_up() + conversation.data_to_send()
+
+
 # Each takes `-c LINE`, as the program does that a login asks to run something.
 SHELLS = [
     name for name in ("sh", "dash", "bash", "zsh", "csh", "tcsh", "fish") if shutil.which(name)
@@ -67,7 +75,7 @@ class Started:
     def hello(self, nonce: str) -> dict[str, object]:
         """Brings the agent up and takes its hello."""
         found = self.sentinel(nonce)
-        self.write(_payload.opening(pack({"protocol": 1})))
+        self.write(opening(pack({"protocol": 1})))
         conversation = Conversation(CALLER)
         events = conversation.receive(self.received[found.end :])
         while not events:
@@ -176,7 +184,7 @@ def test_an_agent_that_hears_no_more_than_the_payload_ends_with_the_link(
 def test_a_caller_of_another_protocol_is_told_so(start: Start, nonce: str) -> None:
     started = start(_payload.stage0_argv(str(pythons.SYSTEM), nonce))
     found = started.sentinel(nonce)
-    started.write(_payload.opening(pack({"protocol": 99})))
+    started.write(opening(pack({"protocol": 99})))
     while started.read_on():
         pass
     events = Conversation(CALLER).receive(started.received[found.end :])

@@ -102,7 +102,7 @@ class _Janitor:
                 self._take(line)
 
     def _take(self, line: bytes) -> None:
-        """``+ID`` or ``+ID kept`` (it lives), ``=ID PID START`` (its root), ``-ID`` (gone);
+        """``+ID`` (it lives), ``=ID PID START`` (its root), ``-ID`` (gone);
         ``/DIRECTORY`` in hexadecimal."""
         words = line[1:].split()
         if line.startswith(b"-"):

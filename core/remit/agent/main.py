@@ -151,7 +151,6 @@ class Agent(Link):
         self,
         job_id: str,
         alive: bool,
-        kept: bool = False,
         root: tuple[int, int] | None = None,
     ) -> None:
         """Tells the janitor of a session-bound job: before it is started, and when it is gone.
@@ -163,7 +162,7 @@ class Agent(Link):
         elif not alive:
             self._tell("-%s\n" % job_id)
         else:
-            self._tell("+%s%s\n" % (job_id, " kept" if kept else ""))
+            self._tell("+%s\n" % job_id)
             self._send_news()  # what is started before the janitor knows might be left behind
 
     def session_terminal(self, pid: int, start: int | None) -> None:
