@@ -225,6 +225,11 @@ class ReturnedJob:
     def finished(self) -> bool:
         return self._finished is not None
 
+    @property
+    def has_helpers(self) -> bool:
+        """Whether helper processes are at work for it, whose news may be its end."""
+        return self._helpers > 0
+
     def _move(self, event: str) -> None:
         self.state = _jobstate.move(self.state, event)
         for channel in (self._channel, *self._watchers):
@@ -330,9 +335,7 @@ class ReturnedJob:
         self._status = status
         self._cancel("timeout")
         # Most often all there is to come is in the pipes by now, and this is the end.
-        for output in list(self._outputs):
-            while self._read(output):
-                pass
+        self._read_out()
         if self._swept:
             self._drained()
         elif self._outputs:
@@ -341,13 +344,20 @@ class ReturnedJob:
         # Where the helper that ended it was quicker than the news of its end.
         self._answer_stops()
 
+    def _read_out(self) -> None:
+        """Passes on what is in the pipes, as far as there is credit and room."""
+        for output in list(self._outputs):
+            while self._read(output):
+                pass
+
     def _drained(self) -> None:
         """No more is waited for: what is in the pipes still counts, what comes later does not."""
         self._cancel("drain")
+        self._read_out()
         inodes = []
         for output in list(self._outputs):
             if output.quota is not None or _events(output.fd) & select.POLLHUP:
-                continue  # nobody can write any more: the end comes by itself
+                continue  # nobody can write any more: its end comes once there is credit
             inodes.append(os.fstat(output.fd).st_ino)
             output.quota = _pending(output.fd)
             if not output.quota:
@@ -558,7 +568,14 @@ def end_all(agent: Agent, finished: Callable[..., object]) -> None:
         agent.children.reap()
         for job in jobs:
             job.settle()
-        finished(survivors or [])
+        part(survivors or [])
+
+    def part(survivors: list[str]) -> None:
+        # Each job's end is to be on the wire before the session's.
+        if any(job.has_helpers for job in jobs):
+            agent.call_later(0.01, lambda: part(survivors))
+        else:
+            finished(survivors)
 
     roots = {job.id.encode(): job.end_with_session() for job in jobs}
     agent.helper(tree.stop_all, (roots, GRACE), ended)

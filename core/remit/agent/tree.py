@@ -24,6 +24,8 @@ Process = namedtuple("Process", "pid ppid pgid sid state start")
 VARIABLE = b"REMIT_JOB"
 # How long KILL may take to work: a process can be in the middle of something uninterruptible.
 KILL_PATIENCE = 5.0
+# What the kernel needs, at most and with much to spare, to lay out the memory of a new program.
+EXEC_TIME = 0.005
 
 
 def processes() -> dict[int, Process]:
@@ -55,7 +57,11 @@ def start_time(pid: int) -> int | None:
 
 def job_of(pid: int) -> bytes | None:
     """The id of the job in whose environment this program was started, as far as we may know."""
-    for entry in _read("/proc/%d/environ" % pid).split(b"\0"):
+    return _job_in(_read("/proc/%d/environ" % pid))
+
+
+def _job_in(environment: bytes) -> bytes | None:
+    for entry in environment.split(b"\0"):
         if entry.startswith(VARIABLE + b"="):
             return entry[len(VARIABLE) + 1 :]
     return None
@@ -76,7 +82,7 @@ def members_of(jobs: Mapping[bytes, Iterable[Root]]) -> dict[int, Process]:
     everyone = processes()
     roots = {pid: start for those in jobs.values() for pid, start in those}
     kin = lineage(everyone)
-    chosen = set()
+    chosen, bare = set(), []
     for process in everyone.values():
         if process.pid in kin:
             continue
@@ -84,13 +90,32 @@ def members_of(jobs: Mapping[bytes, Iterable[Root]]) -> dict[int, Process]:
             roots.get(process.pid) == process.start
             # A session outlives its leader, and keeps the leader's pid from being used again.
             or (process.sid in roots and _same_session(everyone, process.sid, roots[process.sid]))
-            or job_of(process.pid) in jobs
         ):
             chosen.add(process.pid)
+            continue
+        environment = _read("/proc/%d/environ" % process.pid)
+        if _job_in(environment) in jobs:
+            chosen.add(process.pid)
+        elif not environment and process.state not in "ZX" and _is_ours(process.pid):
+            bare.append(process.pid)
+    if bare:
+        # In the middle of an exec the old environment is gone and the new one not yet to be seen.
+        time.sleep(EXEC_TIME)
+        chosen.update(pid for pid in bare if job_of(pid) in jobs)
     chosen |= below(everyone, chosen)
     return {
         pid: everyone[pid] for pid in chosen if pid not in kin and everyone[pid].state not in "ZX"
     }
+
+
+def _is_ours(pid: int) -> bool:
+    """Whether it is a program of this account; one of the kernel's own has no memory."""
+    try:
+        return bool(_read("/proc/%d/statm" % pid).split()[0].strip(b"0")) and (
+            os.stat("/proc/%d" % pid).st_uid == os.geteuid()
+        )
+    except (OSError, IndexError):
+        return False  # gone meanwhile
 
 
 def _same_session(everyone: dict[int, Process], sid: int, start: int) -> bool:
