@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import anyio
 
-from benchmarks import commands, kept, memory, opening, peers, streams
+from benchmarks import calls, commands, kept, memory, opening, peers, streams
 from benchmarks.place import Place, sshd
 from benchmarks.table import Row, lines
 from testbed import run
@@ -21,6 +21,7 @@ from testbed.sshd import Sshd
 MEASURES: dict[str, Callable[[Place], Awaitable[list[Row]]]] = {
     "opening": opening.measure,
     "commands": commands.measure,
+    "calls": calls.measure,
     "streams": streams.measure,
     "kept": kept.measure,
     "memory": memory.measure,

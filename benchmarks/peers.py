@@ -2,10 +2,13 @@
 
 import importlib
 import importlib.util
+import operator
 import shlex
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol
 
 import anyio
 import anyio.to_thread
@@ -13,7 +16,9 @@ import anyio.to_thread
 from benchmarks.place import Place
 from benchmarks.timing import Theirs
 
-NAMES = ("asyncssh",)
+NAMES = ("asyncssh", "execnet", "mitogen")
+
+Echo = Callable[[], None]
 
 
 def missing() -> list[str]:
@@ -51,3 +56,99 @@ def asyncssh_in_flight(
         return await anyio.to_thread.run_sync(anyio.run, commands)
 
     return run
+
+
+class Caller(Protocol):
+    """Calls ``operator.add`` over an ssh connection that is open already."""
+
+    @property
+    def name(self) -> str: ...
+
+    def one_by_one(self, count: int) -> None: ...
+
+    def in_flight(self, count: int, most: int) -> None: ...
+
+
+@contextmanager
+def callers(place: Place) -> Iterator[list[Caller]]:
+    """Those that are installed, connected."""
+    with ExitStack() as stack:
+        found: list[Caller] = []
+        if place.ssh is not None:
+            for name, connect in (("execnet", _execnet), ("mitogen", _mitogen)):
+                if name not in missing():
+                    found.append(stack.enter_context(connect(place.ssh)))
+        yield found
+
+
+class _Execnet:
+    name = "execnet"
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+
+    def one_by_one(self, count: int) -> None:
+        for number in range(count):
+            self._channel.send((number, 1))
+            assert self._channel.receive() == number + 1
+
+    def in_flight(self, count: int, most: int) -> None:
+        waiting = 0
+        for number in range(count):
+            self._channel.send((number, 1))
+            waiting += 1
+            if waiting == most:
+                self._channel.receive()
+                waiting -= 1
+        for _ in range(waiting):
+            self._channel.receive()
+
+
+@contextmanager
+def _execnet(ssh: Sequence[str]) -> Iterator[Caller]:
+    execnet: Any = importlib.import_module("execnet")
+    group = execnet.Group()
+    config = ssh[ssh.index("-F") + 1]
+    gateway = group.makegateway(f"ssh={ssh[-1]}//ssh_config={config}//python=python3")
+    lines = "import operator\nfor item in channel:\n    channel.send(operator.add(*item))"
+    yield _Execnet(gateway.remote_exec(lines))
+    group.terminate(timeout=5)
+
+
+class _Mitogen:
+    name = "mitogen"
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+
+    def one_by_one(self, count: int) -> None:
+        for number in range(count):
+            assert self._context.call(operator.add, number, 1) == number + 1
+
+    def in_flight(self, count: int, most: int) -> None:
+        waiting: deque[Any] = deque()
+        for number in range(count):
+            waiting.append(self._context.call_async(operator.add, number, 1))
+            if len(waiting) == most:
+                waiting.popleft().get().unpickle()
+        for receiver in waiting:
+            receiver.get().unpickle()
+
+
+@contextmanager
+def _mitogen(ssh: Sequence[str]) -> Iterator[Caller]:
+    importlib.import_module("mitogen.ssh")
+    master: Any = importlib.import_module("mitogen.master")
+    broker = master.Broker()
+    try:
+        router = master.Router(broker)
+        context = router.ssh(
+            hostname=ssh[-1],
+            ssh_args=list(ssh[1:-1]),
+            python_path="python3",
+            check_host_keys="ignore",
+        )
+        yield _Mitogen(context)
+    finally:
+        broker.shutdown()
+        broker.join()

@@ -14,25 +14,36 @@ from remit._errors import (
     RemoteProtocolError,
     ResultError,
     SessionClosed,
+    ShippingError,
     TargetError,
 )
 from remit._hookspecs import hookimpl
 from remit._hub import Hub, connect, open_hub, start
 from remit._job import Job
+from remit._limits import Limits
 from remit._process import open_process
 from remit._receive import Receiver
 from remit._session import Session
+from remit._struct import EnumMember, ExceptionRecord, Struct
 from remit._words import (
     PIPE,
     CommandResult,
     Gap,
     JobInfo,
     JobState,
+    Lease,
+    LogoutWarning,
+    LogRecord,
     Outcome,
+    Progress,
+    Pruned,
     Record,
     SessionState,
     Stream,
+    WarningRecord,
+    lease,
     new_job_id,
+    progress,
 )
 from remit.abc import ByteStream, Channel, End, Placement, Position, ResultStore, Target, Transport
 
@@ -45,6 +56,8 @@ __all__ = [
     "CommandResult",
     "ConnectError",
     "End",
+    "EnumMember",
+    "ExceptionRecord",
     "Gap",
     "GroupFailed",
     "Hub",
@@ -54,11 +67,17 @@ __all__ = [
     "JobNotFound",
     "JobState",
     "JobStateError",
+    "Lease",
+    "Limits",
     "LinkLost",
     "LocalProtocolError",
+    "LogRecord",
+    "LogoutWarning",
     "Outcome",
     "Placement",
     "Position",
+    "Progress",
+    "Pruned",
     "Receiver",
     "Record",
     "RemitError",
@@ -68,14 +87,19 @@ __all__ = [
     "Session",
     "SessionClosed",
     "SessionState",
+    "ShippingError",
     "Stream",
+    "Struct",
     "Target",
     "TargetError",
     "Transport",
+    "WarningRecord",
     "connect",
     "hookimpl",
+    "lease",
     "new_job_id",
     "open_hub",
     "open_process",
+    "progress",
     "start",
 ]

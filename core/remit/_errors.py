@@ -122,6 +122,10 @@ class JobStateError(RemitError):
     """The job is in no state for what was asked."""
 
 
+class ShippingError(RemitError, TypeError):
+    """A function or its arguments cannot be sent to that interpreter; nothing was run."""
+
+
 class ResultError(RemitError):
     """A result cannot be taken as data."""
 

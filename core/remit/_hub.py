@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import anyio
 import anyio.abc
+import attrs
 
 from remit._job import Job
 from remit._plugins import plugins
@@ -54,11 +55,18 @@ class Hub:
         silence: float = 15.0,
         reconnect: float | None = 300.0,
         trust: bool = False,
+        workers: int | None = None,
+        calls_per_worker: int = 1000,
     ) -> Session:
         """Opens a session; see `remit.connect`. It lives until `Session.aclose`, or until the hub
         is left."""
         settings = Settings(
-            connect_timeout=connect_timeout, silence=silence, reconnect=reconnect, trust=trust
+            connect_timeout=connect_timeout,
+            silence=silence,
+            reconnect=reconnect,
+            trust=trust,
+            workers=workers,
+            calls_per_worker=calls_per_worker,
         )
         parsed, transport = parse_target(target, plugins(), connect_timeout=connect_timeout)
         if self._tasks is None:
@@ -93,12 +101,16 @@ async def connect(
     silence: float = 15.0,
     reconnect: float | None = 300.0,
     trust: bool = False,
+    workers: int | None = None,
+    calls_per_worker: int = 1000,
 ) -> AsyncGenerator[Session]:
     """A session with ``target`` for the length of an ``async with``.
 
     Within ``connect_timeout`` seconds an agent must be up. A link on which nothing is heard for
     ``silence`` seconds is taken for dead and made anew for up to ``reconnect`` seconds (None: for
-    ever, 0: not at all). ``trust`` accepts pickled results from the target.
+    ever, 0: not at all). ``trust`` accepts pickled results from the target. ``workers`` is how many
+    processes there serve `Session.call` (None: one for each processor), and ``calls_per_worker``
+    after how many calls each is replaced.
 
     Raises ValueError and TargetError before anything is started, ConnectError (also
     AuthenticationError, BootstrapError) where no agent came up. Leaving, or a cancel, closes the
@@ -111,6 +123,8 @@ async def connect(
             silence=silence,
             reconnect=reconnect,
             trust=trust,
+            workers=workers,
+            calls_per_worker=calls_per_worker,
         )
 
 
@@ -121,9 +135,9 @@ async def start(target: str, work: Work, *args: Any, **options: Any) -> AsyncGen
     ``options`` are those of `connect` and of `Session.start`.
     """
     settings = {
-        name: options.pop(name)
-        for name in ("connect_timeout", "silence", "reconnect", "trust")
-        if name in options
+        field.name: options.pop(field.name)
+        for field in attrs.fields(Settings)
+        if field.name in options
     }
     async with connect(target, **settings) as session:
         yield await session.start(work, *args, **options)

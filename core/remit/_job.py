@@ -17,14 +17,15 @@ from remit._errors import JobFailed, JobStateError, RemitError, RemoteProtocolEr
 from remit._link import Link, Listener
 from remit._messages import JobMap, JobNews, Stopped, decode
 from remit._receive import Receiver
-from remit._request import Start
+from remit._request import Function, Start
+from remit._result import STDERR_TAIL, FunctionResult
+from remit._said import Teller
 from remit._words import CommandResult, JobInfo, JobState, Outcome, Record
 from remit.abc import Position, ResultStore
 
 if TYPE_CHECKING:
     from remit._session import Session
 
-_STDERR_TAIL = 4096
 # Pieces of stdin, so that several jobs' inputs go in turn.
 _STDIN_PIECE = 1 << 16
 
@@ -55,7 +56,9 @@ class Feed(Listener):
         if self._link is not None:
             self._link.grant(self._number, size)
 
-    async def send(self, data: bytes | memoryview, bell: Bell, over: Callable[[], bool]) -> None:
+    async def send(
+        self, data: bytes | memoryview, bell: Bell, over: Callable[[], bool], stream: int = 0
+    ) -> None:
         """Sends it as the job reads it. ``over`` is asked before each piece: True, and the rest is
         let be; it may also raise. ``bell`` rings when something happens to the job."""
         view = memoryview(data).cast("B")
@@ -64,7 +67,7 @@ class Feed(Listener):
             assert link is not None
             room = min(link.credit(self._number), _STDIN_PIECE)
             if room:
-                link.data(self._number, Piece(0, 0, 0, 0.0, bytes(view[:room])))
+                link.data(self._number, Piece(stream, 0, 0, 0.0, bytes(view[:room])))
                 view = view[room:]
             elif link.congested:
                 await link.drained()
@@ -132,6 +135,8 @@ class Job:
         self._feed = Feed(self)
         self._opened: ResultStore | None = None
         self._receivers: weakref.WeakSet[Receiver] = weakref.WeakSet()
+        self._runs_function = False
+        self._result_at: int | None = None  # where a function's result is in what it said
 
     # -- what is known
 
@@ -248,17 +253,24 @@ class Job:
         ``keep`` nothing is used up. Cancelled, the record comes at the next step.
         """
         position: Position | None = {} if from_start else None
-        receiver = Receiver(self._store, position, follow=wait, consume=not keep)
+        receiver = Receiver(
+            self._store, self._teller, position, follow=wait, consume=not keep
+        )
         self._receivers.add(receiver)
         self._bell.ring()
         return receiver
 
-    async def result(self) -> CommandResult:
-        """Waits for the end and returns what is not yet used up, which then is.
+    async def result(self) -> Any:
+        """Waits for the end. Of a command: a CommandResult of what is not yet used up, which then
+        is. Of a function: what it returned; of a generator the list of its items that are not yet
+        used up. All that it still printed or logged is then used up too.
 
-        All of it is held in memory. Raises JobFailed where the job is not COMPLETED; then nothing
-        is used up. Cancelled, it leaves the job and its results alone.
+        All of it is held in memory. Raises JobFailed where the job is not COMPLETED, and
+        ResultError where what a function returned is no data; then nothing is used up. Cancelled,
+        it leaves the job and its results alone.
         """
+        if self._runs_function:
+            return await FunctionResult(self, self._store, self._teller).wait()
         return await self._collect(check=True)
 
     async def _collect(self, *, check: bool) -> CommandResult:
@@ -295,7 +307,7 @@ class Job:
             how += f" ({outcome.reason})"
         if outcome.error:
             how += f": {outcome.error}"
-        tail = stderr[-_STDERR_TAIL:]
+        tail = stderr[-STDERR_TAIL:]
         lines = tail.decode("utf-8", "replace").strip().splitlines()[-5:]
         return JobFailed(
             f"job {self.id} on {self.location} {how}",
@@ -307,6 +319,10 @@ class Job:
             stderr_tail=tail,
             evidence="\n".join(f"stderr  {line}" for line in lines),
         )
+
+    @property
+    def _teller(self) -> Teller:
+        return Teller(self.id, self.location, self._session._settings.trust)
 
     @property
     def _store(self) -> ResultStore:
@@ -379,6 +395,10 @@ class Job:
         """Takes what the agent tells."""
         if news.id != self.id:
             raise RemoteProtocolError(f"news of job {news.id} where {self.id} was meant")
+        if news.command is not None:
+            self._runs_function = news.command.function is not None
+        if news.outcome is not None:
+            self._result_at = news.outcome.result_at
         self._become(news.info(self._session.location))
 
     def _become(self, info: JobInfo) -> None:
@@ -412,7 +432,7 @@ def announced(session: Session, request: Start) -> JobInfo:
         name=request.name,
         state=JobState.PENDING,
         location=session.location,
-        command=request.work,
+        command=f"{request.work.name}()" if isinstance(request.work, Function) else request.work,
         placement=request.placement.name,
         lifetime=request.lifetime,
         has_more_data=True,

@@ -9,7 +9,7 @@ import msgspec
 
 from remit import _errors
 from remit._errors import RemitError, RemoteProtocolError
-from remit._words import JobInfo, JobState, Outcome
+from remit._words import JobInfo, JobState, Outcome, Pruned
 
 _T = TypeVar("_T")
 
@@ -39,6 +39,7 @@ class Hello(msgspec.Struct, kw_only=True):
 class Command(msgspec.Struct, kw_only=True):
     argv: list[bytes] | None = None
     line: bytes | None = None
+    function: str | None = None
 
 
 class OutcomeMap(msgspec.Struct, kw_only=True):
@@ -48,6 +49,7 @@ class OutcomeMap(msgspec.Struct, kw_only=True):
     error: str | None = None
     note: str | None = None
     left_behind: list[str] = []
+    result_at: int | None = None
 
     def outcome(self) -> Outcome:
         return Outcome(
@@ -63,9 +65,13 @@ class OutcomeMap(msgspec.Struct, kw_only=True):
 class Sizes(msgspec.Struct, kw_only=True):
     stdout: int = 0
     stderr: int = 0
+    records: int | None = None  # only functions have any
 
     def position(self) -> dict[str, int]:
-        return {"stdout": self.stdout, "stderr": self.stderr}
+        position = {"stdout": self.stdout, "stderr": self.stderr}
+        if self.records is not None:
+            position["records"] = self.records
+        return position
 
 
 class JobMap(msgspec.Struct, kw_only=True):
@@ -87,6 +93,7 @@ class JobMap(msgspec.Struct, kw_only=True):
     sizes: Sizes = msgspec.field(default_factory=Sizes)
     used: Sizes = msgspec.field(default_factory=Sizes)
     problem: str | None = None
+    warning: str | None = None
 
     def info(self, location: str) -> JobInfo:
         """The same for users; ``location`` is the session's, unless the job says its own."""
@@ -117,11 +124,37 @@ class JobPage(msgspec.Struct, kw_only=True):
     next: str | None = None
 
 
+class PrunedMap(msgspec.Struct, kw_only=True):
+    id: str
+    state: JobState
+    size: int
+    name: str | None = None
+    finished: float | None = None
+
+    def pruned(self) -> Pruned:
+        return Pruned(
+            id=self.id,
+            name=self.name,
+            state=self.state,
+            finished=moment(self.finished),
+            size=self.size,
+        )
+
+
+class PrunedPage(msgspec.Struct, kw_only=True):
+    jobs: list[PrunedMap]
+    next: tuple[float, str] | None = None
+
+
 class ReadAccepted(msgspec.Struct, kw_only=True):
     position: Sizes
 
 
 class AllSent(msgspec.Struct, kw_only=True):
+    position: Sizes
+
+
+class Freed(msgspec.Struct, kw_only=True):
     position: Sizes
 
 
@@ -145,6 +178,22 @@ class Sealed(msgspec.Struct, kw_only=True):
 
 class Nothing(msgspec.Struct, kw_only=True):
     """An answer whose content does not matter."""
+
+
+class Greeting(msgspec.Struct, kw_only=True):
+    """What an interpreter for functions says of itself."""
+
+    version: tuple[int, int, int]
+    implementation: str
+    executable: bytes = b""
+
+
+class PackageCount(msgspec.Struct, kw_only=True):
+    count: int
+
+
+class Workers(msgspec.Struct, kw_only=True):
+    workers: int
 
 
 class Goodbye(msgspec.Struct, kw_only=True):
@@ -171,6 +220,7 @@ _REFUSED: dict[str, type[RemitError]] = {
     "state": _errors.JobStateError,
     "gone": _errors.JobStateError,
     "no-state": _errors.TargetError,
+    "no-python": _errors.TargetError,
     "bad-request": _errors.LocalProtocolError,
     "internal": _errors.RemoteProtocolError,
 }
@@ -213,6 +263,8 @@ def _command(command: Command | None) -> str | tuple[str, ...]:
         return ""
     if command.argv is not None:
         return tuple(_text(word) for word in command.argv)
+    if command.function is not None:
+        return f"{command.function}()"
     return _text(command.line or b"")
 
 

@@ -35,9 +35,9 @@ def _pack(value: object, put: Callable[[bytes], None]) -> None:
     elif isinstance(value, str):
         data = value.encode("utf-8", "backslashreplace")
         size = len(data)
-        put((_SHORT_STR[size] if size < 32 else _head(size, None, 0, 0xD9, 0xDA, 0xDB)) + data)
+        put((_SHORT_STR[size] if size < 32 else head(size, None, 0, 0xD9, 0xDA, 0xDB)) + data)
     elif isinstance(value, dict):
-        put(_head(len(value), 0x80, 16, None, 0xDE, 0xDF))
+        put(head(len(value), 0x80, 16, None, 0xDE, 0xDF))
         for key, item in value.items():
             put(_words.get(key) or _word(key))
             _pack(item, put)
@@ -48,12 +48,12 @@ def _pack(value: object, put: Callable[[bytes], None]) -> None:
     elif isinstance(value, float):
         put(_FLOAT(0xCB, value))
     elif isinstance(value, int):
-        put(_pack_int(value))
+        put(pack_int(value))
     elif isinstance(value, (bytes, bytearray, memoryview)):
-        put(_head(len(value), None, 0, 0xC4, 0xC5, 0xC6))
+        put(head(len(value), None, 0, 0xC4, 0xC5, 0xC6))
         put(bytes(value))
     elif isinstance(value, (list, tuple)):
-        put(_head(len(value), 0x90, 16, None, 0xDC, 0xDD))
+        put(head(len(value), 0x90, 16, None, 0xDC, 0xDD))
         for item in value:
             _pack(item, put)
     else:
@@ -74,7 +74,9 @@ def _word(key: object) -> bytes:
     return packed
 
 
-def _head(size: int, fix: int | None, below: int, u8: int | None, u16: int, u32: int) -> bytes:
+def head(size: int, fix: int | None, below: int, u8: int | None, u16: int, u32: int) -> bytes:
+    """What stands before ``size`` bytes or items: by the codes of its forms, ``fix`` for a size
+    under ``below``. Raises struct.error for a size of more than 32 bits."""
     if fix is not None and size < below:
         return bytes((fix | size,))
     if u8 is not None and size < 1 << 8:
@@ -84,7 +86,8 @@ def _head(size: int, fix: int | None, below: int, u8: int | None, u16: int, u32:
     return struct.pack(">BI", u32, size)
 
 
-def _pack_int(value: int) -> bytes:
+def pack_int(value: int) -> bytes:
+    """Raises TypeError for more than 64 bits."""
     if 0 <= value < 128 or -32 <= value < 0:
         return bytes((value & 0xFF,))
     if value >= 0:

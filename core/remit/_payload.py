@@ -9,6 +9,7 @@ import ast
 import functools
 import os
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ OLDEST = (3, 6)
 # that takes a fifth of a second.
 _LAZY_ANNOTATIONS = (3, 7)
 _PACKAGE = Path(__file__).parent
-_SHARED = ("_frames", "_conversation", "_msgpack", "_jobstate")
+_SHARED = ("_frames", "_conversation", "_msgpack", "_jobstate", "_records")
 
 # Every login shell hands this on as it stands within single quotes: no quote, no backslash, no
 # newline, and no `!` (csh). It parses on Python 2, so that one gets as far as telling its version.
@@ -128,6 +129,11 @@ def payload(lazy_annotations: bool) -> bytes:
     importer = sources["remit.agent.importer"]
     # Sent on and on: 6 is as small as 9, within a percent, in a third of the time.
     return zlib.compress(f"{importer}\ninstall({sources!r})\n{start}".encode(), 6)
+
+
+def preparation(version: tuple[int, int]) -> Callable[[str], str]:
+    """What is to be done to a source of ours before that Python can run it."""
+    return _without_typing if version >= _LAZY_ANNOTATIONS else strip
 
 
 def _without_typing(source: str) -> str:

@@ -6,12 +6,16 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+import attrs
+
 from remit._bell import Bell
 from remit._conversation import Piece
 from remit._errors import JobStateError, LinkLost, RemitError, RemoteProtocolError
 from remit._link import Link, Listener
-from remit._messages import AllSent, ReadAccepted, ReadEnd, decode, moment
-from remit._words import STREAMS, Record
+from remit._messages import AllSent, Freed, ReadAccepted, ReadEnd, decode, moment
+from remit._records import Malformed, Said, Splitter
+from remit._said import Teller
+from remit._words import STREAMS, Gap, Record
 from remit.abc import Position, ResultStore, StoreReader
 
 if TYPE_CHECKING:
@@ -27,14 +31,23 @@ class Receiver(AsyncIterator[Record]):
     """The records of a job. Holds no task; see `Job.receive`."""
 
     def __init__(
-        self, store: ResultStore, position: Position | None, *, follow: bool, consume: bool
+        self,
+        store: ResultStore,
+        teller: Teller,
+        position: Position | None,
+        *,
+        follow: bool,
+        consume: bool,
     ) -> None:
         self._store = store
+        self._teller = teller
         self._position = position
         self._follow = follow
         self._consume = consume
         self._reader: StoreReader | None = None
-        self._in_hand: Record | None = None
+        self._in_hand: Record | None = None  # up to its end all of its stream is used up next
+        self._splitter: Splitter | None = None
+        self._said: deque[tuple[Said | None, Record]] = deque()  # and what they came in
         self._over = False
 
     def __aiter__(self) -> Receiver:
@@ -47,15 +60,45 @@ class Receiver(AsyncIterator[Record]):
             self._reader = self._store.read(
                 self._position, follow=self._follow, consume=self._consume
             )
-        if self._in_hand is not None and self._consume:
-            self._reader.used(self._in_hand)
-        self._in_hand = None
-        self._in_hand = await self._reader.next()
-        if self._in_hand is None:
-            self._over = True
-            self._reader.close()
-            raise StopAsyncIteration
-        return self._in_hand
+        while True:
+            if self._in_hand is not None and self._consume:
+                self._reader.used(self._in_hand)
+            self._in_hand = None
+            if self._said:
+                given = self._next_said()
+            else:
+                given = await self._reader.next()
+                if given is None:
+                    self._over = True
+                    self._reader.close()
+                    raise StopAsyncIteration
+                if given.stream == "records":
+                    self._take_apart(given)
+                    continue
+                self._in_hand = given
+            if given is not None:
+                return given
+
+    def _take_apart(self, record: Record) -> None:
+        """Into what a function said; the last part may have to wait for the next record."""
+        if isinstance(record.data, Gap):
+            self._splitter = None
+            self._said.append((None, record))
+            return
+        if self._splitter is None:
+            self._splitter = Splitter(record.offset)
+        try:
+            self._said.extend((said, record) for said in self._splitter.feed(record.data))
+        except Malformed as exc:
+            raise RemoteProtocolError(f"job {record.job} said what is no record: {exc}") from exc
+
+    def _next_said(self) -> Record | None:
+        said, record = self._said.popleft()
+        if said is None:
+            self._in_hand = record
+            return attrs.evolve(record, stream="value")
+        self._in_hand = attrs.evolve(record, data=b"", offset=said.end)
+        return self._teller.record(said, record.seq)
 
 
 class SpoolReader(Listener):
@@ -80,6 +123,7 @@ class SpoolReader(Listener):
         self._number = 0
         self._owed = 0
         self._all_sent: dict[str, int] | None = None  # where the data ends, once that is known
+        self._freed: dict[str, int] = {}  # where the streams begin, where that is not 0
         self._ended = False  # and what was used up is in the target's marks
         self._error: RemitError | None = None
 
@@ -94,7 +138,8 @@ class SpoolReader(Listener):
             else:
                 await self._bell.wait()
         record = self._records.popleft()
-        self._owed += len(record.data)
+        if isinstance(record.data, bytes):
+            self._owed += len(record.data)
         if self._owed >= _GRANT and self._link is not None:
             self._link.grant(self._number, self._owed)
             self._owed = 0
@@ -163,34 +208,26 @@ class SpoolReader(Listener):
     def data(self, piece: Piece) -> None:
         stream = STREAMS.get(piece.stream)
         time = moment(piece.time)
-        received = self._received
-        if (
-            received is None
-            or stream is None
-            or time is None
-            or piece.offset != received.get(stream)
-        ):
+        at = -1 if self._received is None or stream is None else self._received.get(stream, -1)
+        # What is missing was freed there, and was told to be.
+        gap = piece.offset - at if at < piece.offset <= self._freed.get(stream or "", 0) else 0
+        if self._received is None or stream is None or time is None or piece.offset != at + gap:
             raise RemoteProtocolError(
                 f"job {self._job.id}: stream {piece.stream} goes on at {piece.offset}"
             )
-        received[stream] += len(piece.data)
-        self._records.append(
-            Record(
-                stream,
-                piece.data,
-                piece.offset,
-                piece.seq,
-                time,
-                self._job.id,
-                self._job.location,
-            )
-        )
+        job, place = self._job.id, self._job.location
+        if gap:
+            self._records.append(Record(stream, Gap(gap), at, piece.seq, time, job, place))
+        self._records.append(Record(stream, piece.data, piece.offset, piece.seq, time, job, place))
+        self._received[stream] = piece.offset + len(piece.data)
         self._bell.ring()
 
     def event(self, name: str, arguments: bytes) -> None:
         if name == "all-sent":
             self._all_sent = decode(arguments, AllSent).position.position()
             self._bell.ring()
+        elif name == "freed":
+            self._freed = decode(arguments, Freed).position.position()
         elif name == "superseded":
             self.supersede()
 

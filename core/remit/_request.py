@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import attrs
 
-from remit._words import PIPE, Pipe, is_job_id, new_job_id
+from remit._words import PIPE, Lease, Pipe, is_job_id, new_job_id
 from remit.abc import Placement
 
 Word = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -17,6 +17,21 @@ Work = str | Sequence[Word] | Callable[..., Any]
 Stdin = bytes | bytearray | memoryview | BinaryIO | AsyncIterable[bytes] | Pipe | None
 
 FULL = ("spill", "block", "drop")
+ON_MAX = ("stop", "truncate")
+
+
+@attrs.frozen
+class Function:
+    """A function that is to run as a job. ``python`` is the interpreter there."""
+
+    call: Callable[..., Any]
+    args: tuple[Any, ...]
+    python: str | None
+
+    @property
+    def name(self) -> str:
+        named = getattr(self.call, "func", self.call)
+        return str(getattr(named, "__qualname__", type(named).__qualname__))
 
 
 @attrs.frozen
@@ -24,7 +39,7 @@ class Start:
     """A start that can be right: everything in it has been checked."""
 
     id: str
-    work: str | tuple[str, ...]
+    work: str | tuple[str, ...] | Function
     placement: Placement
     lifetime: str
     name: str | None
@@ -35,6 +50,7 @@ class Start:
     merge: bool
     full: str
     buffer_limit: int
+    limits: Mapping[str, Any]
 
     @classmethod
     def of(
@@ -42,7 +58,7 @@ class Start:
         work: Work,
         *args: Any,
         placement: Placement,
-        lifetime: str | None,
+        lifetime: str | Lease | None,
         name: str | None,
         id: str | None,
         cwd: Word | None,
@@ -52,6 +68,9 @@ class Start:
         merge: bool,
         full: str,
         buffer_limit: int,
+        max_output: int | None,
+        on_max: str,
+        python: str | None,
         here: bool,
     ) -> Start:
         """Checks all. ``here``: without a ``cwd`` the caller's is meant. Raises ValueError or
@@ -66,7 +85,7 @@ class Start:
             raise ValueError(f"a job id is 'j' and 12 of a-z2-7 (remit.new_job_id()), not {id!r}")
         return cls(
             id=new_job_id() if id is None else id,
-            work=_work(work, args),
+            work=_work(work, args, python),
             placement=placement,
             lifetime=_lifetime(lifetime, placement),
             name=_name(name),
@@ -77,15 +96,14 @@ class Start:
             merge=bool(merge),
             full=full,
             buffer_limit=buffer_limit,
+            limits=_limits(lifetime, placement, max_output, on_max),
         )
 
     def arguments(self) -> dict[str, Any]:
         """The arguments of the `start` verb: docs/wire.md."""
         return {
             "id": self.id,
-            "command": {"line": os.fsencode(self.work)}
-            if isinstance(self.work, str)
-            else {"argv": [os.fsencode(word) for word in self.work]},
+            "command": _command(self.work),
             "cwd": self.cwd,
             "env": self.env,
             "name": self.name,
@@ -96,17 +114,29 @@ class Start:
             "timeout": self.timeout,
             "merge": self.merge,
             "stdin": self.stdin is not None,
-            "limits": {},
+            "limits": dict(self.limits),
         }
 
 
-def _work(work: object, args: tuple[object, ...]) -> str | tuple[str, ...]:
+def _command(work: str | tuple[str, ...] | Function) -> dict[str, Any]:
+    if isinstance(work, Function):
+        return {"function": work.name}
+    if isinstance(work, str):
+        return {"line": os.fsencode(work)}
+    return {"argv": [os.fsencode(word) for word in work]}
+
+
+def _work(
+    work: object, args: tuple[object, ...], python: str | None
+) -> str | tuple[str, ...] | Function:
     if callable(work):
-        raise TypeError(
-            "this version starts commands only: a sequence of words, or a str for /bin/sh"
-        )
+        if python is not None and (not python or "\0" in python):
+            raise ValueError(f"python is the path or name of an interpreter there, not {python!r}")
+        return Function(work, args, python)
     if args:
         raise TypeError("arguments after the work are for functions; a command is one sequence")
+    if python is not None:
+        raise ValueError("python= is for functions; a command names its own program")
     if isinstance(work, str):
         if not work.strip():
             raise ValueError("an empty command line")
@@ -122,17 +152,43 @@ def _work(work: object, args: tuple[object, ...]) -> str | tuple[str, ...]:
     return words
 
 
-def _lifetime(lifetime: str | None, placement: Placement) -> str:
+def _lifetime(lifetime: str | Lease | None, placement: Placement) -> str:
     if lifetime is None:
         return "detached" if placement.spools else "session"
-    if lifetime not in ("session", "detached"):
-        raise ValueError(f"lifetime must be 'session' or 'detached', not {lifetime!r}")
-    if lifetime == "detached" and not placement.spools:
+    word = "lease" if isinstance(lifetime, Lease) else lifetime
+    if lifetime not in ("session", "detached") and word is lifetime:
+        raise ValueError(
+            f"lifetime must be 'session', 'detached' or remit.lease(seconds), not {lifetime!r}"
+        )
+    if word != "session" and not placement.spools:
         raise ValueError(
             f"placement {placement.name!r} sends results to this session, so its jobs cannot be "
             "detached from it; placement='keep' can"
         )
-    return lifetime
+    return word
+
+
+def _limits(
+    lifetime: object, placement: Placement, max_output: int | None, on_max: str
+) -> dict[str, Any]:
+    """What a kept job's supervisor is to see to beside its time limit."""
+    limits: dict[str, Any] = {}
+    if isinstance(lifetime, Lease):
+        limits["lease"] = lifetime.seconds
+    if on_max not in ON_MAX:
+        raise ValueError(f"on_max must be one of {', '.join(ON_MAX)}, not {on_max!r}")
+    if max_output is None:
+        if on_max != "stop":
+            raise ValueError(f"on_max={on_max!r} needs a max_output")
+        return limits
+    if not 0 < max_output < 1 << 62:
+        raise ValueError(f"max_output must be at least 1 byte, not {max_output}")
+    if not placement.spools:
+        raise ValueError(
+            f"max_output is for kept jobs; with placement {placement.name!r} buffer_limit and full "
+            "tell what is held here"
+        )
+    return {**limits, "max_output": max_output, "on_max": on_max}
 
 
 def _name(name: str | None) -> str | None:

@@ -22,7 +22,9 @@ from remit._errors import (
 )
 from remit._job import Job, announced
 from remit._messages import JobMap, moment
-from remit._request import Start
+from remit._records import HEAD, Malformed, Splitter
+from remit._request import Function, Start
+from remit._task import TASK
 from remit._words import PIPE, STREAMS, JobInfo, JobState, Outcome, Record
 from remit.abc import Position, StoreReader
 
@@ -42,14 +44,23 @@ class ReturnJob(Job):
         self._eof_sent = False
         self._stdin_error: str | None = None
         self._arrived = {"stdout": 0, "stderr": 0}
+        self._splitter = Splitter(0)
+        self._lent = 0  # credit granted for a record that is not whole yet
         self._told = session._plugins.listens("remit_record")
 
     async def _begin(self) -> None:
         request = self._request
         link = await self._session._ready()
         credit = min(request.buffer_limit, _WINDOW)
-        self._feed.open(link, "start", request.arguments(), credit)
-        if request.stdin is not None and request.stdin is not PIPE:
+        arguments, task = request.arguments(), b""
+        if isinstance(request.work, Function):
+            more, task = (await self._session._task(request.work)).arguments()
+            arguments.update(more)
+            link = await self._session._ready()
+        self._feed.open(link, "start", arguments, credit)
+        if task:
+            self._session._start_soon(self._feed_task, task)
+        elif request.stdin is not None and request.stdin is not PIPE:
             self._session._start_soon(self._feed_stdin)
         await self._feed.answered.wait()
         if self._feed.error is not None:
@@ -64,13 +75,47 @@ class ReturnJob(Job):
     def _take(self, piece: Piece) -> None:
         stream = STREAMS.get(piece.stream)
         time = moment(piece.time)
-        if stream is None or piece.offset != self._arrived.get(stream) or time is None:
+        if stream is None or piece.offset != self._arrived.get(stream, 0) or time is None:
             raise RemoteProtocolError(
                 f"job {self.id}: stream {piece.stream} goes on at {piece.offset}"
             )
-        self._arrived[stream] += len(piece.data)
+        self._arrived[stream] = piece.offset + len(piece.data)
         record = Record(stream, piece.data, piece.offset, piece.seq, time, self.id, self.location)
+        if stream == "records":
+            self._take_records(record)
+            return
         self._store.append(record)
+        self._notify_record(record)
+
+    def _take_records(self, record: Record) -> None:
+        """Of what a function says only whole records may be dropped, and told to plugins."""
+        if not self._told and self._request.full != "drop":
+            self._store.append(record)
+            return
+        try:
+            said = self._splitter.feed(record.data)
+        except Malformed as exc:
+            raise RemoteProtocolError(f"job {self.id} said what is no record: {exc}") from exc
+        if self._request.full != "drop":
+            self._store.append(record)
+        if self._request.full == "drop" and self._splitter.gathered > self._lent:
+            # The store, which is to grant credit for it, gets it when it is whole.
+            self._feed.grant(self._splitter.gathered - self._lent)
+            self._lent = self._splitter.gathered
+        for one in said:
+            if self._request.full == "drop":
+                data = HEAD.pack(one.kind, one.number, one.time, len(one.body)) + bytes(one.body)
+                self._store.append(attrs.evolve(record, data=data, offset=one.at))
+            told = self._teller.record(one, record.seq) if self._told else None
+            if told is not None:
+                self._notify_record(told)
+
+    def _grant(self, size: int) -> None:
+        paid = min(size, self._lent)
+        self._lent -= paid
+        self._feed.grant(size - paid)
+
+    def _notify_record(self, record: Record) -> None:
         if self._told:
             self._session._plugins.notify("remit_record", job=self.info, record=record)
 
@@ -157,6 +202,11 @@ class ReturnJob(Job):
         self._eof_sent = True
         self._feed.send_eof()
 
+    async def _feed_task(self, task: bytes) -> None:
+        await self._feed.send(task, self._bell, self._feed.answered.is_set, TASK)
+        if self._request.stdin is not None and self._request.stdin is not PIPE:
+            await self._feed_stdin()
+
     async def _feed_stdin(self) -> None:
         try:
             await _stdin.pour(self._request.stdin, self._send)
@@ -208,7 +258,7 @@ class _Channel:
     def grant(self, size: int) -> None:
         job = self._job()
         if job is not None:
-            job._feed.grant(size)
+            job._grant(size)
 
     def start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
         job = self._job()

@@ -9,14 +9,17 @@ import random
 import sys
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from types import ModuleType
 from typing import Any, TypeVar
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 import attrs
 
-from remit import _bootstrap
+from remit import _bootstrap, _packages
 from remit._bell import Bell, Changes
+from remit._calls import Calls, call
 from remit._conversation import PROTOCOL
 from remit._errors import (
     ConnectError,
@@ -27,15 +30,17 @@ from remit._errors import (
     RemoteProtocolError,
     SessionClosed,
 )
+from remit._interpreter import Interpreter, path_of
 from remit._job import Job
 from remit._link import Link
-from remit._messages import Hello, JobPage, Nothing, Sealed
+from remit._messages import Hello, JobPage, Nothing, PrunedPage, Sealed
 from remit._plugins import Plugins
-from remit._request import Start, Stdin, Word, Work
+from remit._request import Function, Start, Stdin, Word, Work
 from remit._return_job import ReturnJob
 from remit._spooled_job import SpooledJob
+from remit._task import Task
 from remit._version import version
-from remit._words import CommandResult, JobInfo, JobState, SessionState
+from remit._words import CommandResult, JobInfo, JobState, Lease, Pruned, SessionState
 from remit.abc import IsHere, Target, Transport
 
 _T = TypeVar("_T")
@@ -49,6 +54,12 @@ _LAST = (SessionState.BROKEN, SessionState.CLOSED)
 # A start that was cancelled is taken back; the caller waits for that as long as this.
 _TAKE_BACK_GRACE = 10.0
 
+# A session is to be back within 10 s of the link being possible, for as long as somebody may sit
+# and wait for it (50 such pauses are the default of ``reconnect``); after that it may take longer.
+_PROMPT_PAUSE = 6.0
+_PROMPT_ATTEMPTS = 50
+_LONGEST_PAUSE = 30.0
+
 
 @attrs.frozen
 class Settings:
@@ -58,6 +69,8 @@ class Settings:
     silence: float = 15.0
     reconnect: float | None = 300.0
     trust: bool = False
+    workers: int | None = None
+    calls_per_worker: int = 1000
 
     def __attrs_post_init__(self) -> None:
         if not self.connect_timeout > 0:
@@ -66,14 +79,21 @@ class Settings:
             raise ValueError(f"silence must be more than 0, not {self.silence}")
         if self.reconnect is not None and not self.reconnect >= 0:
             raise ValueError(f"reconnect must be None or at least 0, not {self.reconnect}")
+        if self.workers is not None and not self.workers > 0:
+            raise ValueError(f"workers must be None or at least 1, not {self.workers}")
+        if not self.calls_per_worker > 0:
+            raise ValueError(f"calls_per_worker must be at least 1, not {self.calls_per_worker}")
 
 
 def wait_before(attempt: int, jitter: float) -> float:
-    """Seconds to wait before reconnect ``attempt`` (1, 2, …): 0.5, 1, 2 … at most 30, times
-    ``1 + jitter``. ``jitter`` is 0 to 0.2. Raises ValueError if ``attempt`` is under 1."""
+    """Seconds to wait before reconnect ``attempt`` (1, 2, …), times ``1 + jitter``: 0.5, 1, 2, 4,
+    then 6 for some minutes, then 30. ``jitter`` is 0 to 0.2. Raises ValueError if ``attempt`` is
+    under 1."""
     if attempt < 1:
         raise ValueError(f"attempts count from 1, not {attempt}")
-    return min(0.5 * 2.0 ** min(attempt - 1, 10), 30.0) * (1 + jitter)
+    if attempt > _PROMPT_ATTEMPTS:
+        return _LONGEST_PAUSE * (1 + jitter)
+    return min(0.5 * 2.0 ** min(attempt - 1, 10), _PROMPT_PAUSE) * (1 + jitter)
 
 
 class Session:
@@ -102,6 +122,11 @@ class Session:
         self._hello: Hello | None = None
         self._returned: dict[str, ReturnJob] = {}
         self._watched: weakref.WeakSet[SpooledJob] = weakref.WeakSet()
+        # Jobs with a lease that were started here: their session is a caller of theirs to its end,
+        # over each new link, whether their handles are dropped or not.
+        self._leased: set[SpooledJob] = set()
+        self._interpreters: dict[bytes | None, Interpreter] = {}
+        self._calls: dict[Interpreter, Calls] = {}
 
     # -- what it is
 
@@ -138,7 +163,7 @@ class Session:
         work: Work,
         *args: Any,
         placement: str = "return",
-        lifetime: str | None = None,
+        lifetime: str | Lease | None = None,
         name: str | None = None,
         id: str | None = None,
         cwd: Word | None = None,
@@ -148,6 +173,9 @@ class Session:
         merge: bool = False,
         full: str = "spill",
         buffer_limit: int = 8 << 20,
+        max_output: int | None = None,
+        on_max: str = "stop",
+        python: str | None = None,
     ) -> Job:
         """Starts ``work`` and returns once the target has answered.
 
@@ -157,6 +185,12 @@ class Session:
         stopped and FAILED. ``full`` tells what becomes of the output of a return job that nobody
         reads once ``buffer_limit`` bytes are held here: ``spill`` to a temporary file, ``block``
         the job, or ``drop`` the oldest (a `Gap` record stands for it).
+
+        ``lifetime``: ``session``, ``detached``, or `lease` for a kept job that is stopped some time
+        after its last caller has gone. ``max_output`` is for kept jobs: once stdout and stderr
+        together pass so many bytes the job is stopped and FAILED (reason ``max-output``), and just
+        these bytes are kept; with ``on_max="truncate"`` it runs on, and the newest ``max_output``
+        bytes of each stream are kept (a `Gap` record stands for what was freed before it was read).
 
         A job whose program or directory is missing is FAILED with reason ``start-failed``. Raises
         ValueError or TypeError, before anything is sent, for what can never be right; LinkLost,
@@ -178,6 +212,9 @@ class Session:
             merge=merge,
             full=full,
             buffer_limit=buffer_limit,
+            max_output=max_output,
+            on_max=on_max,
+            python=python,
             here=self._here,
         )
         job: Job = (
@@ -209,19 +246,50 @@ class Session:
             with anyio.move_on_after(_TAKE_BACK_GRACE, shield=True):
                 await job._discard()
 
+    async def call(
+        self, fn: Callable[..., Any], *args: Any, python: str | None = None
+    ) -> Any:
+        """Calls ``fn(*args)`` in a warm worker there and returns what it returns, as data; no job
+        is made.
+
+        A coroutine function's result is awaited there, a generator's items come as a list. Calls
+        are safe to make from many tasks at once: as many run at the same time as there are workers
+        (``workers`` of `connect`, by default the processors there), the others wait. A worker keeps
+        what it has imported; it is replaced after ``calls_per_worker`` calls. What ``fn`` prints is
+        dropped. ``python`` names the interpreter there.
+
+        Raises JobFailed with the remote ``type`` and ``traceback`` where ``fn`` raised, or with the
+        ``signal`` where its worker died (the other calls go on); ShippingError, before anything
+        runs, for what cannot be sent; ResultError for a result that is no data; LinkLost (the call
+        may have run) and SessionClosed. Cancelled, the call is interrupted there.
+        """
+        return await call(self, fn, args, python)
+
+    async def ship(
+        self, package: str | ModuleType, *, python: str | None = None
+    ) -> None:
+        """Sends a pure-Python package or module, so that functions can import it there. It is on
+        no disk of the target, and goes along with each new link. The same content again is not
+        sent. Raises ShippingError for what is compiled, too large or not there."""
+        made = await anyio.to_thread.run_sync(_packages.package, package)
+        await self._interpreter(python).ship(made)
+
     async def jobs(self) -> list[JobInfo]:
         """What this account keeps on the target, and this session's return jobs; oldest first."""
         found = [job.info for job in self._returned.values()]
-        location = self.location
         after = None
         while True:
-            page = await self._ask("jobs", {"after": after, "limit": _PAGE}, JobPage)
-            found += [job.info(location) for job in page.jobs]
-            after = page.next
+            page, after = await self._kept_jobs(after)
+            found += page
             if after is None:
-                break
-        epoch = -math.inf
-        return sorted(found, key=lambda job: job.created.timestamp() if job.created else epoch)
+                return sorted(found, key=_age)
+
+    async def _kept_jobs(self, after: str | None) -> tuple[list[JobInfo], str | None]:
+        """Of what is kept there as many as come at once, the oldest of them first, and after which
+        id the next ones come; None where these were the last."""
+        page = await self._ask("jobs", {"after": after, "limit": _PAGE}, JobPage)
+        location = self.location
+        return sorted((job.info(location) for job in page.jobs), key=_age), page.next
 
     async def job(self, name: str) -> Job:
         """A live handle of the job with this id, else this name, else this prefix of its id (at
@@ -245,6 +313,37 @@ class Session:
         job = SpooledJob.found(self, page.jobs[0])
         await job._attend()
         return job
+
+    async def prune(
+        self,
+        *,
+        older_than: float | None = None,
+        max_total: int | None = None,
+        dry_run: bool = False,
+    ) -> list[Pruned]:
+        """Removes kept jobs that are over; returns them, the oldest first. With ``dry_run`` nothing
+        is removed.
+
+        Those that ended ``older_than`` seconds ago or earlier go, then the oldest until all that is
+        kept here takes ``max_total`` bytes of disk at most. What runs, may run elsewhere, cannot be
+        read or belongs to another open session stays; a LOST job goes for its age only. Nothing is
+        pruned unless it is asked for: ValueError without a limit. Cancelled, it goes on there.
+        """
+        if older_than is None and max_total is None:
+            raise ValueError("prune needs older_than or max_total")
+        if older_than is not None and not 0 <= older_than < 1e10:
+            raise ValueError(f"older_than is a number of seconds, not {older_than!r}")
+        if max_total is not None and not 0 <= max_total < 1 << 62:
+            raise ValueError(f"max_total is a number of bytes, not {max_total!r}")
+        limits = {"older_than": older_than, "max_total": max_total, "dry_run": dry_run}
+        pruned: list[Pruned] = []
+        after = None
+        while True:
+            page = await self._ask("prune", {**limits, "after": after}, PrunedPage)
+            pruned += [job.pruned() for job in page.jobs]
+            after = page.next
+            if after is None:
+                return pruned
 
     # -- its end
 
@@ -289,6 +388,20 @@ class Session:
                 return self._link
             await self._bell.wait()
 
+    def _interpreter(self, python: str | None) -> Interpreter:
+        path = path_of(python)
+        if path not in self._interpreters:
+            self._interpreters[path] = Interpreter(self, path)
+        return self._interpreters[path]
+
+    async def _task(self, function: Function) -> Task:
+        """The function, made ready for the interpreter that is to run it. Raises ShippingError."""
+        interpreter = self._interpreter(function.python)
+        peer = await interpreter.peer()
+        return Task.of(
+            function.call, function.args, peer, interpreter.path, self._settings.trust
+        )
+
     def _check(self) -> None:
         if self._state is SessionState.CLOSED or self._closing:
             raise SessionClosed(f"the session with {self.target} is closed")
@@ -330,8 +443,12 @@ class Session:
     def _watch(self, job: SpooledJob) -> None:
         self._watched.add(job)
 
+    def _watch_leased(self, job: SpooledJob) -> None:
+        self._leased = {each for each in self._leased if not each.state.finished} | {job}
+
     def _unwatch(self, job: SpooledJob) -> None:
         self._watched.discard(job)
+        self._leased.discard(job)
 
     def _notify(self, job: JobInfo, old: JobState | None) -> None:
         self._plugins.notify("remit_job_changed", job=job, old=old, new=job.state)
@@ -478,6 +595,10 @@ class Session:
     def _set(self, state: SessionState) -> None:
         self._state = state
         self._bell.ring()
+
+
+def _age(job: JobInfo) -> float:
+    return job.created.timestamp() if job.created else -math.inf
 
 
 def _fitting(name: str, jobs: Mapping[str, ReturnJob]) -> Sequence[ReturnJob]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 import weakref
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from remit._link import Link
 from remit._messages import JobMap, JobPage, Nothing, Saved
 from remit._receive import SpoolReader
 from remit._request import Start
-from remit._words import JobInfo, JobState
+from remit._words import JobInfo, JobState, LogoutWarning
 from remit.abc import Placement, Position, StoreReader
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class SpooledJob(Job):
             if trouble is None:
                 self._began = True
                 self._session._watch(self)
+                if self.lifetime == "lease":
+                    self._session._watch_leased(self)
                 return
             if not isinstance(trouble, LinkLost) or not _stdin.repeatable(stdin):
                 raise trouble
@@ -104,6 +107,9 @@ class SpooledJob(Job):
     # -- what its feed and its session tell
 
     def _accepted(self, news: JobMap) -> None:
+        if news.warning is not None:
+            words = f"job {self.id} on {self.location}: {news.warning}"
+            warnings.warn(words, LogoutWarning, stacklevel=2)
         self._hear(news)
 
     def _over(self, news: JobMap) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import os
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -63,19 +64,38 @@ class Pipe(enum.Enum):
         return "remit.PIPE"
 
 
+@attrs.frozen
+class Lease:
+    """Made by `lease`."""
+
+    seconds: float
+
+
+def lease(seconds: float) -> Lease:
+    """``lifetime=remit.lease(seconds)``: a kept job that is detached from its session, and stopped
+    (reason ``lease``) so long after its last caller has gone.
+
+    Callers are the session that started it, for as long as it is open, and every session that has a
+    handle of it. Raises ValueError unless ``seconds`` is more than 0 and finite.
+    """
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"a lease is a positive number of seconds, not {seconds!r}")
+    return Lease(float(seconds))
+
+
 PIPE: Final = Pipe.PIPE
 """``stdin=remit.PIPE``: the job reads what `Job.send` gives it."""
 
-Stream = Literal["stdout", "stderr", "value", "log", "warning", "progress"]
+Stream = Literal["stdout", "stderr", "records", "value", "log", "warning", "progress"]
+"""What users see is never ``records``: that is how stores are given the four that follow it, one
+after another as bytes (docs/wire.md), so that one position tells how far all of them are."""
+
 # What streams are called on the wire.
-STREAMS: Final[dict[int, Stream]] = {
-    1: "stdout",
-    2: "stderr",
-    3: "value",
-    4: "log",
-    5: "warning",
-    6: "progress",
-}
+STREAMS: Final[dict[int, Stream]] = {1: "stdout", 2: "stderr", 3: "records"}
+
+
+class LogoutWarning(UserWarning):
+    """A job that is to outlive its session will not outlive the login session on its target."""
 
 
 @attrs.frozen
@@ -117,6 +137,20 @@ class JobInfo:
 
 
 @attrs.frozen
+class Pruned:
+    """A job that `Session.prune` removed, or would remove.
+
+    ``finished`` is when its directory last changed where it is LOST. ``size`` is bytes of disk.
+    """
+
+    id: str
+    name: str | None
+    state: JobState
+    finished: datetime | None
+    size: int
+
+
+@attrs.frozen
 class Record:
     """One piece of what a job produced.
 
@@ -142,8 +176,46 @@ class Record:
 
 
 @attrs.frozen
+class LogRecord:
+    """``data`` of a record of ``log``: what a function gave to `logging`. ``level`` is a number
+    (`logging.INFO` is 20), ``created`` Unix seconds by the target's clock."""
+
+    level: int
+    logger: str
+    message: str
+    created: float
+
+
+@attrs.frozen
+class WarningRecord:
+    """``data`` of a record of ``warning``; ``category`` is the name of its class."""
+
+    category: str
+    message: str
+    filename: str
+    lineno: int
+
+
+@attrs.frozen
+class Progress:
+    """``data`` of a record of ``progress``: what a function gave to `progress`."""
+
+    done: float
+    total: float | None
+    text: str
+
+
+def progress(done: float, total: float | None = None, text: str = "") -> None:
+    """For a function that runs as a job: tells how far it is, as a record of ``progress``.
+
+    Elsewhere, as here, nobody listens, and it does nothing.
+    """
+
+
+@attrs.frozen
 class Gap:
-    """Stands as ``data`` of a record for ``size`` bytes that were dropped (``full="drop"``)."""
+    """Stands as ``data`` of a record for ``size`` bytes that were dropped (``full="drop"``) or
+    freed (``on_max="truncate"``) before they were read."""
 
     size: int
 

@@ -23,7 +23,7 @@ import remit
 
 # stream u8, whether the data is MessagePack of a value, seq u64, offset u64, time f64, size u32
 _HEADER = struct.Struct(">B?QQdI")
-_STREAMS: tuple[remit.Stream, ...] = ("stdout", "stderr", "value", "log", "warning", "progress")
+_STREAMS: tuple[remit.Stream, ...] = ("stdout", "stderr", "records")
 # One entry of the table of places for so many bytes of file.
 _STRIDE = 1 << 20
 _READ_SIZE = 1 << 18

@@ -35,6 +35,7 @@ class MemoryStore:
         self._weight = 0  # bytes of memory that the records in it take
         self._first = 0  # the number of the first record in memory
         self._owed = 0  # credit to grant
+        self._lent = 0  # credit granted for records that are still held
         self._size: dict[str, int] = {}
         self._used: dict[str, int] = {}
         self._closed = False
@@ -133,8 +134,20 @@ class MemoryStore:
             while self._memory and self._memory[0].end <= self._used.get(self._memory[0].stream, 0):
                 self._owed += _size(self._memory[0])
                 self._let_go()
+            paid = min(self._owed, self._lent)
+            self._owed -= paid
+            self._lent -= paid
             # All that may come at once may be as little as one lot.
             self._grant(0 if not self._memory else min(_LOT, self._limit // 2))
+
+    def lend(self) -> None:
+        """A reader has all there is and uses up none of it: what it gathers is larger than the
+        limit. For it to end, more has to come."""
+        if self._channel.full == "block" and not self._closed:
+            held = sum(map(_size, self._memory))
+            if held > self._lent:
+                self._channel.grant(held - self._lent)
+                self._lent = held
 
     def _ring(self) -> None:
         self._news.set()
@@ -183,6 +196,8 @@ class Reader:
             elif store._closed or not self._follow:
                 return None
             else:
+                if self._consume:
+                    store.lend()
                 await store._news.wait()
 
     def used(self, record: remit.Record) -> None:

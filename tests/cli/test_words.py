@@ -97,7 +97,7 @@ def test_a_word_that_fits_no_job(word: str) -> None:
 
 def test_a_table_is_as_wide_as_its_cells() -> None:
     other = attrs.evolve(JOB, id="jbbbbbbbbbbbb", name=None, state=JobState.RUNNING, command="a|b")
-    assert _render.job_table([JOB, other], None).splitlines() == [
+    assert _render.JobTable(None).part([JOB, other]).splitlines() == [
         "ID             NAME  STATE      HASMOREDATA  LOCATION  COMMAND",
         "jaaaaaaaaaaaa  logs  Completed  True         build7    make -j8 'two words'",
         "jbbbbbbbbbbbb        Running    True         build7    a|b",
@@ -106,7 +106,7 @@ def test_a_table_is_as_wide_as_its_cells() -> None:
 
 def test_a_table_is_cut_to_the_terminal_in_columns_not_in_characters() -> None:
     wide = attrs.evolve(JOB, name="日本", command=("x" * 100,))
-    head, line = _render.job_table([wide], 60).splitlines()
+    head, line = _render.JobTable(60).part([wide]).splitlines()
     assert head.index("STATE") + 2 == line.index("Completed") + 4  # two of four columns each
     assert line.endswith("x…")
     assert len(line) + 2 == 60
@@ -114,14 +114,15 @@ def test_a_table_is_cut_to_the_terminal_in_columns_not_in_characters() -> None:
 
 def test_names_and_commands_do_nothing_to_a_terminal() -> None:
     hostile = attrs.evolve(JOB, name="a\x1b[2Jb", command="x\ny\x9b\u202e", location="h\r")
-    line = _render.job_table([hostile], None).splitlines()[1]
+    line = _render.JobTable(None).part([hostile]).splitlines()[1]
     assert r"a\x1b[2Jb" in line
     assert r"x\ny\x9b\u202e" in line
     assert r"h\r" in line
 
 
 def test_json_has_the_fields_of_a_job() -> None:
-    (job,) = json.loads(_render.job_json([JOB]))
+    listing = _render.JobArray()
+    (job,) = json.loads(listing.part([JOB]) + listing.end())
     assert set(job) == {field.name for field in attrs.fields(JobInfo)}
     assert job["state"] == "COMPLETED"
     assert job["command"] == ["make", "-j8", "two words"]
@@ -131,7 +132,7 @@ def test_json_has_the_fields_of_a_job() -> None:
 
 
 def test_json_of_no_job_is_an_empty_array() -> None:
-    assert json.loads(_render.job_json([])) == []
+    assert json.loads(_render.JobArray().end()) == []
 
 
 @pytest.mark.parametrize(

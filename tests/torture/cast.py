@@ -59,11 +59,15 @@ class Cast:
         return [process.pid for process in self.remits if process.pid in parents]
 
     def nurseries(self) -> list[int]:
+        """Supervisors are children of an agent, too, where it adopts orphans; they have left its
+        session."""
         agents = self.agents()
         return [
             process.pid
             for process in self.remits
-            if process.name == "remit-keep" and process.parent in agents
+            if process.name == "remit-keep"
+            and process.parent in agents
+            and _session(process.pid) == _session(process.parent)
         ]
 
     def clients(self, program: str) -> list[int]:
@@ -91,6 +95,13 @@ def here(pids: Iterable[Process], inner: int) -> int | None:
 
 def _is_remit(python: str, argv: list[str]) -> bool:
     return len(argv) == _AGENT_WORDS and argv[0] == python and bool(_NONCE.fullmatch(argv[-1]))
+
+
+def _session(pid: int) -> int:
+    """0 once the process is gone."""
+    with suppress(ProcessLookupError):
+        return os.getsid(pid)
+    return 0
 
 
 def _has_open(pid: int, what: str) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -13,6 +15,15 @@ from testbed import processes
 from torture.cast import Cast, here, supervisors
 from torture.places import Place, Stage
 from torture.script import Fault
+from torture.shim import Shim
+
+# How far clocks jump: by seconds up to two days, either way, or back to when computers begin that
+# have none. Not on by a week: that long, and no longer, ids are promised to be remembered.
+_FURTHEST = 5.25  # a power of ten
+_BEGINNING = 315532800.0  # 1980
+# Seconds that a slow disk takes for a write, and for what makes it durable.
+_SLOW_WRITE = (0.001, 0.03)
+_SLOW_SYNC = (0.02, 0.6)
 
 
 @attrs.frozen
@@ -31,6 +42,10 @@ def strike(fault: Fault, place: Place, stage: Stage, caller: int) -> Struck | No
         return _kill(fault, role, place, stage, caller)
     if verb == "stall":
         return _stall(fault, role, place, stage, caller)
+    if fault.kind == "jump-clock":
+        return _jump(fault, stage.shim)
+    if fault.kind == "slow-disk":
+        return _slow_down(fault, stage.shim)
     link = place.link
     assert link is not None
     if fault.kind == "restart-sshd":
@@ -43,37 +58,38 @@ def strike(fault: Fault, place: Place, stage: Stage, caller: int) -> Struck | No
     return Struck("the link")
 
 
+def _jump(fault: Fault, shim: Shim) -> Struck:
+    dice = random.Random(fault.pick)
+    if dice.random() < 0.15:
+        offset = _BEGINNING - time.time()
+    else:
+        offset = dice.choice((-1, 1)) * 10 ** dice.uniform(0, _FURTHEST)
+    shim.jump(offset)
+    return Struck(f"the clock, {offset:+.0f} s from the truth")
+
+
+def _slow_down(fault: Fault, shim: Shim) -> Struck:
+    dice = random.Random(fault.pick)
+    write, sync = dice.uniform(*_SLOW_WRITE), dice.uniform(*_SLOW_SYNC)
+    shim.slow_down(write, sync)
+    return Struck(f"the disk, {write:.3f} s and {sync:.3f} s", mend=shim.speed_up)
+
+
 def _kill(fault: Fault, role: str, place: Place, stage: Stage, caller: int) -> Struck | None:
-    if role == "supervisor":
-        return _kill_supervisor(fault, stage)
-    pid = _victim(fault, role, place, stage, caller)
-    if pid is None:
+    victim = _victim(fault, role, place, stage, caller)
+    if victim is None:
         return None
-    processes.kill([pid])
-    return Struck(f"pid {pid}")
-
-
-def _kill_supervisor(fault: Fault, stage: Stage) -> Struck | None:
-    cast = Cast(stage.python)
-    there = [
-        (job, pid)
-        for job, inner in supervisors(stage.state)
-        if (pid := here(cast.remits, inner)) is not None
-    ]
-    if not there:
-        return None
-    job, pid = there[fault.pick % len(there)]
+    pid, job = victim
     processes.kill([pid])
     return Struck(f"pid {pid}", job=job)
 
 
 def _stall(fault: Fault, role: str, place: Place, stage: Stage, caller: int) -> Struck | None:
-    pid = _victim(fault, role, place, stage, caller)
-    if pid is None:
+    victim = _victim(fault, role, place, stage, caller)
+    if victim is None or not _send(victim[0], signal.SIGSTOP):
         return None
-    if not _send(pid, signal.SIGSTOP):
-        return None
-    return Struck(f"pid {pid}", mend=lambda: _go_on(pid))
+    pid, job = victim
+    return Struck(f"pid {pid}", job=job, mend=lambda: _go_on(pid))
 
 
 def _go_on(pid: int) -> None:
@@ -87,20 +103,31 @@ def _send(pid: int, number: int) -> bool:
     return False
 
 
-def _victim(fault: Fault, role: str, place: Place, stage: Stage, caller: int) -> int | None:
-    if role == "caller":
-        return caller
+def _victim(
+    fault: Fault, role: str, place: Place, stage: Stage, caller: int
+) -> tuple[int, str | None] | None:
+    """Its pid and, of a supervisor, its job."""
     cast = Cast(stage.python)
+    if role == "supervisor":
+        there = [
+            (pid, job)
+            for job, inner in supervisors(stage.state)
+            if (pid := here(cast.remits, inner)) is not None
+        ]
+        return there[fault.pick % len(there)] if there else None
+    pids = [caller] if role == "caller" else _pids(role, cast, place)
+    return (pids[fault.pick % len(pids)], None) if pids else None
+
+
+def _pids(role: str, cast: Cast, place: Place) -> list[int]:
     if role == "agent":
-        pids = cast.attended()
-    elif role == "janitor":
-        pids = cast.janitors()
-    elif role == "nursery":
-        pids = cast.nurseries()
-    elif role == "client":
+        return cast.attended()
+    if role == "janitor":
+        return cast.janitors()
+    if role == "nursery":
+        return cast.nurseries()
+    if role == "client":
         assert place.client is not None
-        pids = cast.clients(place.client)
-    else:
-        assert place.link is not None
-        pids = place.link.sshd.session_pids("alice")
-    return pids[fault.pick % len(pids)] if pids else None
+        return cast.clients(place.client)
+    assert place.link is not None
+    return place.link.sshd.session_pids("alice")

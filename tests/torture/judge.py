@@ -15,8 +15,10 @@ from torture.script import Plan
 
 Note = Mapping[str, Any]
 
-# Faults that harm one job or none; all others may cost a link.
-_HARMLESS_TO_LINKS = ("kill-supervisor", "kill-nursery", "restart-sshd")
+# Faults that harm one job or none, and keep no marks from being written.
+_HARMLESS = ("kill-supervisor", "stall-supervisor", "kill-nursery", "restart-sshd", "jump-clock")
+# All others may cost a link, but this one.
+_HARMLESS_TO_LINKS = (*_HARMLESS, "slow-disk")
 # How long after it a fault may still show, beside the silence that has to be noticed first.
 _AFTERMATH = 15.0
 # Seconds from when something was used up until the marks say so: a tenth, and a busy computer.
@@ -63,7 +65,9 @@ class _JobCase:
         lines = diary.read_text().splitlines() if diary.exists() else []
         self._began = [line for line in lines if line.startswith("began")]
         self._ended = [float(line.split()[1]) for line in lines if line.startswith("ended")]
-        self._supervisor_killed = any(fault["of"] == plan.id for fault in self._faults)
+        self._supervisor_killed = any(
+            fault["kind"] == "kill-supervisor" and fault["of"] == plan.id for fault in self._faults
+        )
         self.doubled = 0
 
     def complaints(self) -> Iterator[str]:
@@ -290,7 +294,7 @@ class _JobCase:
         return self._full or any(
             fault["begin"] - _MARKS_WITHIN <= used_at <= self._link_is_back(fault)
             for fault in self._faults
-            if fault["kind"] not in _HARMLESS_TO_LINKS
+            if fault["kind"] not in _HARMLESS
         )
 
     def _link_is_back(self, fault: Note) -> float:

@@ -16,11 +16,20 @@ import attrs
 from testbed import accounts, containers, needs, run
 from testbed.containers import Engine
 from testbed.link import Link
+from torture import shim
 from torture.script import EVERYWHERE, SMALL
+from torture.shim import Built, Shim
 
 _serial = itertools.count(1)
 _CLIENT = {"kill-client": 4, "stall-client": 2}
-_NETWORK = {"kill-session": 4, "restart-sshd": 1, "cut": 3, "blackhole": 3, "reset": 2}
+_NETWORK = {
+    "kill-session": 4,
+    "stall-session": 2,
+    "restart-sshd": 1,
+    "cut": 3,
+    "blackhole": 3,
+    "reset": 2,
+}
 
 
 @attrs.frozen
@@ -36,6 +45,7 @@ class Stage:
     state: Path
     diaries: Path
     diaries_there: str
+    shim: Shim
 
 
 @attrs.frozen
@@ -52,13 +62,22 @@ class Place:
     link: Link | None = None
 
 
+@attrs.frozen
+class _Corner:
+    """An interpreter of its own, and the account's own directories for state and for diaries."""
+
+    python: Path
+    state: Path
+    diaries: Path
+    shim: Shim
+
+
 @contextmanager
-def _corner(parent: Path, python: str, uid: int, small: bool) -> Iterator[tuple[Path, Path, Path]]:
-    """An interpreter's link, a state directory and one for diaries, the account's own."""
+def _corner(parent: Path, built: Built, python: str, uid: int, small: bool) -> Iterator[_Corner]:
     corner = parent / f"torture-{os.getpid()}-{next(_serial)}"
     corner.mkdir(mode=0o755)
-    link, state, own = corner / "python3", corner / "state", corner / "diaries"
-    link.symlink_to(python)
+    state, own = corner / "state", corner / "diaries"
+    wrongs = Shim(built, corner, python)
     for path in (state, own):
         path.mkdir(mode=0o700)
     with ExitStack() as undo:
@@ -68,20 +87,32 @@ def _corner(parent: Path, python: str, uid: int, small: bool) -> Iterator[tuple[
             undo.callback(run.command, [needs.tool("umount"), "--lazy", state])
         for path in (state, own):
             os.chown(path, uid, -1)
-        yield link, state, own
+        yield _Corner(wrongs.python, state, own, wrongs)
     run.command(["rm", "-rf", corner])
+
+
+def _stage_here(begin: str, corner: _Corner) -> Stage:
+    """Where the target sees the same files; ``begin`` is its name, but for two options."""
+    return Stage(
+        target=f"{begin}python={corner.python}&state={corner.state}",
+        python=str(corner.python),
+        state=corner.state,
+        diaries=corner.diaries,
+        diaries_there=str(corner.diaries),
+        shim=corner.shim,
+    )
 
 
 @contextmanager
 def _here() -> Iterator[Place]:
     needs.root("a file system that fills up")
     with run.directory() as directory:
+        built = shim.build(directory / "shim")
 
         @contextmanager
         def stage(small: bool) -> Iterator[Stage]:
-            with _corner(directory, sys.executable, os.geteuid(), small) as (python, state, own):
-                target = f"local:?python={python}&state={state}"
-                yield Stage(target, str(python), state, own, str(own))
+            with _corner(directory, built, sys.executable, os.geteuid(), small) as corner:
+                yield _stage_here("local:?", corner)
 
         yield Place("local", stage, EVERYWHERE)
 
@@ -94,14 +125,14 @@ def _over_ssh() -> Iterator[Place]:
     with ExitStack() as stack:
         directory = stack.enter_context(run.directory())
         stack.enter_context(accounts.held())
+        built = shim.build(directory / "shim")
         link = stack.enter_context(contextlib.closing(Link(directory / "link")))
         uid = pwd.getpwnam(accounts.ACCOUNTS["alice"][0]).pw_uid
 
         @contextmanager
         def stage(small: bool) -> Iterator[Stage]:
-            with _corner(directory, "/usr/bin/python3", uid, small) as (python, state, own):
-                target = f"ssh:alice?config={link.config}&python={python}&state={state}"
-                yield Stage(target, str(python), state, own, str(own))
+            with _corner(directory, built, "/usr/bin/python3", uid, small) as corner:
+                yield _stage_here(f"ssh:alice?config={link.config}&", corner)
 
         kinds = {**EVERYWHERE, **_CLIENT, **_NETWORK}
         yield Place("ssh", stage, kinds, client="ssh", link=link)
@@ -116,6 +147,7 @@ def _in_container(
         directory = stack.enter_context(run.directory())
         engine = stack.enter_context(start(directory / name))
         stack.enter_context(run.environment(engine.env))
+        built = shim.build(directory / "shim")
         container = engine.new_python()
 
         def ask(*words: str) -> str:
@@ -126,10 +158,20 @@ def _in_container(
 
         @contextmanager
         def stage(small: bool) -> Iterator[Stage]:
-            with _corner(root / "tmp", python, os.geteuid(), small) as (link, state, own):
-                there = [f"/{path.relative_to(root)}" for path in (link, state, own)]
-                target = f"{name}:{container}?python={there[0]}&state={there[1]}"
-                yield Stage(target, there[0], state, own, there[2])
+            with _corner(root / "tmp", built, python, os.geteuid(), small) as corner:
+
+                def there(path: Path) -> str:
+                    return f"/{path.relative_to(root)}"
+
+                link, state = there(corner.python), there(corner.state)
+                yield Stage(
+                    target=f"{name}:{container}?python={link}&state={state}",
+                    python=link,
+                    state=corner.state,
+                    diaries=corner.diaries,
+                    diaries_there=there(corner.diaries),
+                    shim=corner.shim,
+                )
 
         yield Place(name, stage, {**EVERYWHERE, **_CLIENT}, can_fill=False, client=name)
 

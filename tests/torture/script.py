@@ -22,8 +22,11 @@ EVERYWHERE = {
     "kill-caller": 3,
     "stall-agent": 2,
     "stall-caller": 1,
+    "stall-supervisor": 1,
+    "jump-clock": 2,
+    "slow-disk": 2,
 }
-_LASTING = ("stall-agent", "stall-client", "stall-caller", "cut", "blackhole")
+_LASTING = ("cut", "blackhole", "slow-disk")
 SMALL = 6 << 20  # bytes of a state directory that fills up
 
 
@@ -108,8 +111,12 @@ def invent(seed: int, place: str, kinds: Mapping[str, int], can_fill: bool) -> S
 
 def _fault(dice: random.Random, kinds: Mapping[str, int], length: float) -> Fault:
     kind = dice.choices(list(kinds), list(kinds.values()))[0]
-    lasts = dice.choice((dice.uniform(0.1, 1.5), dice.uniform(3, 9))) if kind in _LASTING else 0.0
+    lasts = dice.choice((dice.uniform(0.1, 1.5), dice.uniform(3, 9))) if _lasts(kind) else 0.0
     return Fault(dice.uniform(0.2, length), kind, dice.randrange(1 << 16), lasts)
+
+
+def _lasts(kind: str) -> bool:
+    return kind in _LASTING or kind.startswith("stall-")
 
 
 def _plan(dice: random.Random, number: int, length: float, faults: set[str]) -> Plan:

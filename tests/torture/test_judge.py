@@ -136,6 +136,18 @@ def test_what_was_used_up_comes_again_after_a_crash_only(stand: Stand) -> None:
     assert stand.judge() == Judgement([], 700)
 
 
+def test_a_slow_disk_excuses_late_marks_and_a_jump_of_the_clock_nothing(stand: Stand) -> None:
+    ended_well(stand)
+    stand.read("consume", (0, 500), (500, 700), whole=False)
+    stand.read("consume", (0, SIZE))
+    stand.say("collected", **TRUE)
+    stand.fault("jump-clock")
+    stand.fault("stall-supervisor", PLAN.id)
+    assert "gives stdout 0 to 700 again" in stand.judge().complaints[0]
+    stand.fault("slow-disk")
+    assert stand.judge() == Judgement([], 700)
+
+
 @pytest.mark.parametrize(
     "lie",
     [
@@ -158,6 +170,7 @@ def test_lost_is_right_once_the_supervisor_was_killed(stand: Stand) -> None:
     stand.run()
     stand.read("collect", (0, 500))
     stand.say("collected", **LOST)
+    stand.fault("stall-supervisor", PLAN.id)
     assert stand.judge().complaints
     stand.fault("kill-supervisor", PLAN.id)
     stand.read("consume", (0, 500))
@@ -187,6 +200,8 @@ def test_a_return_job_is_lost_with_its_link_only(stand: Stand) -> None:
     stand.run()
     stand.read("consume", (0, 500), whole=False)
     stand.say("waited", **{**LOST, "reason": "link-lost"})
+    for harmless in ("jump-clock", "slow-disk"):
+        stand.fault(harmless, ago=1.0)
     assert "nothing had happened" in stand.judge().complaints[0]
     stand.fault("cut", ago=1.0)
     assert not stand.judge().complaints

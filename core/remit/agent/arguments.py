@@ -48,8 +48,10 @@ def path(args: dict[str, Any], name: str) -> bytes | None:
 
 
 def command(args: dict[str, Any]) -> dict[str, Any]:
-    """``{"argv": [bytes, …]}`` or ``{"line": bytes}``."""
+    """``{"argv": [bytes, …]}``, ``{"line": bytes}`` or ``{"function": str}``, its name."""
     value = take(args, "command", dict)
+    if isinstance(value.get("function"), str):
+        return {"function": value["function"]}
     argv, line = value.get("argv"), value.get("line")
     if line is None and isinstance(argv, list) and argv:
         words = argv

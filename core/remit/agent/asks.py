@@ -78,7 +78,7 @@ def _ring(wake: int, byte: bytes) -> None:
 
 def _await_answer(dir_fd: int, ask_fd: int, name: bytes | None, until: float) -> dict[str, Any]:
     while True:
-        alive = liveness.held(dir_fd)
+        alive = _may_answer(dir_fd)
         # In this order: an answer is there before the request goes, and before the lock goes.
         asked = name is not None and _exists(ask_fd, name)
         answer = None if name is None else _take_answer(ask_fd, _ANSWER + name)
@@ -95,6 +95,13 @@ def _await_answer(dir_fd: int, ask_fd: int, name: bytes | None, until: float) ->
         if time.monotonic() > until:
             raise Unanswered("the supervisor gave no answer")
         time.sleep(_POLL)
+
+
+def _may_answer(dir_fd: int) -> bool:
+    try:
+        return liveness.alive(dir_fd)
+    except OSError:
+        return True  # nobody knows; the patience is limited anyway
 
 
 def _exists(dir_fd: int, name: bytes) -> bool:

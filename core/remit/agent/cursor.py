@@ -1,7 +1,7 @@
 """Reading a kept job's output from any position, in the order in which it came.
 
-A position is one byte offset per stream. Plain reads of files, nothing that waits. Standard
-library only, Python 3.6.
+A position is one byte offset per stream. Of a job that keeps its newest output only, what was
+freed is passed over. Plain reads of files, nothing that waits. Standard library only, Python 3.6.
 """
 
 from __future__ import annotations
@@ -22,11 +22,19 @@ _BATCH = 1024 * LINE_SIZE
 
 
 class Cursor:
-    """Gives the pieces after a position. ``position`` is what was given out so far."""
+    """Gives the pieces after a position. ``position`` is what was given out so far.
+
+    ``freed`` is where each stream begins by now: a position before it has been moved on to it.
+    """
 
     def __init__(self, dir_fd: int, position: dict[str, int]) -> None:
-        """Raises OSError where the files cannot be opened."""
+        """Raises OSError where the files cannot be opened, and Unreadable.
+
+        ``dir_fd`` stays open for as long as the cursor is used.
+        """
         self.position = dict(position)
+        self.freed = dict.fromkeys(jobdir.STREAMS, 0)
+        self._dir_fd = dir_fd
         self._files: dict[str, int] = {}
         self.index_fd = jobdir.open_input(dir_fd, jobdir.INDEX)
         try:
@@ -39,7 +47,13 @@ class Cursor:
         self._lines = b""
         self._at = 0  # in _lines
         self._line: Line | None = None  # the one that is being given out
-        self._next = min([_count(self.index_fd), *map(self._find, jobdir.STREAMS)])
+        try:
+            first = self._pass_over_freed()
+            finds = [self._find(stream, first) for stream in jobdir.STREAMS]
+        except jobdir.Unreadable:
+            self.close()
+            raise
+        self._next = min([_count(self.index_fd), *finds])
 
     def close(self) -> None:
         for fd in (self.index_fd, *self._files.values()):
@@ -52,11 +66,25 @@ class Cursor:
             os.fstat(fd).st_size <= self.position[stream] for stream, fd in self._files.items()
         )
 
+    def _pass_over_freed(self) -> int:
+        """To be called after each reading: what was read of a freed part are zeros.
+
+        The first line of the index that is not freed.
+        """
+        freed = jobdir.read_freed(self._dir_fd)
+        for stream, end in zip(jobdir.STREAMS, freed):
+            self.freed[stream] = end
+            self.position[stream] = max(self.position[stream], end)
+        return int(freed.index) // LINE_SIZE
+
     # -- where to begin
 
-    def _find(self, stream: str) -> int:
-        """The first line of the index that tells of a byte of ``stream`` after the position."""
-        low, high = 0, _count(self.index_fd)
+    def _find(self, stream: str, low: int) -> int:
+        """The first line of the index that tells of a byte of ``stream`` after the position.
+
+        ``low`` is the first line that there is.
+        """
+        high = _count(self.index_fd)
         wanted = self.position[stream]
         if os.fstat(self._files[stream]).st_size <= wanted:
             return high
@@ -103,6 +131,8 @@ class Cursor:
             start = max(line.offset, self.position[line.stream])
             size = min(line.offset + line.size - start, most)
             data = self._read(line.stream, start, size) if size > 0 else b""
+            if start < self.position[line.stream]:
+                continue  # it was freed as we read
             if not data:
                 # Used up already, or cut off by somebody else: there is no more of this line.
                 self._line = None
@@ -116,8 +146,11 @@ class Cursor:
     def rest(self, most: int, time: float) -> Piece | None:
         """What a supervisor that died wrote last and told nothing of, as further pieces."""
         for stream in jobdir.STREAMS:
-            start = self.position[stream]
-            data = os.pread(self._files[stream], min(most, MAX_PIECE), start)
+            start = -1
+            while start < self.position[stream]:
+                start = self.position[stream]
+                data = os.pread(self._files[stream], min(most, MAX_PIECE), start)
+                self._pass_over_freed()
             if data:
                 self.position[stream] = start + len(data)
                 self._next += 1
@@ -129,7 +162,11 @@ class Cursor:
         while True:
             if self._at == len(self._lines):
                 self._at = 0
-                lines = os.pread(self.index_fd, _BATCH, self._next * LINE_SIZE)
+                first = self._next
+                lines = os.pread(self.index_fd, _BATCH, first * LINE_SIZE)
+                self._next = max(first, self._pass_over_freed())
+                if first < self._next:
+                    continue  # they were freed as we read
                 # What follows the last whole line is still being written.
                 self._lines = lines[: len(lines) // LINE_SIZE * LINE_SIZE]
                 if not self._lines:
@@ -145,11 +182,12 @@ class Cursor:
         first, ahead = self._ahead[stream]
         if first <= start and start + size <= first + len(ahead):
             return ahead[start - first : start - first + size]
-        if size >= MAX_PIECE // 2:
-            return os.pread(self._files[stream], size, start)
-        ahead = os.pread(self._files[stream], MAX_PIECE, start)
-        self._ahead[stream] = (start, ahead)
-        return ahead[:size]
+        most = size if size >= MAX_PIECE // 2 else MAX_PIECE
+        data = os.pread(self._files[stream], most, start)
+        self._pass_over_freed()
+        if self.position[stream] <= start and most > size:
+            self._ahead[stream] = (start, data)
+        return data[:size]
 
 
 def _count(index: int) -> int:

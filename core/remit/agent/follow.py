@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from remit import _jobstate
 from remit._msgpack import pack
-from remit.agent import arguments, jobdir, jobview, keeper, liveness, statedir
+from remit.agent import arguments, jobdir, jobview, keeper, lease, liveness, statedir
 from remit.agent.cursor import Cursor
 from remit.agent.helpers import Refused
 from remit.agent.inotify import MODIFIED, MOVED_IN, Inotify
@@ -193,6 +193,8 @@ class _Watcher(_Following):
         self._linger = linger
         self.gone_by = "removed"  # why, should the directory vanish before an end was seen
         self.view = jobview.look_in(self.dir_fd, job_id)
+        # Whoever watches a job with a lease is one of its callers.
+        self._hold = lease.hold(self.dir_fd) if self.view["lifetime"] == "lease" else None
         self.tell_of(self.dir_fd, MOVED_IN, self.look)
 
     def look(self) -> None:
@@ -213,7 +215,7 @@ class _Watcher(_Following):
     def _runs_on(self, view: dict[str, Any]) -> bool:
         """Whether the supervisor still looks after what a finished job left behind."""
         try:
-            return view["state"] != _jobstate.LOST and liveness.held(self.dir_fd)
+            return view["state"] != _jobstate.LOST and liveness.alive(self.dir_fd)
         except OSError:
             return False
 
@@ -222,7 +224,15 @@ class _Watcher(_Following):
         self.close()
 
     def on_close(self) -> None:
+        if not self._linger:
+            self._hold = None  # the session that started it is its caller to the end
         self.close()
+
+    def close(self) -> None:
+        if self._hold is not None:
+            os.close(self._hold)
+            self._hold = None
+        super().close()
 
 
 def _removed(view: dict[str, Any], reason: str) -> dict[str, Any]:
@@ -261,6 +271,7 @@ class _Reader(_Following):
         self.tell_of(self.dir_fd, MOVED_IN, self.look)
         self._follow = follow
         self._token = token
+        self._told_freed = dict.fromkeys(jobdir.STREAMS, 0)  # where streams begin
         self._used: dict[str, int] = dict(begin["used"])  # as the caller says
         self._marked = dict(self._used)  # as the marks say
         self._marks_timer: Timer | None = None
@@ -300,6 +311,10 @@ class _Reader(_Following):
             except (OSError, jobdir.Unreadable) as exc:
                 self._fail(exc)
                 return
+            if self._cursor.freed != self._told_freed:
+                # It may overtake data, but comes before the piece that goes on behind a gap.
+                self._told_freed = dict(self._cursor.freed)
+                self.agent.event(self.channel, "freed", position=self._told_freed)
             if piece is None:
                 return
             self.agent.conversation.data(self.channel, piece)

@@ -24,6 +24,7 @@ PROCESS = b"process.json"
 MARKS = b"marks.json"
 OUTCOME = b"outcome.json"
 EXPIRES = b"expires"
+FREED = b"freed.json"
 INDEX = b"index"
 LOCK = b"lock"
 WAKE = b"wake"
@@ -269,6 +270,22 @@ def write_marks(dir_fd: int, marks: Marks) -> None:
     """For the holder of the claim."""
     # Not durable: where the machine dies, a record may come twice.
     write_json(dir_fd, MARKS, dict(marks._asdict()), durable=False)
+
+
+# stdout, stderr, index int: how many bytes at the start of each file are freed
+Freed = namedtuple("Freed", "stdout stderr index")
+
+
+def read_freed(dir_fd: int) -> Freed:
+    """How much of the oldest output is freed, by now; what is read beyond is what was written.
+
+    To be asked after the reading. Raises Unreadable.
+    """
+    try:
+        value = read_json(dir_fd, FREED)
+    except FileNotFoundError:
+        return Freed(0, 0, 0)
+    return Freed(*(number(value.get(name)) for name in Freed._fields))
 
 
 def number(value: object) -> int:

@@ -139,9 +139,10 @@ def _state(dir_fd: int) -> dict[str, Any]:
     if process is None:
         return _before_the_start(dir_fd)
     try:
-        alive = liveness.held(dir_fd)
+        alive = liveness.alive(dir_fd)
     except OSError as exc:
-        problem = "the lock cannot be asked (%s): nobody knows whether it runs" % exc.strerror
+        words = "its lock cannot be asked (%s), and its supervisor on %s cannot be seen from here"
+        problem = words % (exc.strerror, _text(process.get("hostname")))
         return _going_on(process, _jobstate.DISCONNECTED, problem)
     if alive:
         return _going_on(process, _running(dir_fd, process), None)

@@ -15,7 +15,20 @@ from typing import TYPE_CHECKING
 
 from remit import _jobstate
 from remit._msgpack import pack
-from remit.agent import asks, jobdir, jobview, json, liveness, nursery, statedir, supervisor, tree
+from remit.agent import (
+    asks,
+    jobdir,
+    jobview,
+    json,
+    lease,
+    liveness,
+    logind,
+    nursery,
+    statedir,
+    supervisor,
+    tail,
+    tree,
+)
 from remit.agent.helpers import Refused
 from remit.agent.statedir import State
 
@@ -30,6 +43,7 @@ _CLAIM_PATIENCE = 10.0
 _STOP_PATIENCE = 20.0
 _END_PATIENCE = 3.0
 _POLL = 0.01
+_COPY_TRIES = 10
 _DAY = 86400.0
 _GONE_DAYS = 7
 _EXPIRES_AFTER = _DAY
@@ -50,7 +64,7 @@ def opened(path: bytes, job_id: str) -> Iterator[Opened]:
     except FileNotFoundError:
         raise not_found(job_id) from None
     try:
-        dir_fd = _open_job(jobs_fd, job_id)
+        dir_fd = open_job(jobs_fd, job_id)
         if dir_fd is None:
             raise not_found(job_id)
         try:
@@ -65,8 +79,11 @@ def not_found(job_id: str) -> Refused:
     return Refused("not-found", "no job %s is kept here" % job_id)
 
 
-def _open_job(jobs_fd: int, job_id: str) -> int | None:
-    """Raises Refused where that is no directory which can be trusted."""
+def open_job(jobs_fd: int, job_id: str) -> int | None:
+    """A descriptor of the job's directory, or None where there is none.
+
+    Raises Refused where that is no directory which can be trusted.
+    """
     try:
         return statedir.open_directory(job_id.encode(), jobs_fd, job_id.encode())
     except FileNotFoundError:
@@ -103,9 +120,14 @@ def start(
         return _answer_again(jobview.look_in(dir_fd, job["id"]))
     try:
         jobdir.prepare(dir_fd)
+        work = _work(job, env)
+        if work.lease is not None:
+            lease.prepare(dir_fd)
+        if work.truncate:
+            tail.check(dir_fd)
         jobdir.write_json(dir_fd, jobdir.JOB, job)
         os.fsync(jobs_fd)
-        nursery.order(nursery_fd, _work(job, env), stdin, dir_fd, lifeline)
+        nursery.order(nursery_fd, work, stdin, dir_fd, lifeline)
     except (OSError, Refused) as exc:
         if _was_run(dir_fd):
             # The supervisor was killed a moment too late: the first process may well run.
@@ -117,7 +139,10 @@ def start(
         raise statedir.refused(
             "the job cannot be kept in %s: %s" % (os.fsdecode(path), exc.strerror)
         ) from exc
-    return jobview.look_in(dir_fd, job["id"])
+    view = jobview.look_in(dir_fd, job["id"])
+    if not work.session and view["state"] not in _jobstate.FINISHED:
+        view["warning"] = logind.warning(_process(dir_fd)["supervisor"]["pid"])
+    return view
 
 
 def _work(job: dict[str, Any], env: dict[bytes, bytes]) -> supervisor.Work:
@@ -130,6 +155,9 @@ def _work(job: dict[str, Any], env: dict[bytes, bytes]) -> supervisor.Work:
     return supervisor.Work(
         id=job["id"].encode(),
         timeout=job["limits"].get("timeout"),
+        lease=job["limits"].get("lease"),
+        max_output=job["limits"].get("max_output"),
+        truncate=job["limits"].get("on_max") == "truncate",
         merge=job["merge"],
         session=job["lifetime"] == "session",
         command=pack([words, cwd, env]),
@@ -166,7 +194,7 @@ def _claim(jobs_fd: int, gone_fd: int, job_id: str) -> tuple[int, bool]:
                 os.rmdir(job_id.encode(), dir_fd=jobs_fd)
             raise Refused("gone", "job %s was removed or given up; its id is used up" % job_id)
         made = statedir.make_directory(job_id.encode(), jobs_fd) or made
-        dir_fd = _open_job(jobs_fd, job_id)
+        dir_fd = open_job(jobs_fd, job_id)
         if dir_fd is not None:
             if _try_claim(dir_fd, made) and _is_linked(jobs_fd, job_id, dir_fd):
                 # Whoever seals the id does so before asking for the claim.
@@ -205,7 +233,7 @@ def seal(path: bytes, job_id: str) -> dict[str, Any]:
         # Removed after it ran, or sealed before.
         return {"ran": not jobdir.was_unrun(gone_fd, job_id)}
     jobdir.seal(gone_fd, job_id, unrun=True)
-    dir_fd = _open_job(jobs_fd, job_id)
+    dir_fd = open_job(jobs_fd, job_id)
     if dir_fd is None:
         return {"ran": False}
     deadline = time.monotonic() + _CLAIM_PATIENCE
@@ -280,7 +308,7 @@ def _listed(path: bytes, jobs_fd: int, job_id: str) -> dict[str, Any] | None:
 
 def _name_of(jobs_fd: int, job_id: str) -> object:
     try:
-        dir_fd = _open_job(jobs_fd, job_id)
+        dir_fd = open_job(jobs_fd, job_id)
     except (Refused, OSError):
         return None
     if dir_fd is None:
@@ -295,11 +323,11 @@ def _name_of(jobs_fd: int, job_id: str) -> object:
 
 def _expired(path: bytes, jobs_fd: int, job_id: str) -> bool:
     """Looks after what a broken session left: a day after somebody first saw it, it goes."""
-    dir_fd = _open_job(jobs_fd, job_id)
+    dir_fd = open_job(jobs_fd, job_id)
     if dir_fd is None:
         return True
     try:
-        if _session_lives(jobdir.read_json(dir_fd, jobdir.JOB)):
+        if session_lives(jobdir.read_json(dir_fd, jobdir.JOB)):
             return False
         try:
             expires = float(jobdir.read_json(dir_fd, jobdir.EXPIRES)["time"])
@@ -316,7 +344,7 @@ def _expired(path: bytes, jobs_fd: int, job_id: str) -> bool:
         os.close(dir_fd)
 
 
-def _session_lives(job: dict[str, Any]) -> bool:
+def session_lives(job: dict[str, Any]) -> bool:
     """Whether the agent that the job is bound to still runs, or may do so out of our sight."""
     session = job.get("session")
     if not isinstance(session, dict):
@@ -395,7 +423,7 @@ def _process(dir_fd: int) -> dict[str, Any]:
 
 def _held(dir_fd: int) -> bool:
     try:
-        return liveness.held(dir_fd)
+        return liveness.alive(dir_fd)
     except OSError:
         return True  # nobody knows
 
@@ -466,7 +494,7 @@ def remove(path: bytes, job_id: str, force: bool) -> dict[str, Any]:
         _wait_for_supervisor(job.dir_fd)
         gone_fd = State(path).open_gone(create=True)
         jobdir.remove(job.jobs_fd, gone_fd, job_id, job.dir_fd)
-        _forget_old_seals(gone_fd)
+        forget_old_seals(gone_fd)
         return {}
 
 
@@ -501,7 +529,8 @@ def _make_usable(path: bytes, job_id: str) -> bool | None:
     return not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
-def _forget_old_seals(gone_fd: int) -> None:
+def forget_old_seals(gone_fd: int) -> None:
+    """Lets go of ids that were sealed so long ago that nobody will start them again."""
     oldest = time.time() - _GONE_DAYS * _DAY
     for name in os.listdir(gone_fd):
         try:
@@ -599,7 +628,7 @@ def save(path: bytes, job_id: str, to: bytes, cwd: bytes | None, stream: str) ->
             raise Refused("state", "job %s has no %s" % (job_id, stream)) from None
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            size = _copy(source, fd)
+            size = _copy_kept(job.dir_fd, stream, source, fd)
             os.rename(temporary, target)
         except OSError:
             os.unlink(temporary)
@@ -608,6 +637,20 @@ def save(path: bytes, job_id: str, to: bytes, cwd: bytes | None, stream: str) ->
             os.close(fd)
             os.close(source)
         return {"bytes": size, "path": target}
+
+
+def _copy_kept(dir_fd: int, stream: str, source: int, target: int) -> int:
+    """All of the stream, or what is kept of it."""
+    for _ in range(_COPY_TRIES):
+        start = getattr(jobdir.read_freed(dir_fd), stream)
+        os.lseek(source, start, os.SEEK_SET)
+        size = _copy(source, target)
+        if getattr(jobdir.read_freed(dir_fd), stream) == start:
+            return size
+        # Some of it was freed meanwhile, and may have been copied as zeros.
+        os.ftruncate(target, 0)
+        os.lseek(target, 0, os.SEEK_SET)
+    raise Refused("state", "the oldest output is freed faster than it can be copied")
 
 
 def _copy(source: int, target: int) -> int:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 MAX_STDIN = 64 << 20
 _WINDOW = 1 << 18
 _MAX_PAGE = 10000
-_LIFETIMES = ("session", "detached")
+_LIFETIMES = ("session", "detached", "lease")
+_ON_MAX = ("stop", "truncate")
 
 
 def start(agent: Agent, channel: int, args: dict[str, Any]) -> None:
@@ -91,6 +92,25 @@ def jobs(agent: Agent, channel: int, args: dict[str, Any]) -> None:
 def find(agent: Agent, channel: int, args: dict[str, Any]) -> None:
     name = arguments.take(args, "name", str)
     _answer(agent, channel, keeper.find, path_of(agent), name)
+
+
+def prune(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+    older_than = arguments.seconds(args, "older_than", None)
+    max_total = arguments.take(args, "max_total", int, default=None)
+    if older_than is None and max_total is None:
+        raise Refused("bad-request", "nothing says what is to be pruned")
+    dry_run = arguments.take(args, "dry_run", bool, default=False)
+    after = arguments.take(args, "after", list, default=None)
+    if after is not None and [type(item) for item in after] != [float, str]:
+        raise Refused("bad-request", "the argument after is no answer of this verb")
+    path = path_of(agent)
+    _answer(agent, channel, _prune, path, older_than, max_total, dry_run, after)
+
+
+def _prune(path: bytes, *args: Any) -> dict[str, Any]:
+    from remit.agent.prune import prune  # in the helper: few sessions do
+
+    return prune(path, *args)
 
 
 def watch(agent: Agent, channel: int, args: dict[str, Any]) -> None:
@@ -228,10 +248,7 @@ def _job(args: dict[str, Any]) -> dict[str, Any]:
     lifetime = arguments.take(args, "lifetime", str, default="detached")
     if lifetime not in _LIFETIMES:
         raise Refused("bad-request", "the lifetime %r is none" % lifetime)
-    limits = dict(arguments.take(args, "limits", dict, default={}))
-    timeout = arguments.seconds(args, "timeout", None)
-    if timeout is not None:
-        limits["timeout"] = timeout
+    limits = _limits(args, lifetime)
     job = {
         "format": jobdir.FORMAT,
         "id": arguments.job_id(args, "id"),
@@ -250,6 +267,23 @@ def _job(args: dict[str, Any]) -> dict[str, Any]:
     except TypeError as exc:
         raise Refused("bad-request", "the limits cannot be written down: %s" % exc) from exc
     return job
+
+
+def _limits(args: dict[str, Any], lifetime: str) -> dict[str, Any]:
+    """Those that the supervisor is to see to, and whatever else the caller wants written down."""
+    limits = dict(arguments.take(args, "limits", dict, default={}))
+    timeout = arguments.seconds(args, "timeout", None)
+    if timeout is not None:
+        limits["timeout"] = timeout
+    lease = arguments.seconds(limits, "lease", None)
+    if (lease is not None) != (lifetime == "lease"):
+        raise Refused("bad-request", "the lifetime lease needs a limit of that name, no other one")
+    most = arguments.take(limits, "max_output", int, default=None)
+    if most is not None and not 0 < most < 1 << 62:
+        raise Refused("bad-request", "the limit max_output is no number of bytes")
+    if limits.get("on_max", "stop") not in _ON_MAX or ("on_max" in limits and most is None):
+        raise Refused("bad-request", "the limit on_max is stop or truncate, with max_output")
+    return limits
 
 
 class _SessionJobs:

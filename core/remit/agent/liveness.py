@@ -92,6 +92,29 @@ def take(dir_fd: int) -> int:
     return fd
 
 
+def alive(dir_fd: int) -> bool:
+    """Whether the job's supervisor lives. Raises OSError where that cannot be known.
+
+    The lock decides. Where the file system has none, the process itself is looked for, if it would
+    be seen from here.
+    """
+    try:
+        return held(dir_fd)
+    except OSError:
+        try:
+            process = jobdir.read_json(dir_fd, jobdir.PROCESS)
+        except (FileNotFoundError, jobdir.Unreadable):
+            process = {}
+        supervisor = process.get("supervisor")
+        if not isinstance(supervisor, dict) or not reachable(process):
+            raise
+        pid = supervisor.get("pid")
+        found = tree.look(pid) if type(pid) is int else None
+        if found is None or found.state in "ZX":
+            return False
+        return bool(found.start == supervisor.get("start_time"))
+
+
 def held(dir_fd: int) -> bool:
     """Whether a living supervisor has the lock. Raises OSError where that cannot be known.
 

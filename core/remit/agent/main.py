@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, NoReturn
 
     from remit.agent.helpers import Done
+    from remit.agent.interpreter import Interpreter
     from remit.agent.loop import Timer
     from remit.agent.orphans import Orphans
     from remit.agent.returned import ReturnedJob
@@ -67,6 +68,7 @@ class Agent(Link):
         # with the descriptions of what it could not end.
         self.on_session_end: list[Callable[[Callable[..., object]], object]] = [self._end_returned]
         self.returned: dict[str, ReturnedJob] = {}
+        self.interpreters: dict[bytes | None, Interpreter] = {}  # for functions, by their paths
         self.hello: dict[str, Any] = {}  # the caller's
         self.state: State | None = None
         self.state_problem: str | None = None

@@ -2,8 +2,8 @@
 
 A fork shares its memory with where it came from, page by page, until one of the two writes there.
 The agent goes on writing, and so does a helper; a supervisor forked by this quiet process keeps
-half as much memory to itself. The nursery ends with the agent and its helpers. Standard library
-only, Python 3.6.
+half as much memory to itself. Where the end of the login session would kill them it first leaves
+that. The nursery ends with the agent and its helpers. Standard library only, Python 3.6.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import gc
 import os
 import signal
 import struct
+import sys
 from typing import TYPE_CHECKING
 
-from remit.agent import jobdir, liveness, orphans, supervisor, tree
+from remit.agent import jobdir, liveness, logind, orphans, supervisor, tree
 from remit.agent.fds import point_at_null
 from remit.agent.helpers import Refused, forget_the_agent
 
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 
     from remit.agent.main import Agent
 
-# How an order begins: id, timeout (-1 for none), merge, session, size of the command and of stdin,
-# which follow. What is unpacked with less ado touches less memory.
-_ORDER = struct.Struct(">13sd??QQ")
+# How an order begins: id, timeout, lease and max_output (-1 for none), truncate, merge, session,
+# size of the command and of stdin, which follow. What is unpacked with less ado touches less
+# memory.
+_ORDER = struct.Struct(">13sddq???QQ")
 _FD = struct.calcsize("i")
 _MOST_FDS = 4
 
@@ -40,7 +42,7 @@ class Nursery:
         try:
             pid = os.fork()
             if not pid:
-                _serve(orders)
+                _begin(orders)
         finally:
             orders.close()
         agent.children.watch(pid, self._ended)
@@ -78,9 +80,9 @@ def order(
         for fd in (told, reporter):
             os.close(fd)
         orders.close()
-    timeout = -1.0 if work.timeout is None else work.timeout
-    sizes = (len(work.command), len(stdin))
-    head = _ORDER.pack(work.id, timeout, work.merge, work.session, *sizes)
+    limits = [-1 if limit is None else limit for limit in work[1:4]]
+    flags = (work.truncate, work.merge, work.session)
+    head = _ORDER.pack(work.id, *limits, *flags, len(work.command), len(stdin))
     try:
         jobdir.write_all(telling, head + work.command)
         jobdir.write_all(telling, stdin)
@@ -101,6 +103,34 @@ def _read_all(fd: int) -> bytes:
             os.close(fd)
             return b"".join(pieces)
         pieces.append(piece)
+
+
+def _begin(orders: _socket.socket) -> NoReturn:
+    try:
+        if logind.ends_with_session("self"):
+            forget_the_agent({0, 1, 2, orders.fileno()})
+            logind.leave_session(orders.fileno(), _program())
+    except OSError:
+        pass  # it stays in the session: who starts a job is told
+    finally:
+        _serve(orders)
+
+
+def _program() -> bytes:
+    """What does `resume` in a process that has nothing of this program but its environment."""
+    sources = {"remit": ""}
+    for name, module in list(sys.modules.items()):
+        if name.startswith("remit."):
+            sources[name] = module.__loader__.get_source(name)  # type: ignore[union-attr]
+    loader = sys.modules[__name__].__loader__
+    own = loader.get_source("remit.agent.importer")  # type: ignore[union-attr]
+    begin = "from remit.agent.nursery import resume\nresume()\n"
+    return ("%s\ninstall(%r)\n%s" % (own, sources, begin)).encode("utf-8")
+
+
+def resume() -> NoReturn:
+    """Goes on as the nursery outside of the login session. Descriptor 1 is where orders come."""
+    _serve(_socket.socket(fileno=os.dup(1)))
 
 
 def _serve(orders: _socket.socket) -> NoReturn:
@@ -140,7 +170,7 @@ def _settle(orders_fd: int) -> None:
     liveness.here()
     tree.start_time(os.getpid())
     orphans.load()
-    work = supervisor.Work(b"", None, False, False, b"")
+    work = supervisor.Work(b"", None, None, None, False, False, False, b"")
     supervisor.Supervisor(-1, work, memoryview(b""), None)
     gc.disable()
     if hasattr(gc, "freeze"):
@@ -164,12 +194,12 @@ def _bear(
         if not os.fork():
             orders.close()
             data = memoryview(_read_all(told))
-            job_id, timeout, merge, session, size, stdin_size = _ORDER.unpack_from(data)
+            facts = _ORDER.unpack_from(data)
+            size, stdin_size = facts[7:]
             command = data[_ORDER.size : _ORDER.size + size]
             stdin = data[_ORDER.size + size :]
-            work = supervisor.Work(
-                job_id, None if timeout < 0 else timeout, merge, session, command
-            )
+            limits = [None if limit < 0 else limit for limit in facts[1:4]]
+            work = supervisor.Work._make([facts[0], *limits, *facts[4:7], command])
             if len(stdin) == stdin_size:  # else whoever ordered it was killed over it
                 supervisor.live(work, stdin, dir_fd, reporter, lifeline)
     finally:

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from remit.agent.loop import Timer
     from remit.agent.main import Agent
 
-STDOUT, STDERR = 1, 2
+STDOUT, STDERR, RECORDS = 1, 2, 3
+NAMES = {STDOUT: "stdout", STDERR: "stderr", RECORDS: "records"}
 # How long output may be held open by others once the first process has ended.
 DRAIN = 2.0
 # Seconds between TERM and KILL for what a job leaves behind, and at the end of the session.
@@ -59,7 +60,11 @@ def start(agent: Agent, channel: int, args: dict[str, Any]) -> None:
         raise Refused("state", "there is a job %s in this session already" % job_id)
     if agent.ending:
         raise Refused("state", "the session is about to end")
-    job = ReturnedJob(agent, channel, job_id, args)
+    if "function" in arguments.take(args, "command", dict):
+        from remit.agent.functions import FunctionJob as Kind  # few sessions have any
+    else:
+        Kind = ReturnedJob  # type: ignore[assignment,misc]
+    job = Kind(agent, channel, job_id, args)
     agent.returned[job_id] = job
     try:
         job.begin()
@@ -84,6 +89,9 @@ class _Output:
 
 class ReturnedJob:
     """One return job, and the handler of its channel."""
+
+    # How its processes are ended; runs in a helper process.
+    _end_tree = staticmethod(tree.stop)
 
     def __init__(self, agent: Agent, channel: int, job_id: str, args: dict[str, Any]) -> None:
         """Raises Refused where an argument is malformed; starts nothing."""
@@ -176,7 +184,7 @@ class ReturnedJob:
         self._started = time.time()
         self.state = _jobstate.move(self.state, _jobstate.STARTED)
         self._pid = pid
-        self._agent.children.watch(pid, self._root_ended)
+        self._watch_root(pid)
         self._later("tell root", TELL_ROOT, self._tell_root)
         if self._timeout is not None:
             self._later("timeout", self._timeout, lambda: self._stop("timeout", STOP_GRACE, None))
@@ -184,8 +192,11 @@ class ReturnedJob:
         self._agent.accept(self._channel, self.view())
         self._read_on()
 
+    def _watch_root(self, pid: int) -> None:
+        self._agent.children.watch(pid, self._root_ended)
+
     def _never_ran(self, exc: SpawnError) -> None:
-        self._outcome = _outcome("start-failed", error=exc.message)
+        self._outcome = outcome_map("start-failed", error=exc.message)
         self.state = _jobstate.move(self.state, _jobstate.WENT_WRONG)
         self._finished = time.time()
         self._agent.accept(self._channel, self.view())
@@ -195,7 +206,7 @@ class ReturnedJob:
 
     def view(self) -> dict[str, object]:
         """The job map of docs/wire.md."""
-        sizes = {"stdout": self._sizes[STDOUT], "stderr": self._sizes[STDERR]}
+        sizes = {NAMES[stream]: size for stream, size in self._sizes.items()}
         return dict(
             self._facts,
             state=self.state,
@@ -226,9 +237,9 @@ class ReturnedJob:
         return self._finished is not None
 
     @property
-    def has_helpers(self) -> bool:
-        """Whether helper processes are at work for it, whose news may be its end."""
-        return self._helpers > 0
+    def is_ending(self) -> bool:
+        """Whether its end is a matter of news that are on their way."""
+        return self._helpers > 0 or (self._status is None and not self.finished)
 
     def _move(self, event: str) -> None:
         self.state = _jobstate.move(self.state, event)
@@ -275,6 +286,10 @@ class ReturnedJob:
             self._agent.unwatch_fd(output.fd)
 
     def _readable(self, output: _Output) -> None:
+        if output.stream == RECORDS:
+            # What was printed before a record is in its pipe before it.
+            for other in [other for other in self._outputs if other is not output]:
+                self._read(other)
         self._read(output)
         self.settle()
 
@@ -390,11 +405,17 @@ class ReturnedJob:
         else:
             exit_status = os.WEXITSTATUS(status)
         reason = self._reason or ("exited" if signal is None else "signalled")
-        self._outcome = _outcome(reason, exit_status, signal, self._note, self._left)
+        outcome = outcome_map(reason, exit_status, signal, self._note, self._left)
+        self._outcome = self._judge(outcome)
+        reason = str(outcome["reason"])
         self.state = _jobstate.move(self.state, _jobstate.ended(exit_status, signal, reason))
         self._finished = time.time()
         self._agent.session_job(self.id, False)
         self._over()
+
+    def _judge(self, outcome: dict[str, object]) -> dict[str, object]:
+        """The outcome with what else is known of the end."""
+        return outcome
 
     def _over(self) -> None:
         self._let_go()
@@ -442,7 +463,7 @@ class ReturnedJob:
             elif channel is not None:
                 self._stops.append(channel)
 
-        self._help(tree.stop, (self.id.encode(), self._roots, grace), stopped)
+        self._help(self._end_tree, (self.id.encode(), self._roots, grace), stopped)
 
     def stopped(self, survivors: list[str]) -> None:
         """Its processes have been ended, but for those."""
@@ -572,7 +593,7 @@ def end_all(agent: Agent, finished: Callable[..., object]) -> None:
 
     def part(survivors: list[str]) -> None:
         # Each job's end is to be on the wire before the session's.
-        if any(job.has_helpers for job in jobs):
+        if not survivors and any(job.is_ending for job in jobs):
             agent.call_later(0.01, lambda: part(survivors))
         else:
             finished(survivors)
@@ -581,7 +602,7 @@ def end_all(agent: Agent, finished: Callable[..., object]) -> None:
     agent.helper(tree.stop_all, (roots, GRACE), ended)
 
 
-def _outcome(
+def outcome_map(
     reason: str,
     exit_status: int | None = None,
     signal: str | None = None,

@@ -18,7 +18,7 @@ from collections import namedtuple
 from typing import TYPE_CHECKING
 
 from remit import _msgpack
-from remit.agent import asks, jobdir, liveness, tree
+from remit.agent import asks, jobdir, lease, liveness, tail, tree
 from remit.agent.orphans import become_subreaper
 from remit.agent.spawn import SpawnError, spawn_prepared
 
@@ -32,10 +32,11 @@ except ImportError:  # python3-minimal: os.wait4 fails, and the status it took i
 if TYPE_CHECKING:
     from typing import Any
 
-# What is to be run. id bytes, timeout float or None, merge bool, session bool: whether nothing may
-# be left behind; command bytes-like: packed [command dict, cwd bytes or None, env {bytes: bytes}],
-# which the first process alone unpacks
-Work = namedtuple("Work", "id timeout merge session command")
+# What is to be run. id bytes, timeout float or None, lease float or None, max_output int or None,
+# truncate bool: whether the newest max_output bytes are kept, or the job is stopped; merge bool,
+# session bool: whether nothing may be left behind; command bytes-like: packed [command dict, cwd
+# bytes or None, env {bytes: bytes}], which the first process alone unpacks
+Work = namedtuple("Work", "id timeout lease max_output truncate merge session command")
 
 # How long after the first process's end its pipes may stay open.
 DRAIN = 2.0
@@ -110,6 +111,8 @@ class Supervisor:
         self._kill_at = 0.0
         self._survivors: list[str] = []
         self._to_answer: list[bytes] = []  # requests that wait for the end of the stopper
+        self._countdown: lease.Countdown | None = None
+        self._tail: tail.Tail | None = None
         self._timeout: float | None = None  # monotonic, as the next one
         self._drained: float | None = None
 
@@ -126,6 +129,11 @@ class Supervisor:
         self._inbox = asks.Inbox(self._dir_fd)
         self._signals = _signal_pipe()
         self._index = jobdir.open_output(self._dir_fd, jobdir.INDEX)
+        if self._work.truncate:
+            self._tail = tail.Tail(self._dir_fd, self._index, self._work.max_output)
+        if self._work.lease is not None:
+            self._countdown = lease.Countdown(self._dir_fd, self._work.lease)
+            self._poll.register(self._countdown.fd, select.POLLIN)
         pipes = self._open_pipes()
         self._started = time.time()
         try:
@@ -209,6 +217,8 @@ class Supervisor:
                     self._stopper_done()
                 elif fd == self._lifeline:
                     self._session_is_over()
+                elif self._countdown is not None and fd == self._countdown.fd:
+                    self._countdown.look()
                 elif fd == self._stdin:
                     self._feed()
                 elif fd in self._sources:
@@ -220,7 +230,7 @@ class Supervisor:
 
     def _patience(self) -> int | None:
         """Milliseconds until something is to be done that no descriptor tells."""
-        times = [self._timeout, None if self._recorded else self._drained]
+        times = [self._timeout, None if self._recorded else self._drained, self._lease_end()]
         due = [at - time.monotonic() for at in times if at is not None]
         if self._recorded and not self._adopts:
             due.append(_LOOK_AROUND)
@@ -231,6 +241,15 @@ class Supervisor:
             self._timeout = None
             if self._end is None:
                 self._stop("timeout", GRACE)
+        lease_end = self._lease_end()
+        if lease_end is not None and time.monotonic() >= lease_end:
+            self._stop("lease", GRACE)
+
+    def _lease_end(self) -> float | None:
+        """When the job is to be stopped unless somebody comes, where that is still open."""
+        if self._countdown is None or self._end is not None or self._reason is not None:
+            return None
+        return self._countdown.until
 
     def _is_over(self) -> bool:
         if self._stopper:
@@ -269,6 +288,11 @@ class Supervisor:
 
     def _append(self, source: _Source, data: memoryview) -> None:
         offset = source.size
+        too_much = False
+        if self._work.max_output is not None and self._tail is None:
+            room = self._work.max_output - sum(each.size for each in self._outputs)
+            too_much = len(data) > room
+            data = data[:room]
         try:
             while data:
                 written = os.write(source.file, data)
@@ -285,15 +309,35 @@ class Supervisor:
                 lines = os.fstat(self._index).st_size // jobdir.LINE_SIZE
                 os.ftruncate(self._index, lines * jobdir.LINE_SIZE)
                 self._out_of_space(exc)
+        if too_much and self._error is None:
+            words = "there was more output than the %d bytes that were asked for"
+            self._take_no_more(words % self._work.max_output, "max-output")
+        elif self._tail is not None and self._tail.is_due(source.name.decode(), source.size):
+            self._free_the_oldest()
+
+    def _free_the_oldest(self) -> None:
+        assert self._tail is not None
+        sizes = {each.name.decode(): (each.file, each.size) for each in self._outputs}
+        try:
+            self._tail.cut(sizes)
+        except OSError as exc:
+            if self._end is None:
+                self._out_of_space(exc)
 
     def _out_of_space(self, exc: OSError) -> None:
-        """Keeps what was written, takes no more, and stops the job."""
+        full = exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        words = "the output could not be written: %s" % exc.strerror
+        self._take_no_more(words, "no-space" if full else "write-failed")
+
+    def _take_no_more(self, error: str, reason: str) -> None:
+        """Keeps what was written, and stops the job."""
         for source in self._outputs:
             source.file = -1
         if self._error is None:
-            self._error = "the output could not be written: %s" % exc.strerror
-            full = exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-            self._stop("no-space" if full else "write-failed", GRACE)
+            self._error = error
+            self._stop(reason, GRACE)
+            # A job whose output is not whole did not complete, though it may be over already.
+            self._reason = self._reason or reason
 
     def _feed(self) -> None:
         try:
@@ -427,6 +471,8 @@ class Supervisor:
         end = self._end
         assert end is not None
         left = self._left()
+        if self._tail is not None:
+            self._free_the_oldest()
         outcome = dict(
             _how_it_ended(end),
             format=jobdir.FORMAT,

@@ -179,6 +179,28 @@ def stop(job_id: bytes, roots: Iterable[Root], grace: float) -> list[str]:
     return stop_all({job_id: roots}, grace)
 
 
+def interrupt_and_stop(job_id: bytes, roots: Iterable[Root], grace: float) -> list[str]:
+    """As `stop`, but the first process gets INT before, and half of the grace to clean up."""
+    roots = list(roots)
+    deadline = time.monotonic() + grace / 2
+    first = [look(pid) for pid, _ in roots]
+    living = [process for process in first if process is not None]
+    for process in living:
+        if (process.pid, process.start) in roots:
+            send(process, signal.SIGINT)
+            send(process, signal.SIGCONT)
+    pause = 0.005
+    while time.monotonic() < deadline and any(map(_runs, living)):
+        time.sleep(pause)
+        pause = min(2 * pause, 0.1)
+    return stop(job_id, roots, max(0.0, deadline - time.monotonic()) + grace / 2)
+
+
+def _runs(process: Process) -> bool:
+    now = look(process.pid)
+    return now is not None and now.start == process.start and now.state not in "ZX"
+
+
 def stop_all(jobs: Mapping[bytes, Iterable[Root]], grace: float) -> list[str]:
     """As `stop`, for several jobs at once."""
     return end(lambda: members_of(jobs), grace)

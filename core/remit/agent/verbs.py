@@ -31,6 +31,18 @@ def enter(agent: Agent, channel: int, args: dict[str, Any]) -> None:
     enter.enter(agent, channel, args)
 
 
+def python(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+    from remit.agent import interpreter  # most sessions run no functions
+
+    interpreter.python(agent, channel, args)
+
+
+def pool(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+    from remit.agent import pool
+
+    pool.pool(agent, channel, args)
+
+
 def _kept(name: str) -> Verb:
     """A verb that is for kept jobs alone."""
 
@@ -64,8 +76,11 @@ VERBS: dict[str, Verb] = {
     "watch": _either("watch"),
     "jobs": _kept("jobs"),
     "find": _kept("find"),
+    "prune": _kept("prune"),
     "read": _kept("read"),
     "save": _kept("save"),
     "seal": _kept("seal"),
     "enter": enter,
+    "python": python,
+    "pool": pool,
 }

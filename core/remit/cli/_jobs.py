@@ -10,7 +10,9 @@ import anyio
 import remit
 from remit import JobInfo, RemitError
 from remit.cli import _known, _local
+from remit.cli._descriptor import Descriptor
 from remit.cli._known import Note
+from remit.cli._render import JobListing
 from remit.cli._report import say
 
 # Seconds that one target may take to answer; it is shown as Disconnected then.
@@ -19,10 +21,19 @@ ASK_LIMIT = 10.0
 _NEW = 60.0
 
 
-async def on_target(target: str) -> list[JobInfo]:
-    """What this account keeps there."""
+async def show_kept(target: str, listing: JobListing) -> None:
+    """Prints what this account keeps there, as it comes: a target may hold more than anybody would
+    wait for. Within what comes at once the oldest is first. Raises BrokenPipeError once nobody
+    reads."""
+    stdout = Descriptor(1)
     async with remit.connect(target) as session:
-        return await session.jobs()
+        after = None
+        while True:
+            page, after = await session._kept_jobs(after)
+            await stdout.write(listing.part(page).encode("utf-8", "backslashreplace"))
+            if after is None:
+                break
+    await stdout.write(listing.end().encode())
 
 
 async def known_here() -> list[JobInfo]:

@@ -88,6 +88,20 @@ def start(
     throttle: Annotated[
         int, typer.Option("--throttle", metavar="N", min=1, help="Start so many at a time.")
     ] = 32,
+    lease: Annotated[
+        str | None,
+        typer.Option(
+            "--lease", metavar="TIME", help="With --keep: stop it so long after its last caller."
+        ),
+    ] = None,
+    max_output: Annotated[
+        str | None,
+        typer.Option("--max-output", metavar="SIZE", help="With --keep: the most that is kept."),
+    ] = None,
+    on_max: Annotated[
+        str,
+        typer.Option("--on-max", metavar="HOW", help="stop the job, or truncate: keep the newest."),
+    ] = "stop",
 ) -> None:
     """Start a command and print its job's id: remit start TARGET… -- CMD…"""
     from remit.cli import _work
@@ -96,9 +110,10 @@ def start(
         work = _work.parse(
             context.obj, shell=shell, name=name, cwd=cwd, env=env or (), timeout=timeout
         )
-        from remit.cli._start import start
+        from remit.cli._start import limits, start
 
-        _exit(start, targets, work, keep=keep, throttle=throttle)
+        kept = limits(keep=keep, lease=lease, max_output=max_output, on_max=on_max)
+        _exit(start, targets, work, keep=keep, throttle=throttle, kept=kept)
 
 
 @app.command()
@@ -110,8 +125,11 @@ def jobs(
     from remit.cli import _jobs, _render
 
     with told():
-        found = _await(_jobs.known_here) if target is None else _await(_jobs.on_target, target)
-        _print(_render.job_json(found) if as_json else _render.job_table(found, _width()))
+        listing = _render.JobArray() if as_json else _render.JobTable(_width())
+        if target is not None:
+            _await(_jobs.show_kept, target, listing)
+        else:
+            _print(listing.part(_await(_jobs.known_here)) + listing.end())
 
 
 @app.command()
@@ -219,6 +237,31 @@ def resume(jobs: JobWords, on: On = None) -> None:
 
     with told():
         _exit(_manage.resume, jobs, on)
+
+
+@app.command()
+def prune(
+    target: Target,
+    older_than: Annotated[
+        str | None,
+        typer.Option("--older-than", metavar="TIME", help="Those that ended so long ago: 7d."),
+    ] = None,
+    max_total: Annotated[
+        str | None,
+        typer.Option("--max-total", metavar="SIZE", help="The oldest, until 10G are left in all."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list them.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove jobs kept on TARGET that are over: the old ones, or the oldest."""
+    from remit.cli import _prune
+
+    with told():
+        pruned = _await(
+            _prune.prune, target, older_than=older_than, max_total=max_total, dry_run=dry_run
+        )
+        _print(_prune.json(pruned) if as_json else _prune.table(pruned, _width()))
+        _prune.tell_sum(pruned, target, dry_run=dry_run)
 
 
 @app.command()

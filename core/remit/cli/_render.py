@@ -6,43 +6,95 @@ import json
 import shlex
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
 from remit import JobInfo
 from remit.agent.harmless import one_line
 
+_BETWEEN = ",\n "
 _HEAD = ("ID", "NAME", "STATE", "HASMOREDATA", "LOCATION", "COMMAND")
 
 
-def job_table(jobs: Iterable[JobInfo], width: int | None) -> str:
-    """One line a job; lines are cut to ``width`` columns where one is given."""
-    return table(_HEAD, [_cells(job) for job in jobs], width)
+class JobListing(Protocol):
+    """A listing in parts, as the jobs come: any number of `part`, then the `end`."""
+
+    def part(self, jobs: Iterable[JobInfo]) -> str: ...
+    def end(self) -> str: ...
 
 
-def job_json(jobs: Iterable[JobInfo]) -> str:
+class JobTable:
+    """One line a job; lines are cut to ``width`` columns where one is given. Columns grow where a
+    part has wider cells than those before it."""
+
+    def __init__(self, width: int | None) -> None:
+        self._width = width
+        self._widths = [0] * len(_HEAD)
+        self._head: list[Sequence[str]] = [_HEAD]
+
+    def part(self, jobs: Iterable[JobInfo]) -> str:
+        lines = _harmless([*self._head, *map(_cells, jobs)])
+        self._head = []
+        self._widths = _widest([self._widths, *map(_sizes, lines)])
+        return _text(lines, self._widths, self._width)
+
+    def end(self) -> str:
+        return ""
+
+
+class JobArray:
     """An array of objects with the fields of `JobInfo`; times as ISO 8601, with their offset."""
-    return array([attrs.asdict(job) for job in jobs])
+
+    def __init__(self) -> None:
+        self._before = "["
+
+    def part(self, jobs: Iterable[JobInfo]) -> str:
+        pieces = []
+        for job in jobs:
+            pieces += [self._before, _object(attrs.asdict(job))]
+            self._before = _BETWEEN
+        return "".join(pieces)
+
+    def end(self) -> str:
+        return "]\n" if self._before == _BETWEEN else "[]\n"
 
 
 def array(items: Sequence[dict[str, Any]]) -> str:
     """The items as JSON, one a line, in ASCII: it does nothing to a terminal."""
-    lines = ",\n ".join(json.dumps(item, default=_plain) for item in items)
-    return f"[{lines}]\n"
+    return f"[{_BETWEEN.join(map(_object, items))}]\n"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int | None) -> str:
     """Columns under ``head``; all but the last as wide as their widest cell. Cells are made
     harmless here."""
-    lines = [[one_line(cell) for cell in row] for row in [head, *rows]]
-    widths = [max(map(_columns, column)) for column in zip(*lines, strict=True)]
-    return "".join(_line(cells, widths, width) + "\n" for cells in lines)
+    lines = _harmless([head, *rows])
+    return _text(lines, _widest(map(_sizes, lines)), width)
 
 
 def command_line(command: str | tuple[str, ...]) -> str:
     """The command as a person would type it."""
     return command if isinstance(command, str) else shlex.join(command)
+
+
+def _object(item: dict[str, Any]) -> str:
+    return json.dumps(item, default=_plain)
+
+
+def _harmless(rows: Iterable[Sequence[str]]) -> list[list[str]]:
+    return [[one_line(cell) for cell in row] for row in rows]
+
+
+def _sizes(cells: Sequence[str]) -> list[int]:
+    return [_columns(cell) for cell in cells]
+
+
+def _widest(sizes: Iterable[Sequence[int]]) -> list[int]:
+    return [max(column) for column in zip(*sizes, strict=True)]
+
+
+def _text(lines: Iterable[Sequence[str]], widths: Sequence[int], limit: int | None) -> str:
+    return "".join(_line(cells, widths, limit) + "\n" for cells in lines)
 
 
 def _cells(job: JobInfo) -> list[str]:

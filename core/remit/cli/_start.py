@@ -2,25 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 import anyio
 
 import remit
 from remit import LinkLost, RemitError
-from remit.cli import _known, _local
+from remit.cli import _amounts, _known, _local
 from remit.cli._known import Note
-from remit.cli._report import OK, answer, report, say
+from remit.cli._report import OK, UsageError, answer, report, say
 from remit.cli._work import Work
 
 Begin = Callable[[str, str, Work], Awaitable[None]]
 
 
-async def start(targets: Sequence[str], work: Work, *, keep: bool, throttle: int) -> int:
-    """Prints each job's id as soon as its target has answered; returns the worst exit status."""
+def limits(*, keep: bool, lease: str | None, max_output: str | None, on_max: str) -> dict[str, Any]:
+    """What `Session.start` is told beside the work, for kept jobs alone. Raises UsageError."""
+    told: dict[str, Any] = {}
+    try:
+        if lease is not None:
+            told["lifetime"] = remit.lease(_amounts.seconds("--lease", lease))
+    except ValueError as exc:
+        raise UsageError(f"--lease {lease}: {exc}") from exc
+    if max_output is not None:
+        told["max_output"] = _amounts.size("--max-output", max_output)
+        if not told["max_output"]:
+            raise UsageError("--max-output 0 can never be right")
+        told["on_max"] = on_max
+    if on_max not in ("stop", "truncate") or (on_max != "stop" and max_output is None):
+        raise UsageError(
+            f"--on-max {on_max!r}", hint="--max-output 10M --on-max truncate, or --on-max stop"
+        )
+    if told and not keep:
+        raise UsageError("--lease and --max-output are for jobs that are kept there", hint="--keep")
+    return told
+
+
+async def start(
+    targets: Sequence[str],
+    work: Work,
+    *,
+    keep: bool,
+    throttle: int,
+    kept: Mapping[str, Any] | None = None,
+) -> int:
+    """Prints each job's id as soon as its target has answered; returns the worst exit status.
+
+    ``kept``: what `limits` says.
+    """
     if keep:
-        begin: Begin = _keep
+        begin: Begin = partial(_keep, limits=kept or {})
     else:
         from remit.cli._collecting import collect
 
@@ -45,7 +79,7 @@ async def start(targets: Sequence[str], work: Work, *, keep: bool, throttle: int
     return status
 
 
-async def _keep(target: str, job_id: str, work: Work) -> None:
+async def _keep(target: str, job_id: str, work: Work, *, limits: Mapping[str, Any]) -> None:
     """A job that is kept on its target, and a note here of where it is.
 
     The note comes first: a job that nobody knows of would be worse than one that is not there.
@@ -70,6 +104,7 @@ async def _keep(target: str, job_id: str, work: Work) -> None:
                 cwd=work.cwd,
                 env=work.env,
                 timeout=work.timeout,
+                **limits,
             )
         except LinkLost:
             say(f"remit: {job_id} may run on {target}; `remit jobs` will tell")

@@ -1,0 +1,68 @@
+"""How much a value may be when it travels as data, and the word for one that may not.
+
+Standard library only, Python 3.6: both ends of a session use it.
+"""
+
+from __future__ import annotations
+
+# What one MessagePack length can say.
+_MOST = (1 << 32) - 1
+
+
+class ValueRefused(Exception):
+    """A value cannot travel as data. ``path`` names the place in it (``result["a"][3]``; empty
+    where bytes were being read), ``why`` tells what stands in the way."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(path, why)
+        self.path = path
+        self.why = why
+
+    def within(self, step: str) -> None:
+        """Tells that all this was found at ``step`` of a larger value."""
+        self.path = step + self.path
+
+    def __str__(self) -> str:
+        return "%s: %s" % (self.path, self.why) if self.path else self.why
+
+
+class Limits:
+    """The most that a value may be: containers within containers, items in all of them together
+    (a dict's keys and values are two each), bytes of its encoding. Frozen."""
+
+    __slots__ = ("count", "depth", "size")
+
+    depth: int
+    count: int
+    size: int
+
+    def __init__(self, depth: int = 100, count: int = 10_000_000, size: int = 1 << 32) -> None:
+        """Raises ValueError for less than one level, and for what no encoding can say."""
+        if depth < 1 or not 0 <= count <= _MOST or size < 1:
+            raise ValueError("no limits: depth=%r, count=%r, size=%r" % (depth, count, size))
+        object.__setattr__(self, "depth", depth)
+        object.__setattr__(self, "count", count)
+        object.__setattr__(self, "size", size)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("limits are frozen")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("limits are frozen")
+
+    def __reduce__(self) -> tuple[type[Limits], tuple[int, int, int]]:
+        return Limits, (self.depth, self.count, self.size)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Limits):
+            return NotImplemented
+        return self.__reduce__() == other.__reduce__()
+
+    def __hash__(self) -> int:
+        return hash((self.depth, self.count, self.size))
+
+    def __repr__(self) -> str:
+        return "Limits(depth=%d, count=%d, size=%d)" % (self.depth, self.count, self.size)
+
+
+DEFAULT = Limits()

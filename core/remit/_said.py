@@ -1,0 +1,115 @@
+"""What a function said, as users are given it: records of values, logs, warnings and progress."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import attrs
+import msgspec
+
+from remit import _records, _values
+from remit._errors import JobFailed, RemoteProtocolError, ResultError
+from remit._limits import ValueRefused
+from remit._messages import decode, moment
+from remit._records import Said
+from remit._words import LogRecord, Progress, Record, Stream, WarningRecord
+
+_STREAMS: dict[int, Stream] = {
+    _records.ITEM: "value",
+    _records.RESULT: "value",
+    _records.LOG: "log",
+    _records.WARNING: "warning",
+    _records.PROGRESS: "progress",
+}
+
+
+class Failure(msgspec.Struct, kw_only=True):
+    """How a function failed: `remit.worker.failures`."""
+
+    kind: str
+    type: str
+    message: str
+    traceback: str
+    notes: list[str] = []
+
+
+@attrs.frozen
+class Teller:
+    """Makes records of what one job said. ``trust``: pickles are taken from there."""
+
+    job: str
+    location: str
+    trust: bool
+
+    def record(self, said: Said, seq: int) -> Record | None:
+        """None for what only marks an end. Raises ResultError for a value that cannot be taken,
+        and RemoteProtocolError."""
+        kind = said.kind & ~_records.PICKLED
+        stream = _STREAMS.get(kind)
+        time = moment(said.time)
+        if stream is None or time is None:
+            return None
+        if stream == "value":
+            data = self.value(said)
+        else:
+            data = _plain(kind, bytes(said.body))
+        return Record(stream, data, said.number, seq, time, self.job, self.location)
+
+    def value(self, said: Said) -> Any:
+        if said.kind & _records.PICKLED:
+            return unpickled(said.body, self.trust, f"job {self.job}")
+        return taken(said.body, f"job {self.job} on {self.location}")
+
+
+def taken(body: bytes | bytearray | memoryview, whose: str) -> Any:
+    """The value in an encoding. Raises ResultError."""
+    try:
+        return _values.decode(body)
+    except ValueRefused as exc:
+        raise ResultError(f"the result of {whose} makes no sense: {exc}") from exc
+
+
+def unpickled(body: bytes | bytearray | memoryview, trust: bool, whose: str) -> Any:
+    """The value in a pickle, from a target that is trusted. Raises ResultError."""
+    if not trust:
+        raise RemoteProtocolError(
+            f"a pickle came as the result of {whose}, and this session takes none",
+            hint="remit.connect(…, trust=True), where you trust that computer with this one",
+        )
+    try:
+        return pickle.loads(body)
+    except Exception as exc:
+        raise ResultError(f"the result of {whose} cannot be unpickled: {exc!r}") from exc
+
+
+def _plain(kind: int, body: bytes) -> LogRecord | WarningRecord | Progress:
+    if kind == _records.LOG:
+        return LogRecord(*decode(body, tuple[int, str, str, float]))
+    if kind == _records.WARNING:
+        return WarningRecord(*decode(body, tuple[str, str, str, int]))
+    return Progress(*decode(body, tuple[float, float | None, str]))
+
+
+def failure(body: bytes | bytearray) -> Failure:
+    """What stands in a record of the kind FAILURE. Raises RemoteProtocolError."""
+    return decode(bytes(body).partition(b"\0")[2], Failure)
+
+
+def failed(failure: Failure, whose: str, **facts: Any) -> JobFailed | ResultError:
+    """The error for a function that failed so; ``facts`` are those of JobFailed."""
+    if failure.kind == "result":
+        return ResultError(
+            f"what the function of {whose} returned cannot be told as data: {failure.message}",
+            hint="return plain data (docs/values.md), or connect with trust=True",
+        )
+    lines = failure.traceback.rstrip().splitlines()
+    words = f"{failure.type}: {failure.message}" if failure.message else failure.type
+    stderr = facts.get("stderr_tail", b"").decode("utf-8", "replace").strip().splitlines()
+    return JobFailed(
+        f"the function of {whose} raised {words}",
+        type=failure.type,
+        traceback=failure.traceback,
+        evidence="\n".join([*lines, *(f"stderr  {line}" for line in stderr[-5:])]),
+        **facts,
+    )

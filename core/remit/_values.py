@@ -1,0 +1,116 @@
+"""Values as data: MessagePack with extension types, written by `encode` and read by `decode`.
+
+docs/values.md tells what each type is on the wire and what comes back. Nothing in an encoding is
+code, and reading one runs none. Standard library only when imported, Python 3.6: both ends of a
+session use it.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from remit import (
+    _value_arrays,
+    _value_plain,
+    _value_reader,
+    _value_tables,
+    _value_times,
+    _value_writer,
+)
+from remit._limits import DEFAULT, Limits, ValueRefused
+from remit._value_reader import Reader
+from remit._value_writer import Known, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+    from typing import Any
+
+    from remit._value_reader import Read, Source
+    from remit._value_writer import Buffer, Write
+
+# By module, what writes the types that it has.
+_LIBRARIES: dict[str, Callable[[ModuleType], dict[type, Write]]] = {
+    **_value_plain.LIBRARIES,
+    **_value_tables.LIBRARIES,
+    "numpy": _value_arrays.types,
+}
+_PLAIN: dict[int, Read] = {**_value_reader.PLAIN, **_value_plain.PLAIN, **_value_times.PLAIN}
+_NESTED: dict[int, Read] = {
+    **_value_reader.NESTED,
+    **_value_plain.NESTED,
+    **_value_arrays.NESTED,
+    **_value_tables.NESTED,
+}
+
+
+def _find(kind: type) -> Write | None:
+    for name, types in _LIBRARIES.items():
+        module = sys.modules.get(name)
+        try:
+            write = None if module is None else types(module).get(kind)
+        except AttributeError:  # another thread is still importing it
+            continue
+        if write is not None:
+            return write
+    return (
+        _value_arrays.scalar_of(kind) or _value_tables.kind_of(kind) or _value_plain.record_of(kind)
+    )
+
+
+_KNOWN = Known({**_value_writer.WRITERS, **_value_plain.WRITERS, **_value_times.WRITERS}, _find)
+
+
+def encode(value: object, limits: Limits = DEFAULT) -> list[Buffer]:
+    """The encoding of ``value``, in pieces to be sent one after the other.
+
+    Contents of bytes, bytearrays, memoryviews and arrays from 64 KiB on are not copied: the pieces
+    show them as they are when they are sent. Raises ValueRefused, with the path to what cannot
+    travel or is too much.
+    """
+    writer = Writer(limits, _KNOWN)
+    try:
+        writer.value(value)
+        return writer.finish()
+    except ValueRefused as refused:
+        refused.within("result")
+        raise
+    except RecursionError:
+        raise ValueRefused(
+            "result", "nested deeper than this Python's stack has room for"
+        ) from None
+    except RuntimeError as exc:
+        # What Python says of a dict or a set that another thread writes to.
+        raise ValueRefused("result", "it could not be read: %s" % exc) from exc
+
+
+def decode(data: Source, limits: Limits = DEFAULT) -> Any:
+    """The value in ``data``. Raises ValueRefused, and nothing else, whatever the bytes are.
+
+    Arrays of numpy's are views into ``data``: they keep it whole, and can be written to where it
+    can. The value takes up at most some 250 times the size of ``data``.
+    """
+    if isinstance(data, memoryview):
+        data = data.cast("B")
+    size = len(data)
+    if size > limits.size:
+        raise ValueRefused("", "%d bytes, of %d at most" % (size, limits.size))
+    reader = Reader(data, limits, _PLAIN, _NESTED)
+    try:
+        value = reader.value()
+    except ValueRefused as refused:
+        raise ValueRefused("", "at byte %d: %s" % (reader.at, refused.why)) from refused.__cause__
+    except RecursionError:
+        raise ValueRefused("", "nested deeper than this Python's stack has room for") from None
+    except MemoryError:
+        raise ValueRefused("", "there is not enough memory for it") from None
+    except IndexError as exc:
+        raise ValueRefused("", "at byte %d: cut short" % reader.at) from exc
+    except Exception as exc:
+        # Whatever Python, numpy, pandas or Arrow say of contents that make no sense.
+        why = "at byte %d: malformed (%s)" % (reader.at, type(exc).__name__)
+        raise ValueRefused("", why) from exc
+    if reader.at != size:
+        raise ValueRefused("", "%d bytes after the value" % (size - reader.at))
+    return value

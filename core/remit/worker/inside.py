@@ -1,0 +1,27 @@
+"""What ``import remit`` gives to a function that runs as a job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+__all__ = ["progress"]
+
+
+def progress(done: float, total: float | None = None, text: str = "") -> None:
+    """Tells the caller how far the function is, as a record of the stream ``progress``.
+
+    Where nobody listens (in `Session.call`, or outside a job) it does nothing.
+    """
+    from remit.worker import outlet
+
+    if outlet.current is not None:
+        outlet.current.progress(done, total, text)
+
+
+def __getattr__(name: str) -> NoReturn:
+    raise AttributeError(
+        "in a job's function remit has %s; there is no %r" % (" and ".join(__all__), name)
+    )

@@ -1,0 +1,203 @@
+"""One function job: from its task to its last record."""
+
+from __future__ import annotations
+
+import io
+import logging  # each function job wants it, and a fork is to find it warm
+import os
+import signal
+import struct
+import sys
+import types
+import warnings
+from typing import TYPE_CHECKING
+
+from remit._msgpack import unpack
+from remit._records import DONE
+from remit.agent import programs
+from remit.worker import environ, failures, outlet
+
+
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+# A task on its pipe: the size of its head, which is packed [cwd or None, {env}, trust, kind,
+# size of the program, size of the arguments], then these two.
+_SIZE = struct.Struct(">I")
+
+
+class Task:
+    """What is to be run, as it stands on the pipe."""
+
+    def __init__(self, fd: int) -> None:
+        """Reads all of it. Raises EOFError where whoever sends it is gone."""
+        with io.open(fd, "rb") as pipe:
+            head: Any = unpack(_exactly(pipe, _SIZE.unpack(_exactly(pipe, _SIZE.size))[0]))
+            self.cwd, self.env, self.trust, self.kind, program, arguments = head
+            self.program = _exactly(pipe, program)
+            self.arguments = _exactly(pipe, arguments)
+
+
+def _exactly(pipe: io.BufferedIOBase, size: int) -> bytes:
+    data = pipe.read(size)
+    if len(data) < size:
+        raise EOFError
+    return data
+
+
+def run_forked(
+    job_id: str, stdin: int, stdout: int, stderr: int, records: int, task_fd: int, report: int
+) -> int:
+    """The life of a fork of the warm interpreter; its exit status.
+
+    To the pipe ``report`` goes ``+`` and the pid once the function is about to run, or ``-`` and
+    words why it cannot.
+    """
+    environ.rename(job_id)
+    for to, fd in enumerate((stdin, stdout, stderr)):
+        os.dup2(fd, to)
+        os.close(fd)
+    try:
+        task = Task(task_fd)
+    except EOFError:
+        return 1  # whoever wanted it has gone
+    if task.cwd is not None:
+        try:
+            os.chdir(task.cwd)
+        except OSError as exc:
+            os.write(report, b"-" + _no_directory(task.cwd, exc).encode("utf-8", "replace"))
+            return 1
+    os.environb.update(task.env)
+    os.environb[environ.VARIABLE] = job_id.encode()
+    os.write(report, b"+%d" % os.getpid())
+    os.close(report)
+    return run(task, records)
+
+
+def _no_directory(path: bytes, exc: OSError) -> str:
+    shown = path.decode("utf-8", "backslashreplace")
+    if isinstance(exc, FileNotFoundError):
+        return "no such directory: %s" % shown
+    return "cannot enter the directory %s: %s" % (shown, exc.strerror)
+
+
+def run(task: Task, records: int) -> int:
+    """Runs the function; all it makes but its output goes to the pipe ``records``."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    out = outlet.current = outlet.Outlet(records, task.trust)
+    open_stdio()
+    _listen(out)
+    return _perform(out, lambda: programs.load(task.kind, task.program), task)
+
+
+def _perform(out: outlet.Outlet, load: Callable[[], Any], task: Task) -> int:
+    try:
+        function = load()
+        arguments = programs.load_arguments(task.kind, task.arguments)
+        _deliver(out, function(*arguments))
+    except SystemExit as exc:
+        status = _status_of(exc)
+        if not status:
+            out.result(None)
+        else:
+            out.failure(*failures.told(exc))
+        return status
+    except BaseException as exc:
+        out.failure(*failures.told(exc))
+        return 1
+    return 0
+
+
+def _deliver(out: outlet.Outlet, value: Any) -> None:
+    """Tells what the function gave: a value, or what comes out of a generator, item by item."""
+    if isinstance(value, types.GeneratorType):
+        try:
+            for item in value:
+                out.item(item)
+        finally:
+            value.close()
+        out.say(DONE, ())
+    elif isinstance(value, types.AsyncGeneratorType):
+        _run_async(_deliver_async(out, value))
+        out.say(DONE, ())
+    elif isinstance(value, types.CoroutineType):
+        _deliver(out, _run_async(value))
+    else:
+        out.result(value)
+
+
+def plain(value: Any) -> Any:
+    """What a call gives: of a coroutine its result, of a generator a list."""
+    if isinstance(value, types.CoroutineType):
+        return plain(_run_async(value))
+    if isinstance(value, types.GeneratorType):
+        return list(value)
+    if isinstance(value, types.AsyncGeneratorType):
+        return _run_async(_collect(value))
+    return value
+
+
+async def _collect(items: Any) -> list[Any]:
+    return [item async for item in items]
+
+
+async def _deliver_async(out: outlet.Outlet, items: Any) -> None:
+    try:
+        async for item in items:
+            out.item(item)
+    finally:
+        await items.aclose()
+
+
+def _run_async(coroutine: Any) -> Any:
+    import asyncio
+
+    if hasattr(asyncio, "run"):
+        return asyncio.run(coroutine)
+    loop = asyncio.new_event_loop()  # 3.6
+    try:
+        asyncio.set_event_loop(loop)
+        return loop.run_until_complete(coroutine)
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def _status_of(exc: SystemExit) -> int:
+    """What a script that ends so exits with."""
+    if exc.code is None:
+        return 0
+    if isinstance(exc.code, int):
+        return exc.code & 0xFF
+    sys.stderr.write("%s\n" % (exc.code,))
+    return 1
+
+
+def open_stdio() -> None:
+    """Text over the pipes: lines as they are written, in UTF-8 whatever the locale says."""
+    sys.stdin = io.open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
+    sys.stdout = io.open(
+        1, "w", buffering=1, encoding="utf-8", errors="surrogateescape", closefd=False
+    )
+    sys.stderr = io.open(
+        2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
+    )
+    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
+
+
+class _Handler(logging.Handler):
+    def __init__(self, out: outlet.Outlet) -> None:
+        super().__init__()
+        self._out = out
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._out.log(record)
+
+
+def _listen(out: outlet.Outlet) -> None:
+    """Log records from INFO on (the function may set the root logger's level) and warnings."""
+    root = logging.getLogger()
+    root.handlers[:] = [_Handler(out)]
+    root.setLevel(logging.INFO)
+    warnings.showwarning = out.warning  # type: ignore[assignment]
+    warnings.simplefilter("default")

@@ -1,0 +1,91 @@
+"""Which Python can read a piece of source."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from remit import _grammar
+from remit._grammar import too_new
+from testbed import pythons
+
+READABLE_BY_ALL = '''\
+def plain(a, *rest, b=1, **more):
+    """Text with := and {x=} in it."""
+    with open(a) as one, open(b) as other:
+        print(f"{a!r:>{b}} {a:=^10} {more['x']} x={a!r}", *rest)
+    first, *others = rest
+    return {**more, "a": [*rest]}
+'''
+CONSTRUCTS = [
+    ("if (n := 1): pass", (3, 8), "an assignment expression (:=)"),
+    ("def f(a, /, b): pass", (3, 8), "positional-only parameters (/)"),
+    ("f'{x=}'", (3, 8), "an f-string with {name=}"),
+    ("f'{x + 1 = !r}'", (3, 8), "an f-string with {name=}"),
+    ("def f(a):\n    return 1, *a", (3, 8), "a bare * in return or yield"),
+    ("def f(a):\n    yield *a, 1", (3, 8), "a bare * in return or yield"),
+    ("for x in *a, 1: pass", (3, 9), "a bare * in what a for goes over"),
+    ("@a[0].b\ndef f(): pass", (3, 9), "a decorator that is no plain name"),
+    ("with (a as b, c as d): pass", (3, 9), "Parenthesized context managers"),
+    ("match x:\n    case 1: pass", (3, 10), "a match statement"),
+    ("try: pass\nexcept* OSError: pass", (3, 11), "except*"),
+    ("a[*b]", (3, 11), "a * in an index"),
+]
+
+
+@pytest.mark.parametrize("version", [(3, minor) for minor in range(6, 12)], ids=str)
+def test_what_all_can_read(version: tuple[int, int]) -> None:
+    assert too_new(READABLE_BY_ALL, ast.parse(READABLE_BY_ALL), version) is None
+
+
+@pytest.mark.parametrize(("line", "since", "what"), CONSTRUCTS)
+def test_it_names_the_line_and_the_construct(line: str, since: tuple[int, int], what: str) -> None:
+    source = f"\n\n{line}\n"
+    found = too_new(source, ast.parse(source), (since[0], since[1] - 1))
+    assert found is not None
+    assert 3 <= found.line <= 4
+    assert found.what.startswith(what)
+    assert too_new(source, ast.parse(source), since) is None
+
+
+def test_the_first_of_several_is_named() -> None:
+    source = "a\nx = (n := 1)\nmatch x:\n    case 1: pass\n"
+    found = too_new(source, ast.parse(source), (3, 6))
+    assert found == ((3, 8), 2, "an assignment expression (:=)")
+
+
+# What only a newer Python than the oldest that remit itself runs on can read at all.
+NEWER = [
+    ("type X = int", "(3, 12) 1 a type statement"),
+    ("def f[T](x: T): pass", "(3, 12) 1 type parameters"),
+    ("f'{x['a']}'", "(3, 12) 1 an f-string with its own quotes in its braces"),
+    ('f"{", ".join(x)}"', "(3, 12) 1 an f-string with its own quotes in its braces"),
+    ("f\"{'\\n'.join(x)}\"", "(3, 12) 1 an f-string with a backslash in its braces"),
+    ("f\"{f'\\n'}\"", "(3, 12) 1 an f-string with a backslash in its braces"),
+    ("f'{x # why\n}'", "(3, 12) 1 an f-string with a comment in its braces"),
+    ("f'{x\n}'", "(3, 12) 1 an f-string with a line end in its braces"),
+    ("f'{x[\"a\"]}'", "None"),
+    ("f'''{x['a']}\n{\nx}\\n'''", "None"),
+    ("f'\\n{x}' 'y' \"z\\n\"", "None"),
+    ("f'{x:{y}}' + f\"{x!r:>10}\"", "None"),
+]
+_TELL = """
+import ast, runpy, sys
+too_new = runpy.run_path(sys.argv[1])["too_new"]
+found = too_new(sys.argv[2], ast.parse(sys.argv[2]), (3, 11))
+print(found and "{0.since} {0.line} {0.what}".format(found))
+"""
+
+
+@pytest.mark.parametrize(
+    "python", [one for one in pythons.found() if one.minor >= 12], ids=lambda one: one.version
+)
+@pytest.mark.parametrize(("source", "told"), NEWER)
+def test_on_a_newer_caller(python: pythons.Interpreter, source: str, told: str) -> None:
+    assert _grammar.__file__ is not None
+    words: list[str | Path] = [python.path, "-I", "-c", _TELL, Path(_grammar.__file__), source]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == told

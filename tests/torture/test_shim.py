@@ -1,0 +1,87 @@
+"""What the shim makes wrong is wrong for its own interpreter, and for nobody else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from testbed import pythons
+from torture import shim
+from torture.shim import Built, Shim
+
+# The clocks, and the seconds that a write, an fsync and a rename take.
+_LOOK = """
+import datetime, os, sys, time
+now = time.time()
+assert abs(datetime.datetime.now().timestamp() - now) < 2
+fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+at = [time.monotonic()]
+for act in (
+    lambda: os.write(fd, b"x"),
+    lambda: os.fsync(fd),
+    lambda: os.rename(sys.argv[1], sys.argv[1] + "2"),
+    lambda: os.write(1, b""),
+):
+    act()
+    at.append(time.monotonic())
+print(now, at[0], *[after - before for before, after in zip(at, at[1:])])
+"""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    return shim.build(tmp_path_factory.mktemp("built") / "shim")
+
+
+def _interpreters() -> list[str]:
+    return [sys.executable, *(str(found.path) for found in pythons.found()[:1])]
+
+
+@pytest.fixture(params=_interpreters(), ids=lambda path: Path(path).parts[-3])
+def wrong(request: pytest.FixtureRequest, built: Built, tmp_path: Path) -> Shim:
+    return Shim(built, tmp_path, str(request.param))
+
+
+def look(python: str | Path, directory: Path) -> list[float]:
+    done = subprocess.run(
+        [python, "-I", "-S", "-c", _LOOK, directory / "file"], capture_output=True, check=True
+    )
+    return [float(word) for word in done.stdout.split()]
+
+
+def test_the_wall_clock_jumps_and_the_monotonic_one_does_not(wrong: Shim, tmp_path: Path) -> None:
+    for offset in (0.0, 3600.0, -100_000.0):
+        wrong.jump(offset)
+        wall, monotonic, *_ = look(wrong.python, tmp_path)
+        assert abs(wall - time.time() - offset) < 5
+        assert abs(monotonic - time.monotonic()) < 5
+        wall, *_ = look(sys.executable, tmp_path)
+        assert abs(wall - time.time()) < 5
+
+
+def test_the_disk_is_slow_and_pipes_are_not(wrong: Shim, tmp_path: Path) -> None:
+    wrong.slow_down(write=0.1, sync=0.3)
+    _, _, write, sync, rename, pipe = look(wrong.python, tmp_path)
+    assert write >= 0.1
+    assert min(sync, rename) >= 0.3
+    assert pipe < 0.1
+    wrong.speed_up()
+    _, _, write, sync, rename, _ = look(wrong.python, tmp_path)
+    assert max(write, rename) < 0.1
+
+
+def test_it_is_the_interpreter_that_it_stands_for(wrong: Shim, tmp_path: Path) -> None:
+    """Its own path is the first word of the command line, and those that it becomes are hit too."""
+    line = "import os, sys; print(sys.executable); sys.stdout.flush(); os.execve(sys.executable, "
+    line += "[sys.executable, '-I', '-S', '-c', 'import time; print(time.time())'], {})"
+    wrong.jump(-100_000.0)
+    done = subprocess.run(
+        [wrong.python, "-I", "-S", "-c", line], capture_output=True, check=True, text=True
+    )
+    executable, now = done.stdout.split()
+    assert executable == str(wrong.python)
+    assert abs(float(now) - time.time() + 100_000) < 5
