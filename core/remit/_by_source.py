@@ -25,7 +25,7 @@ from remit._errors import ShippingError
 from remit._grammar import too_new
 from remit._peer import Peer, is_standard
 from remit._source_text import LAMBDA, Text, find, is_source_of
-from remit.agent import definitions
+from remit.worker import definitions
 
 _OURS = "{}.{}".format(*sys.version_info)
 _OUR_PYTHON = f"have a Python {_OURS} run it, as in ?python=python{_OURS}"
@@ -33,7 +33,7 @@ _LAZY = futures.annotations.compiler_flag
 
 
 def program(fn: Callable[..., Any], name: str, peer: Peer) -> bytes:
-    """What is sent for ``fn``: MessagePack, as `remit.agent.programs` reads it.
+    """What is sent for ``fn``: MessagePack, as `remit.worker.programs` reads it.
 
     Raises ShippingError.
     """
@@ -169,7 +169,7 @@ class _Plan:
     def _binding(
         self, name: str, value: Any, attributes: set[str], user: FunctionType
     ) -> list[Any]:
-        """How the global ``name`` is made there: the words that `remit.agent.programs` knows."""
+        """How the global ``name`` is made there: the words that `remit.worker.programs` knows."""
         if isinstance(value, ModuleType):
             self._refuse_unsure_module(value.__name__, f"import {value.__name__}", user)
             binding = ["module", value.__name__, []]

@@ -178,7 +178,12 @@ class Calls(Listener):
         exit_status, signal, stderr = decode(
             bytes(body), tuple[int | None, str | None, bytes]
         )
-        how = f"was ended by {signal}" if signal else f"exited with status {exit_status}"
+        if signal is not None:
+            how = f"was ended by {signal}"
+        elif exit_status is not None:
+            how = f"exited with status {exit_status}"
+        else:
+            how = "was lost with the interpreter that it came from"
         lines = stderr.decode("utf-8", "replace").strip().splitlines()[-5:]
         raise JobFailed(
             f"the worker that ran {whose} {how}",

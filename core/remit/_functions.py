@@ -1,7 +1,7 @@
 """Callables and arguments as bytes for another interpreter. No I/O with the target.
 
 By value where it runs our bytecode, else by source; what cannot go is refused here, before
-anything runs. `remit.agent.programs` is the other end. What can be shipped: docs/functions.md.
+anything runs. `remit.worker.programs` is the other end. What can be shipped: docs/functions.md.
 """
 
 from __future__ import annotations

@@ -26,7 +26,6 @@ def kit(version: tuple[int, int], by_value: bool) -> bytes:
     prepare = _payload.preparation(version)
     sources = {name: prepare(text) for name, text in _modules().items()}
     sources["remit"] = sources[_FACE]
-    sources["remit.agent"] = ""
     importer = prepare((_PACKAGE / "agent/importer.py").read_text(encoding="utf-8"))
     if by_value:
         # Written for such Pythons as ours, so there is nothing to prepare.
@@ -45,6 +44,4 @@ def _modules() -> dict[str, str]:
     for path in sorted((_PACKAGE / "worker").glob("*.py")):
         name = "remit.worker" if path.stem == "__init__" else f"remit.worker.{path.stem}"
         paths[name] = path
-    for stem in ("programs", "definitions", "shipped"):
-        paths[f"remit.agent.{stem}"] = _PACKAGE / "agent" / f"{stem}.py"
     return {name: path.read_text(encoding="utf-8") for name, path in paths.items()}

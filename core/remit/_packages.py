@@ -30,7 +30,7 @@ _DIGEST_SIZE = 32  # bytes
 @attrs.frozen
 class Package:
     """``name`` is that of the top-level package or module; ``body`` is for
-    `remit.agent.programs.install`, and ``digest`` tells one content from another."""
+    `remit.worker.programs.install`, and ``digest`` tells one content from another."""
 
     name: str
     digest: bytes

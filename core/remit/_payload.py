@@ -170,7 +170,10 @@ def _strip_node(lines: list[bytearray], node: ast.AST) -> None:
         case ast.arg(annotation=ast.expr() as annotation):
             name_end = node.col_offset + len(node.arg.encode())
             _blank(lines, (node.lineno, name_end), _end(annotation))
-        case ast.FunctionDef(returns=ast.expr() as returns):
+        case (
+            ast.FunctionDef(returns=ast.expr() as returns)
+            | ast.AsyncFunctionDef(returns=ast.expr() as returns)
+        ):
             _blank(lines, _arrow(lines, returns), _end(returns))
         case ast.AnnAssign(target=target, annotation=annotation, value=value):
             _blank(lines, _end(target), _end(annotation))

@@ -255,4 +255,4 @@ class SpoolReader(Listener):
 
 
 def _whole(position: Position) -> dict[str, int]:
-    return {"stdout": 0, "stderr": 0, **position}
+    return {"stdout": 0, "stderr": 0, "records": 0, **position}

@@ -11,6 +11,10 @@ from __future__ import annotations
 
 import struct
 from collections import namedtuple
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 HEAD = struct.Struct(">BQdQ")
 
@@ -143,5 +147,17 @@ class Spotter:
         if self._said is not None:
             self.summary = bytes(self._said).partition(b"\0")[0].decode("utf-8", "replace")
 
+    def judge(self, outcome: dict[str, Any]) -> dict[str, Any]:
+        """An outcome with what the records tell of the function's end.
 
-_KINDS = frozenset((ITEM, RESULT, LOG, WARNING, PROGRESS, FAILURE, DONE))
+        ``result_at`` is where in the stream its result or its failure begins.
+        """
+        outcome["result_at"] = self.last
+        if outcome["reason"] != "exited":
+            return outcome
+        outcome["error"] = self.summary
+        if outcome["exit_status"] == 0 and self.last is None:
+            # A function may end its process; that it returned is then not so.
+            outcome["reason"] = "no-result"
+            outcome["error"] = "the process of the function ended before it returned"
+        return outcome

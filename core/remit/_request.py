@@ -81,6 +81,8 @@ class Start:
             raise ValueError(f"buffer_limit must be at least 1 byte, not {buffer_limit}")
         if timeout is not None and not 0 < timeout < math.inf:
             raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
+        if on_max == "truncate" and callable(work):
+            raise ValueError("what a function says cannot be truncated; on_max='stop' can be had")
         if id is not None and not is_job_id(id):
             raise ValueError(f"a job id is 'j' and 12 of a-z2-7 (remit.new_job_id()), not {id!r}")
         return cls(

@@ -16,7 +16,8 @@ from remit._job import Feed, Job, announced
 from remit._link import Link
 from remit._messages import JobMap, JobPage, Nothing, Saved
 from remit._receive import SpoolReader
-from remit._request import Start
+from remit._request import Function, Start
+from remit._task import TASK
 from remit._words import JobInfo, JobState, LogoutWarning
 from remit.abc import Placement, Position, StoreReader
 
@@ -58,10 +59,14 @@ class SpooledJob(Job):
         assert self._request is not None
         stdin = self._request.stdin
         while True:
+            arguments, task = self._request.arguments(), b""
+            if isinstance(self._request.work, Function):
+                more, task = (await self._session._task(self._request.work)).arguments()
+                arguments.update(more)
             link = await self._session._ready()
             self._feed = Feed(self)
-            self._feed.open(link, "start", self._request.arguments())
-            trouble = await self._answer(stdin)
+            self._feed.open(link, "start", arguments)
+            trouble = await self._answer(task, stdin)
             if trouble is None:
                 self._began = True
                 self._session._watch(self)
@@ -72,12 +77,15 @@ class SpooledJob(Job):
                 raise trouble
             await self._session._relinked(link)
 
-    async def _answer(self, stdin: object) -> Exception | None:
-        """Gives the job its stdin while waiting for the agent's answer; what went wrong."""
+    async def _answer(self, task: bytes, stdin: object) -> Exception | None:
+        """Gives the job the rest of its task and its stdin while waiting for the agent's answer; what went wrong."""
         trouble: list[Exception] = []
 
         async def give() -> None:
             try:
+                await self._feed.send(task, self._bell, self._feed.answered.is_set, TASK)
+                if stdin is None:
+                    return
                 await _stdin.pour(stdin, self._send)
             except Exception as exc:
                 trouble.append(exc)
@@ -86,7 +94,7 @@ class SpooledJob(Job):
                 self._feed.send_eof()
 
         async with anyio.create_task_group() as tasks:
-            if stdin is not None:
+            if task or stdin is not None:
                 tasks.start_soon(give)
             await self._feed.answered.wait()
             tasks.cancel_scope.cancel()

@@ -1,4 +1,4 @@
-"""A worker for tests: `remit.agent.programs` under any interpreter, asked over a pipe."""
+"""A worker for tests: `remit.worker.programs` under any interpreter, asked over a pipe."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def finish(value):
     return list(value) if isinstance(value, types.GeneratorType) else value
 
 def answer(words):
-    from remit.agent import programs
+    from remit.worker import programs
     if words[0] == "install":
         return programs.install(words[1])
     if words[0] == "run":
@@ -51,7 +51,7 @@ while True:
     try:
         reply = ("value", answer(words))
     except Exception as exc:
-        from remit.agent import programs
+        from remit.worker import programs
         missing = programs.explain_missing(exc) if isinstance(exc, ImportError) else ""
         reply = ("error", type(exc).__name__, str(exc), traceback.format_exc(), missing)
     pickle.dump(reply, sys.stdout.buffer, 2)
@@ -124,9 +124,9 @@ class Worker:
 
 
 def _sources(old: bool) -> dict[str, str]:
-    """What `remit.agent.programs` imports of ours, and the importer, as they are sent."""
+    """What `remit.worker.programs` imports of ours, and the importer, as they are sent."""
     found = {"remit": "", "remit.agent": ""}
-    waiting = ["remit.agent.programs", "remit.agent.importer"]
+    waiting = ["remit.worker.programs", "remit.agent.importer"]
     while waiting:
         name = waiting.pop()
         path = CORE / f"{name.replace('.', '/')}.py"

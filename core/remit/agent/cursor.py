@@ -16,7 +16,7 @@ from remit.agent.jobdir import LINE_SIZE
 if TYPE_CHECKING:
     from remit.agent.jobdir import Line
 
-NUMBERS = {"stdout": 1, "stderr": 2}
+NUMBERS = {"stdout": 1, "stderr": 2, "records": 3}
 # Lines of the index read at once.
 _BATCH = 1024 * LINE_SIZE
 
@@ -39,7 +39,11 @@ class Cursor:
         self.index_fd = jobdir.open_input(dir_fd, jobdir.INDEX)
         try:
             for stream in jobdir.STREAMS:
-                self._files[stream] = jobdir.open_input(dir_fd, stream.encode())
+                try:
+                    self._files[stream] = jobdir.open_input(dir_fd, stream.encode())
+                except FileNotFoundError:
+                    if stream in jobdir.OUTPUTS:
+                        raise
         except OSError:
             self.close()
             raise
@@ -49,7 +53,7 @@ class Cursor:
         self._line: Line | None = None  # the one that is being given out
         try:
             first = self._pass_over_freed()
-            finds = [self._find(stream, first) for stream in jobdir.STREAMS]
+            finds = [self._find(stream, first) for stream in self._files]
         except jobdir.Unreadable:
             self.close()
             raise
@@ -72,7 +76,7 @@ class Cursor:
         The first line of the index that is not freed.
         """
         freed = jobdir.read_freed(self._dir_fd)
-        for stream, end in zip(jobdir.STREAMS, freed):
+        for stream, end in zip(jobdir.OUTPUTS, freed):
             self.freed[stream] = end
             self.position[stream] = max(self.position[stream], end)
         return int(freed.index) // LINE_SIZE
@@ -145,7 +149,7 @@ class Cursor:
 
     def rest(self, most: int, time: float) -> Piece | None:
         """What a supervisor that died wrote last and told nothing of, as further pieces."""
-        for stream in jobdir.STREAMS:
+        for stream in self._files:
             start = -1
             while start < self.position[stream]:
                 start = self.position[stream]

@@ -436,7 +436,7 @@ class _Reader(_Following):
         try:
             ours = self._is_ours()
             if ours:
-                jobdir.write_marks(self.dir_fd, jobdir.Marks(reader=self._token, **self._used))
+                jobdir.write_marks(self.dir_fd, jobdir.Marks(self._used, self._token))
         except OSError:
             pass  # a full disk, or the job was removed: records come twice then, or nobody asks
         finally:

@@ -119,7 +119,7 @@ class FunctionJob(ReturnedJob):
         super()._pass_on(output, data)
 
     def _judge(self, outcome: dict[str, object]) -> dict[str, object]:
-        return judged(outcome, self._spotter)
+        return self._spotter.judge(outcome)
 
     def _let_go(self) -> None:
         super()._let_go()
@@ -164,22 +164,6 @@ def task_head(
         raise Refused("bad-request", "a function of a size below 0")
     head = pack([cwd, env, trust, kind, program, size])
     return _SIZE.pack(len(head)) + head, program + size
-
-
-def judged(outcome: dict[str, object], spotter: Spotter) -> dict[str, object]:
-    """An outcome with what the function's records tell of its end.
-
-    ``result_at`` is where in the stream of records its result or its failure begins.
-    """
-    outcome["result_at"] = spotter.last
-    if outcome["reason"] != "exited":
-        return outcome
-    outcome["error"] = spotter.summary
-    if outcome["exit_status"] == 0 and spotter.last is None:
-        # A function may end its process; that it returned is then not so.
-        outcome["reason"] = "no-result"
-        outcome["error"] = "the process of the function ended before it returned"
-    return outcome
 
 
 def _ignored(pid: int) -> None:

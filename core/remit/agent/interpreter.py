@@ -39,6 +39,17 @@ exec(compile(zlib.decompress(kit), "remit", "exec"), {})
 from remit.worker.server import main
 main()
 """
+# What a kept function's own interpreter is started with; its script comes on descriptor 3: the
+# packages, each after its size, a size of 0, and the task.
+COLD_STAGE = """\
+import io, sys, zlib
+sys.path[:] = [place for place in sys.path if place]
+script = io.open(3, "rb")
+kit = script.read(int.from_bytes(script.read(8), "big"))
+exec(compile(zlib.decompress(kit), "remit", "exec"), {})
+from remit.worker.alone import main
+main(script)
+"""
 _PACKET = 1 << 17
 _WINDOW = 1 << 20
 _SIZE = struct.Struct(">Q")
@@ -84,6 +95,7 @@ class Interpreter:
         self.gone = False
         self.packages: list[bytes] = []
         self.on_lost: list[Callable[[], object]] = []
+        self._on_ready: list[Callable[[], object]] = []
         self.id = "w" + os.urandom(6).hex()  # as long as a job's: `remit.worker.environ`
         self._agent = agent
         self._channel = 0
@@ -96,7 +108,7 @@ class Interpreter:
         self._ended: dict[int, Callable[[int], object]] = {}
         self._early: dict[int, int] = {}  # statuses of children that nobody has claimed yet
         self._greeting: dict[str, object] | None = None
-        program = path or os.fsencode(sys.executable or "python3")
+        self.program = program = path or os.fsencode(sys.executable or "python3")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         null = os.open(os.devnull, os.O_WRONLY)
         agent.session_job(self.id, True)
@@ -165,10 +177,29 @@ class Interpreter:
             waiting, self._waiting = self._waiting, []
             for fork in waiting:
                 self._order(fork)
+            self._call_ready()
 
     @property
     def is_ready(self) -> bool:
         return len(self.packages) >= max(1, self._wanted)
+
+    def when_ready(self, callback: Callable[[], object]) -> None:
+        """Calls it once all packages are there, or never will be."""
+        self._on_ready.append(callback)
+        if self.is_ready or self.gone:
+            self._call_ready()
+
+    def _call_ready(self) -> None:
+        callbacks, self._on_ready = self._on_ready, []
+        for callback in callbacks:
+            callback()
+
+    def cold_start(self) -> tuple[list[bytes], bytes]:
+        """The argv of an interpreter of its own, and how its script begins; the task follows."""
+        parts = []
+        for package in self.packages:
+            parts += [_SIZE.pack(len(package)), package]
+        return [self.program, b"-c", COLD_STAGE.encode()], b"".join([*parts, _SIZE.pack(0)])
 
     # -- forks
 
@@ -287,6 +318,7 @@ class Interpreter:
         self._waiting = []
         for callback in self.on_lost:
             callback()
+        self._call_ready()
         if self._agent.handlers.pop(self._channel, None) is self:
             if self._greeting is None:
                 self._agent.refuse(

@@ -29,7 +29,9 @@ INDEX = b"index"
 LOCK = b"lock"
 WAKE = b"wake"
 ASK = b"ask"
-STREAMS = ("stdout", "stderr")
+OUTPUTS = ("stdout", "stderr")
+# The last only where the job is a function.
+STREAMS = (*OUTPUTS, "records")
 
 # A command of the largest request there is, each of its bytes escaped; more is nobody's job.
 MAX_JSON = 8 << 20
@@ -168,9 +170,9 @@ def higher_format(dir_fd: int) -> bool:
 # -- the beginning
 
 
-def prepare(dir_fd: int) -> None:
+def prepare(dir_fd: int, streams: tuple[str, ...] = OUTPUTS) -> None:
     """Makes all that a supervisor needs, so that a full disk shows before the job runs."""
-    for name in (LOCK, INDEX, b"stdout", b"stderr"):
+    for name in (LOCK, INDEX, *(stream.encode() for stream in streams)):
         os.close(os.open(name, _WRITE | os.O_CREAT | os.O_TRUNC, 0o600, dir_fd=dir_fd))
     try:
         os.mkfifo(WAKE, 0o600, dir_fd=dir_fd)
@@ -248,8 +250,8 @@ def _fitting(outcome: dict[str, Any]) -> dict[str, Any]:
 
 # -- what is used up
 
-# stdout int, stderr int: how far each stream is used up; reader str: who may move that
-Marks = namedtuple("Marks", "stdout stderr reader")
+# position {stream: int}: how far each is used up; reader str or None: who may move that
+Marks = namedtuple("Marks", "position reader")
 
 
 def read_marks(dir_fd: int) -> Marks:
@@ -257,11 +259,10 @@ def read_marks(dir_fd: int) -> Marks:
     try:
         value = read_json(dir_fd, MARKS)
     except (FileNotFoundError, Unreadable):
-        return Marks(0, 0, None)
+        value = {}
     reader = value.get("reader")
     return Marks(
-        number(value.get("stdout")),
-        number(value.get("stderr")),
+        {stream: number(value.get(stream)) for stream in STREAMS},
         reader if isinstance(reader, str) else None,
     )
 
@@ -269,7 +270,7 @@ def read_marks(dir_fd: int) -> Marks:
 def write_marks(dir_fd: int, marks: Marks) -> None:
     """For the holder of the claim."""
     # Not durable: where the machine dies, a record may come twice.
-    write_json(dir_fd, MARKS, dict(marks._asdict()), durable=False)
+    write_json(dir_fd, MARKS, dict(marks.position, reader=marks.reader), durable=False)
 
 
 # stdout, stderr, index int: how many bytes at the start of each file are freed

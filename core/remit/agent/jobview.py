@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # A page of jobs has to fit into a frame; more of a command line is for job.json to tell.
 _MAX_COMMAND = 1 << 16
+_MAX_NAME = 1000
 
 
 def look(jobs_fd: int, job_id: str) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def look_in(dir_fd: int, job_id: str) -> dict[str, Any]:
         return _unreadable(job_id, dir_fd, str(exc))
     view.update(state)
     marks = jobdir.read_marks(dir_fd)
-    view["used"] = {"stdout": marks.stdout, "stderr": marks.stderr}
+    view["used"] = marks.position
     if view["sizes"] is None:
         view["sizes"] = sizes(dir_fd)
     finished = view["state"] in _jobstate.FINISHED
@@ -116,6 +117,8 @@ def _facts(job: dict[str, Any], job_id: str) -> dict[str, Any]:
 
 
 def _command(value: object) -> dict[str, Any]:
+    if isinstance(value, dict) and isinstance(value.get("function"), str):
+        return {"function": value["function"][:_MAX_NAME]}
     if isinstance(value, dict) and "line" in value:
         return {"line": json.to_bytes(value["line"])[:_MAX_COMMAND]}
     words = value.get("argv") if isinstance(value, dict) else None
@@ -220,6 +223,7 @@ def _after_the_end(outcome: dict[str, Any]) -> dict[str, Any]:
         "error": _text(outcome.get("error")),
         "note": _text(outcome.get("note")),
         "left_behind": _texts(outcome.get("left_behind")),
+        "result_at": _place(outcome.get("result_at")),
     }
     final = outcome.get("sizes")
     if not isinstance(final, dict):
@@ -234,6 +238,10 @@ def _after_the_end(outcome: dict[str, Any]) -> dict[str, Any]:
         "sizes": {stream: jobdir.number(final.get(stream)) for stream in jobdir.STREAMS},
         "problem": None,
     }
+
+
+def _place(value: object) -> int | None:
+    return value if type(value) is int and value >= 0 else None
 
 
 def _lost(reason: str, process: dict[str, Any]) -> dict[str, Any]:
@@ -255,7 +263,8 @@ def _unreadable(job_id: str, dir_fd: int | None, problem: str) -> dict[str, Any]
         "created": None if dir_fd is None else os.fstat(dir_fd).st_mtime,
     }
     view.update(_going_on({}, _jobstate.LOST, problem[:500]))
-    view.update(sizes={"stdout": 0, "stderr": 0}, used={"stdout": 0, "stderr": 0}, has_more=False)
+    nothing = dict.fromkeys(jobdir.STREAMS, 0)
+    view.update(sizes=nothing, used=nothing, has_more=False)
     return view
 
 

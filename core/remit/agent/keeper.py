@@ -102,11 +102,13 @@ def start(
     path: bytes,
     job: dict[str, Any],
     env: dict[bytes, bytes],
+    function: tuple[list[bytes], bytes] | None,
     stdin: bytearray,
     nursery_fd: int,
     lifeline: int | None,
 ) -> dict[str, Any]:
-    """The job map, once the job runs or its end is recorded. ``job`` is what job.json says.
+    """The job map, once the job runs or its end is recorded. ``job`` is what job.json says;
+    ``function`` the argv of the interpreter of a function, and its script.
 
     Its supervisor comes from the nursery, and has the job stopped at the lifeline's end. A job that
     was started before under this id is not run again. Raises Refused.
@@ -119,8 +121,8 @@ def start(
         jobdir.unclaim(dir_fd)
         return _answer_again(jobview.look_in(dir_fd, job["id"]))
     try:
-        jobdir.prepare(dir_fd)
-        work = _work(job, env)
+        jobdir.prepare(dir_fd, jobdir.OUTPUTS if function is None else jobdir.STREAMS)
+        work = _work(job, env, function)
         if work.lease is not None:
             lease.prepare(dir_fd)
         if work.truncate:
@@ -145,10 +147,14 @@ def start(
     return view
 
 
-def _work(job: dict[str, Any], env: dict[bytes, bytes]) -> supervisor.Work:
+def _work(
+    job: dict[str, Any], env: dict[bytes, bytes], function: tuple[list[bytes], bytes] | None
+) -> supervisor.Work:
     command = job["command"]
-    if "line" in command:
-        words: dict[str, Any] = {"line": json.to_bytes(command["line"])}
+    if function is not None:
+        words: dict[str, Any] = {"argv": function[0]}
+    elif "line" in command:
+        words = {"line": json.to_bytes(command["line"])}
     else:
         words = {"argv": [json.to_bytes(word) for word in command["argv"]]}
     cwd = None if job["cwd"] is None else json.to_bytes(job["cwd"])
@@ -161,6 +167,7 @@ def _work(job: dict[str, Any], env: dict[bytes, bytes]) -> supervisor.Work:
         merge=job["merge"],
         session=job["lifetime"] == "session",
         command=pack([words, cwd, env]),
+        script=b"" if function is None else function[1],
     )
 
 
@@ -599,7 +606,7 @@ def begin_reading(
             _claim_marks(job.dir_fd)
             marks = jobdir.read_marks(job.dir_fd)
             jobdir.write_marks(job.dir_fd, marks._replace(reader=reader))
-        used = {"stdout": marks.stdout, "stderr": marks.stderr}
+        used = marks.position
         return {"position": used if position is None else position, "used": used}
 
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 # Stdin is held in memory until it is whole, since it must not be on a disk.
 MAX_STDIN = 64 << 20
+# And so is a function, which must not be on one either. Stream 7 brings what its request had no
+# room for: `remit.agent.functions`.
+MAX_TASK = 256 << 20
+TASK = 7
 _WINDOW = 1 << 18
 _MAX_PAGE = 10000
 _LIFETIMES = ("session", "detached", "lease")
@@ -69,7 +73,7 @@ def save(agent: Agent, channel: int, args: dict[str, Any]) -> None:
     if path is None:
         raise Refused("bad-request", "the argument path is missing")
     stream = arguments.take(args, "stream", str, default="stdout")
-    if stream not in jobdir.STREAMS:
+    if stream not in jobdir.OUTPUTS:
         raise Refused("bad-request", "a stream that can be saved is stdout or stderr")
     _answer(agent, channel, keeper.save, path_of(agent), job_id, path, cwd, stream)
 
@@ -169,11 +173,22 @@ class _Start:
         self._job = _job(args)
         self._env = arguments.environment(args)
         self._stdin = bytearray()
+        self._stdin_ended = False
         self._launched = False
         self._given_up = False
+        self._function: _Function | None = None
+        if "function" in self._job["command"]:
+            self._function = _Function(agent, args)
+            self._function.interpreter.when_ready(self._launch)
+            agent.conversation.grant(channel, _WINDOW)
 
     def on_data(self, piece: Piece) -> None:
         if self._launched:
+            return
+        if piece.stream == TASK and self._function is not None:
+            self._function.task += piece.data
+            self._agent.conversation.grant(self._channel, len(piece.data))
+            self._launch()
             return
         self._stdin += piece.data
         if len(self._stdin) > MAX_STDIN:
@@ -187,9 +202,18 @@ class _Start:
             self._agent.conversation.grant(self._channel, len(piece.data))
 
     def on_end(self, body: object) -> None:
-        if self._launched:
+        self._stdin_ended = True
+        self._launch()
+
+    def _launch(self) -> None:
+        """Once all that the job needs is there."""
+        function = self._function
+        if self._launched or not self._stdin_ended or (function and not function.is_whole):
             return
         self._launched = True
+        if function is not None and function.interpreter.gone:
+            self._agent.refuse(self._channel, "no-python", "the interpreter was killed")
+            return
         lifeline = None
         if self._job["lifetime"] == "session":
             bound = _session_jobs(self._agent, self._path)
@@ -199,7 +223,15 @@ class _Start:
         nursery_fd = _nursery_of(self._agent).fd
         self._agent.helper(
             keeper.start,
-            (self._path, self._job, self._env, self._stdin, nursery_fd, lifeline),
+            (
+                self._path,
+                self._job,
+                self._env,
+                None if function is None else function.cold_start(),
+                self._stdin,
+                nursery_fd,
+                lifeline,
+            ),
             self._started,
             keep_fds=(nursery_fd,) if lifeline is None else (nursery_fd, lifeline),
         )
@@ -223,6 +255,34 @@ class _Start:
             follow.watch_started(self._agent, self._channel, self._path, view)
 
 
+class _Function:
+    """What a function job needs beyond what commands do."""
+
+    def __init__(self, agent: Agent, args: dict[str, Any]) -> None:
+        """Raises Refused."""
+        from remit.agent import functions, interpreter
+
+        self._head, self._size = functions.task_head(args, None, {})
+        self.task = bytearray(arguments.take(args, "task", bytes, default=b""))
+        self.interpreter = interpreter.of(agent, arguments.path(args, "python"))
+        if self._size > MAX_TASK:
+            raise Refused(
+                "bad-request",
+                "a kept function and its arguments are %d MiB at most" % (MAX_TASK >> 20),
+                hint="put large data into a file there, and name that",
+            )
+
+    @property
+    def is_whole(self) -> bool:
+        """Also where what is still missing will not come any more."""
+        gone = self.interpreter.gone
+        return gone or (self.interpreter.is_ready and len(self.task) >= self._size)
+
+    def cold_start(self) -> tuple[list[bytes], bytes]:
+        argv, script = self.interpreter.cold_start()
+        return argv, b"".join((script, self._head, self.task))
+
+
 _nursery: list[Nursery] = []
 
 
@@ -240,8 +300,10 @@ def _ignored(value: object, refused: Refused | None) -> None:
 def _job(args: dict[str, Any]) -> dict[str, Any]:
     """What job.json says: neither values of the environment nor stdin."""
     command = arguments.command(args)
-    if "line" in command:
-        words: object = {"line": json.from_bytes(command["line"])}
+    if "function" in command:
+        words: object = command
+    elif "line" in command:
+        words = {"line": json.from_bytes(command["line"])}
     else:
         words = {"argv": [json.from_bytes(word) for word in command["argv"]]}
     cwd = arguments.path(args, "cwd")

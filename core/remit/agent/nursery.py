@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from remit.agent.main import Agent
 
 # How an order begins: id, timeout, lease and max_output (-1 for none), truncate, merge, session,
-# size of the command and of stdin, which follow. What is unpacked with less ado touches less
+# size of the command, of the script and of stdin, which follow. What is unpacked with less ado touches less
 # memory.
-_ORDER = struct.Struct(">13sddq???QQ")
+_ORDER = struct.Struct(">13sddq???QQQ")
 _FD = struct.calcsize("i")
 _MOST_FDS = 4
 
@@ -82,9 +82,11 @@ def order(
         orders.close()
     limits = [-1 if limit is None else limit for limit in work[1:4]]
     flags = (work.truncate, work.merge, work.session)
-    head = _ORDER.pack(work.id, *limits, *flags, len(work.command), len(stdin))
+    sizes = (len(work.command), len(work.script), len(stdin))
+    head = _ORDER.pack(work.id, *limits, *flags, *sizes)
     try:
         jobdir.write_all(telling, head + work.command)
+        jobdir.write_all(telling, work.script)
         jobdir.write_all(telling, stdin)
     except BrokenPipeError:
         pass  # it was killed: so says the report
@@ -170,7 +172,7 @@ def _settle(orders_fd: int) -> None:
     liveness.here()
     tree.start_time(os.getpid())
     orphans.load()
-    work = supervisor.Work(b"", None, None, None, False, False, False, b"")
+    work = supervisor.Work(b"", None, None, None, False, False, False, b"", b"")
     supervisor.Supervisor(-1, work, memoryview(b""), None)
     gc.disable()
     if hasattr(gc, "freeze"):
@@ -195,11 +197,12 @@ def _bear(
             orders.close()
             data = memoryview(_read_all(told))
             facts = _ORDER.unpack_from(data)
-            size, stdin_size = facts[7:]
-            command = data[_ORDER.size : _ORDER.size + size]
-            stdin = data[_ORDER.size + size :]
+            size, script_size, stdin_size = facts[7:]
+            data = data[_ORDER.size :]
+            command, script, stdin = data[:size], data[size:][:script_size], data[size:]
+            stdin = stdin[script_size:]
             limits = [None if limit < 0 else limit for limit in facts[1:4]]
-            work = supervisor.Work._make([facts[0], *limits, *facts[4:7], command])
+            work = supervisor.Work._make([facts[0], *limits, *facts[4:7], command, script])
             if len(stdin) == stdin_size:  # else whoever ordered it was killed over it
                 supervisor.live(work, stdin, dir_fd, reporter, lifeline)
     finally:

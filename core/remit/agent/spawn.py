@@ -7,6 +7,7 @@ agent takes three times as long. Where something is to be done in the new proces
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -62,7 +63,8 @@ def spawn(
 
 def spawn_prepared(prepare: Callable[[], tuple[Any, ...]]) -> int:
     """As `spawn`, with the arguments that ``prepare`` gives, which is called in the new process:
-    what it does and touches is not the caller's. An OSError of it is a SpawnError here."""
+    what it does and touches is not the caller's. An OSError of it is a SpawnError here. Descriptors
+    beyond stderr become 3, 4 … there."""
     return _fork(lambda: _start(*prepare()))
 
 
@@ -80,16 +82,14 @@ def _start(
     command: dict[str, Any],
     cwd: bytes | None,
     env: dict[bytes, bytes],
-    stdin_fd: int,
-    stdout_fd: int,
-    stderr_fd: int,
+    *fds: int,
 ) -> _Start:
     line = command.get("line")
     argv = list(command["argv"]) if line is None else [b"/bin/sh", b"-c", line]
     environment = dict(os.environb)
     environment.update(env)
     environment[b"REMIT_JOB"] = job_id
-    return _Start(argv, cwd, environment, (stdin_fd, stdout_fd, stderr_fd))
+    return _Start(argv, cwd, environment, fds)
 
 
 def _fork(make: Callable[[], _Start]) -> int:
@@ -139,7 +139,7 @@ class _Start:
         argv: list[bytes],
         cwd: bytes | None,
         env: dict[bytes, bytes],
-        stdio: tuple[int, int, int],
+        stdio: tuple[int, ...],
         in_terminal: bool = False,
     ) -> None:
         self._argv = argv
@@ -171,8 +171,11 @@ class _Start:
 
     def in_this_process(self) -> None:
         """Never returns. Raises SpawnError and OSError."""
-        for to, fd in enumerate(self._stdio):
+        # None of them may be overwritten before it is where it is to be.
+        safe = [fcntl.fcntl(fd, fcntl.F_DUPFD, len(self._stdio)) for fd in self._stdio]
+        for to, fd in enumerate(safe):
             os.dup2(fd, to)
+            os.close(fd)
         if self._in_terminal:
             from remit.agent import terminal
 

@@ -32,11 +32,14 @@ except ImportError:  # python3-minimal: os.wait4 fails, and the status it took i
 if TYPE_CHECKING:
     from typing import Any
 
+    from remit import _records
+
 # What is to be run. id bytes, timeout float or None, lease float or None, max_output int or None,
 # truncate bool: whether the newest max_output bytes are kept, or the job is stopped; merge bool,
 # session bool: whether nothing may be left behind; command bytes-like: packed [command dict, cwd
-# bytes or None, env {bytes: bytes}], which the first process alone unpacks
-Work = namedtuple("Work", "id timeout lease max_output truncate merge session command")
+# bytes or None, env {bytes: bytes}], which the first process alone unpacks; script bytes-like: of
+# a function what its interpreter reads as descriptor 3, else nothing
+Work = namedtuple("Work", "id timeout lease max_output truncate merge session command script")
 
 # How long after the first process's end its pipes may stay open.
 DRAIN = 2.0
@@ -97,8 +100,9 @@ class Supervisor:
         self._buffer = memoryview(bytearray(_SMALL_PIECE))
         self._sources: dict[int, _Source] = {}
         self._outputs: list[_Source] = []  # the same, those at their end included
-        self._stdin = -1
-        self._unsent = stdin
+        self._inputs: dict[int, memoryview] = {}  # pipes to the job, and what is still to be sent
+        self._given = stdin
+        self._spotter: _records.Spotter | None = None
         self._pid = 0  # the job's first process; 0 where it could not be started
         self._start = 0  # its start time, once somebody asked
         self._started: float | None = None
@@ -151,7 +155,7 @@ class Supervisor:
         if self._work.timeout is not None:
             self._timeout = time.monotonic() + self._work.timeout
 
-    def _prepare(self, pipes: tuple[int, int, int]) -> tuple[Any, ...]:
+    def _prepare(self, pipes: tuple[int, ...]) -> tuple[Any, ...]:
         """What the first process does before it becomes the job's program; what `spawn` is told."""
         own = os.getpid()
         process: dict[str, Any] = dict(
@@ -180,16 +184,29 @@ class Supervisor:
         self._sources = {}
         self._record()
 
-    def _open_pipes(self) -> tuple[int, int, int]:
-        """What the first process gets as stdin, stdout and stderr; the other ends stay here."""
+    def _open_pipes(self) -> tuple[int, ...]:
+        """What the first process gets as stdin, stdout and stderr, and of a function its script
+        and where its records go; the other ends stay here."""
         stdout = self._open_output(b"stdout")
         stderr = stdout if self._work.merge else self._open_output(b"stderr")
-        if not self._unsent:
-            return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), stdout, stderr
-        stdin, self._stdin = os.pipe()
-        os.set_blocking(self._stdin, False)
-        self._poll.register(self._stdin, select.POLLOUT)
-        return stdin, stdout, stderr
+        if self._given:
+            stdin = self._open_input(self._given)
+        else:
+            stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        if not self._work.script:
+            return stdin, stdout, stderr
+        from remit import _records  # few jobs are functions
+
+        self._spotter = _records.Spotter()
+        script = self._open_input(self._work.script)
+        return stdin, stdout, stderr, script, self._open_output(b"records")
+
+    def _open_input(self, data: memoryview) -> int:
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        self._inputs[writer] = data
+        self._poll.register(writer, select.POLLOUT)
+        return reader
 
     def _open_output(self, name: bytes) -> int:
         reader, writer = os.pipe()
@@ -219,8 +236,8 @@ class Supervisor:
                     self._session_is_over()
                 elif self._countdown is not None and fd == self._countdown.fd:
                     self._countdown.look()
-                elif fd == self._stdin:
-                    self._feed()
+                elif fd in self._inputs:
+                    self._feed(fd)
                 elif fd in self._sources:
                     self._take(self._sources[fd])
             self._reap()
@@ -273,6 +290,10 @@ class Supervisor:
     # -- output and input
 
     def _take(self, source: _Source) -> None:
+        if source.name == b"records":
+            # What was printed before a record is in its pipe before it.
+            for other in [other for other in self._sources.values() if other is not source]:
+                self._take(other)
         try:
             size = os.readv(source.fd, [self._buffer])
         except BlockingIOError:
@@ -287,7 +308,7 @@ class Supervisor:
             self._buffer = memoryview(bytearray(_PIECE))
 
     def _append(self, source: _Source, data: memoryview) -> None:
-        offset = source.size
+        offset, whole = source.size, data
         too_much = False
         if self._work.max_output is not None and self._tail is None:
             room = self._work.max_output - sum(each.size for each in self._outputs)
@@ -300,6 +321,8 @@ class Supervisor:
                 data = data[written:]
         except OSError as exc:
             self._out_of_space(exc)
+        if self._spotter is not None and source.name == b"records":
+            self._spotter.feed(whole[: source.size - offset])
         if source.size > offset:
             line = jobdir.pack_line(time.time(), source.name, offset, source.size - offset)
             try:
@@ -339,21 +362,22 @@ class Supervisor:
             # A job whose output is not whole did not complete, though it may be over already.
             self._reason = self._reason or reason
 
-    def _feed(self) -> None:
+    def _feed(self, fd: int) -> None:
+        data = self._inputs[fd]
         try:
-            sent = os.write(self._stdin, self._unsent[:_PIECE])
+            sent = os.write(fd, data[:_PIECE])
         except BlockingIOError:
             return
         except OSError:  # the job reads no more
-            sent = len(self._unsent)
-        self._unsent = self._unsent[sent:]
-        if not self._unsent:
-            self._close_stdin()
+            sent = len(data)
+        self._inputs[fd] = data[sent:]
+        if not self._inputs[fd]:
+            self._close_input(fd)
 
-    def _close_stdin(self) -> None:
-        self._poll.unregister(self._stdin)
-        os.close(self._stdin)
-        self._stdin = -1
+    def _close_input(self, fd: int) -> None:
+        self._poll.unregister(fd)
+        os.close(fd)
+        del self._inputs[fd]
 
     # -- signals and ended processes
 
@@ -419,6 +443,8 @@ class Supervisor:
         if not self._stopper:
             try:
                 signal.set_wakeup_fd(-1)
+                if self._spotter is not None and self._end is None:
+                    grace = tree.interrupt(self._roots()[:1], grace)
                 survivors = tree.end(self._members, grace)
                 os.write(sender, _msgpack.pack(survivors[:64]))
             finally:
@@ -486,10 +512,12 @@ class Supervisor:
         outcome["sizes"].update({source.name.decode(): source.size for source in self._outputs})
         if self._reason is not None:
             outcome["reason"] = self._reason
+        if self._spotter is not None:
+            outcome = self._spotter.judge(outcome)
         self._recorded = True
         self._timeout = None
-        if self._stdin >= 0:
-            self._close_stdin()
+        for fd in list(self._inputs):
+            self._close_input(fd)
         jobdir.write_outcome(self._dir_fd, outcome)
         if not self._stopper:
             self._answer_stops()

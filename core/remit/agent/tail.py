@@ -52,7 +52,7 @@ class Tail:
         self._index = index
         self._most = most
         self._slack = max(_SLACK, most // 4)
-        self._freed = dict.fromkeys(jobdir.STREAMS, 0)
+        self._freed = dict.fromkeys(jobdir.OUTPUTS, 0)
         self._index_freed = 0
         self._lines = jobdir.open_input(dir_fd, jobdir.INDEX)
         self._dead = 0  # lines at the start of the index that are about freed output alone

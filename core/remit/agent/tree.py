@@ -181,7 +181,13 @@ def stop(job_id: bytes, roots: Iterable[Root], grace: float) -> list[str]:
 
 def interrupt_and_stop(job_id: bytes, roots: Iterable[Root], grace: float) -> list[str]:
     """As `stop`, but the first process gets INT before, and half of the grace to clean up."""
+    return stop(job_id, roots, interrupt(roots, grace))
+
+
+def interrupt(roots: Iterable[Root], grace: float) -> float:
+    """Sends INT, and waits for half of the grace until they are gone; what is left of it."""
     roots = list(roots)
+    until = time.monotonic() + grace
     deadline = time.monotonic() + grace / 2
     first = [look(pid) for pid, _ in roots]
     living = [process for process in first if process is not None]
@@ -193,7 +199,7 @@ def interrupt_and_stop(job_id: bytes, roots: Iterable[Root], grace: float) -> li
     while time.monotonic() < deadline and any(map(_runs, living)):
         time.sleep(pause)
         pause = min(2 * pause, 0.1)
-    return stop(job_id, roots, max(0.0, deadline - time.monotonic()) + grace / 2)
+    return max(0.0, until - time.monotonic())
 
 
 def _runs(process: Process) -> bool:

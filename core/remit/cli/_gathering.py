@@ -49,7 +49,7 @@ class Gathering:
     def __init__(self, job_id: str, work: Work, location: str, stand_in: StandIn) -> None:
         """Claims the id and makes all that is needed. Raises TargetError."""
         self._id = job_id
-        self._sizes = dict.fromkeys(jobdir.STREAMS, 0)
+        self._sizes = dict.fromkeys(jobdir.OUTPUTS, 0)
         state = statedir.State(os.fsencode(_state.state_directory()))
         with _state.refusals():
             self._jobs = state.open_jobs(create=True)
@@ -64,7 +64,7 @@ class Gathering:
         self.inbox = asks.Inbox(self._dir)
         self._index = jobdir.open_output(self._dir, jobdir.INDEX)
         self._files = {
-            stream: jobdir.open_output(self._dir, stream.encode()) for stream in jobdir.STREAMS
+            stream: jobdir.open_output(self._dir, stream.encode()) for stream in jobdir.OUTPUTS
         }
         process: dict[str, object] = dict(
             liveness.here(),

@@ -13,8 +13,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from remit import _values
-from remit.agent import programs
-from remit.worker import failures, job, outlet
+from remit.worker import failures, job, outlet, programs
 
 if TYPE_CHECKING:
     import socket as _socket

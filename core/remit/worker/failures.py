@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from remit import _values
 from remit._msgpack import pack
-from remit.agent import programs
+from remit.worker import programs
 
 if TYPE_CHECKING:
     from typing import Any

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING
 
 from remit._msgpack import unpack
 from remit._records import DONE
-from remit.agent import programs
-from remit.worker import environ, failures, outlet
+from remit.worker import environ, failures, outlet, programs
 
 
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any, BinaryIO, Callable
 
 # A task on its pipe: the size of its head, which is packed [cwd or None, {env}, trust, kind,
 # size of the program, size of the arguments], then these two.
@@ -29,16 +28,16 @@ _SIZE = struct.Struct(">I")
 class Task:
     """What is to be run, as it stands on the pipe."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, pipe: BinaryIO) -> None:
         """Reads all of it. Raises EOFError where whoever sends it is gone."""
-        with io.open(fd, "rb") as pipe:
-            head: Any = unpack(_exactly(pipe, _SIZE.unpack(_exactly(pipe, _SIZE.size))[0]))
-            self.cwd, self.env, self.trust, self.kind, program, arguments = head
-            self.program = _exactly(pipe, program)
-            self.arguments = _exactly(pipe, arguments)
+        head: Any = unpack(exactly(pipe, _SIZE.unpack(exactly(pipe, _SIZE.size))[0]))
+        self.cwd, self.env, self.trust, self.kind, program, arguments = head
+        self.program = exactly(pipe, program)
+        self.arguments = exactly(pipe, arguments)
 
 
-def _exactly(pipe: io.BufferedIOBase, size: int) -> bytes:
+def exactly(pipe: BinaryIO, size: int) -> bytes:
+    """So many bytes. Raises EOFError."""
     data = pipe.read(size)
     if len(data) < size:
         raise EOFError
@@ -58,7 +57,8 @@ def run_forked(
         os.dup2(fd, to)
         os.close(fd)
     try:
-        task = Task(task_fd)
+        with io.open(task_fd, "rb") as pipe:
+            task = Task(pipe)
     except EOFError:
         return 1  # whoever wanted it has gone
     if task.cwd is not None:

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 # Imported once here rather than in each fork.
 from remit import _values  # noqa: F401
 from remit._msgpack import pack, unpack
-from remit.agent import programs
-from remit.worker import calls, job
+from remit.worker import calls, job, programs
 
 if TYPE_CHECKING:
     from typing import Any, Callable

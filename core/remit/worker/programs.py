@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from remit import _values
 from remit._msgpack import unpack
-from remit.agent import definitions
-from remit.agent.shipped import install as install
+from remit.worker import definitions
+from remit.worker.shipped import install as install
 
 if TYPE_CHECKING:
     from typing import Any, Callable

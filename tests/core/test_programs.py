@@ -107,7 +107,7 @@ class TestBySource:
     def test_it_keeps_its_name_and_module(self, worker: Worker) -> None:
         program_ = by_source(shippable.Holder.with_text, worker.peer, 1).program
         names = worker.run(
-            "from remit.agent import programs\n"
+            "from remit.worker import programs\n"
             f"function = programs.load('source', {program_.body!r})\n"
             "answer = function.__module__, function.__qualname__"
         )

@@ -1,0 +1,28 @@
+"""Who is hit is who was meant: a supervisor is no nursery, though both are an agent's children."""
+
+from __future__ import annotations
+
+import pytest
+
+import remit
+from torture.cast import Cast, supervisors
+from torture.places import PLACES
+
+pytestmark = [pytest.mark.anyio, pytest.mark.real]
+
+
+async def test_everybody_is_taken_for_what_they_are() -> None:
+    with PLACES["local"]() as place, place.stage(False) as stage:
+        async with remit.connect(stage.target) as session:
+            # From its first return job on the agent adopts orphans, which supervisors are.
+            await session.run(["true"])
+            job = await session.start(["sleep", "1000"], placement="keep")
+            cast = Cast(stage.python)
+            ((name, supervisor),) = supervisors(stage.state)
+            (agent,), (janitor,), (nursery,) = cast.agents(), cast.janitors(), cast.nurseries()
+            assert name == job.id
+            assert len({agent, janitor, nursery, supervisor}) == 4
+            assert cast.attended() == [agent]
+            assert session._hello is not None
+            assert session._hello.pid == agent
+            await job.stop()
