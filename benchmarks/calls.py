@@ -67,6 +67,8 @@ async def measure(place: Place) -> list[Row]:
                     1.2,
                     f"{count}: {pair.remark(other.name)}",
                 )
+                if not other.is_floor_in_flight:
+                    continue
                 pair = await compare(
                     timed_async(in_flight), timed(partial(other.in_flight, many, _IN_FLIGHT)), 3
                 )

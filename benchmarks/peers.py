@@ -64,6 +64,11 @@ class Caller(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def is_floor_in_flight(self) -> bool:
+        """Whether it is one that many calls at a time are measured against."""
+        ...
+
     def one_by_one(self, count: int) -> None: ...
 
     def in_flight(self, count: int, most: int) -> None: ...
@@ -83,6 +88,7 @@ def callers(place: Place) -> Iterator[list[Caller]]:
 
 class _Execnet:
     name = "execnet"
+    is_floor_in_flight = False  # one stream to one loop: nothing is called there
 
     def __init__(self, channel: Any) -> None:
         self._channel = channel
@@ -117,6 +123,7 @@ def _execnet(ssh: Sequence[str]) -> Iterator[Caller]:
 
 class _Mitogen:
     name = "mitogen"
+    is_floor_in_flight = True
 
     def __init__(self, context: Any) -> None:
         self._context = context

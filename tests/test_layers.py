@@ -10,13 +10,17 @@ from typing import NamedTuple
 
 import pytest
 
+from remit import _kit
+
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "core" / "remit"
 OUTSIDE = [*sorted((ROOT / "transports").iterdir()), *sorted((ROOT / "plugins").iterdir())]
 PROMISES = {"remit", "remit.abc", "remit.testing"}
 
 # The agent carries these as they stand, and runs where nothing is installed.
-SHARED = {"remit._frames", "remit._conversation", "remit._msgpack", "remit._jobstate"}
+SHARED = {"remit._frames", "remit._conversation", "remit._msgpack", "remit._jobstate"} | {
+    "remit._records"
+}
 # Bytes or words in, values out: no I/O, no clock, no event loop.
 PURE = SHARED | {"remit._errors", "remit._words", "remit._messages", "remit._target", "remit.abc"}
 WORLD = {"anyio", "asyncio", "trio", "select", "selectors", "signal", "socket", "subprocess"} | {
@@ -43,6 +47,9 @@ def modules(directory: Path) -> Iterator[Module]:
 CORE_MODULES = list(modules(CORE))
 NAMES = {module.name for module in CORE_MODULES}
 AGENT = [module for module in CORE_MODULES if module.name.startswith("remit.agent")]
+# What runs functions is sent to another interpreter there: an ordinary one, but still none of ours.
+WORKER = [module for module in CORE_MODULES if module.name.startswith("remit.worker")]
+KIT = {name for name in _kit._modules() if not name.startswith("remit.worker")}
 PLUGINS = [module for directory in OUTSIDE for module in modules(directory)]
 
 
@@ -95,6 +102,18 @@ def test_the_agent_needs_nothing_that_is_not_sent_with_it(module: Module) -> Non
     sent = SHARED | {agent.name for agent in AGENT}
     assert ours(imported) <= (SHARED if module.name in SHARED else sent)
     assert top(imported) - {"remit"} <= sys.stdlib_module_names
+
+
+@pytest.mark.parametrize(
+    "module", [m for m in CORE_MODULES if m.name in KIT or m in WORKER], ids=name_of
+)
+def test_the_worker_needs_nothing_that_is_not_sent_with_it(module: Module) -> None:
+    imported = imports(module.tree, NAMES)
+    sent = KIT | {worker.name for worker in WORKER}
+    assert ours(imported) <= (KIT if module.name in KIT else sent)
+    # These are only for values of theirs, and for a caller that sends pickles.
+    libraries = {"numpy", "pandas", "pyarrow", "cloudpickle"}
+    assert top(imported) - {"remit"} - libraries <= sys.stdlib_module_names
 
 
 @pytest.mark.parametrize("module", [m for m in CORE_MODULES if m.name in PURE], ids=name_of)

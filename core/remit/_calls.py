@@ -140,6 +140,8 @@ class Calls(Listener):
         whole = _TOTAL.pack(len(data)) + data
         if link.credit(channel) >= len(whole) and len(whole) <= _PIECE:
             link.data(channel, Piece(kind, number, 0, 0.0, whole))
+            if len(self._calls) == 1:
+                link.flush()
             return
         view = memoryview(whole)
         sent = 0
@@ -175,9 +177,7 @@ class Calls(Listener):
                 reason="exited",
                 stderr_tail=call.stderr,
             )
-        exit_status, signal, stderr = decode(
-            bytes(body), tuple[int | None, str | None, bytes]
-        )
+        exit_status, signal, stderr = decode(bytes(body), tuple[int | None, str | None, bytes])
         if signal is not None:
             how = f"was ended by {signal}"
         elif exit_status is not None:

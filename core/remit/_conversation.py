@@ -57,9 +57,10 @@ class ProtocolError(Exception):
 class _Channel:
     """One request and what belongs to it, as this end sees it."""
 
-    __slots__ = ("accepted", "ended", "granted", "peer_ended", "queue", "sendable")
+    __slots__ = ("accepted", "ended", "granted", "peer_ended", "queue", "sendable", "takes_data")
 
-    def __init__(self) -> None:
+    def __init__(self, accepted: bool) -> None:
+        self.takes_data = accepted  # the peer may send some, credit allowing
         self.accepted = False
         self.granted = 0  # bytes that the peer may still send
         self.sendable = 0  # bytes that we may still send
@@ -116,6 +117,11 @@ class Conversation:
         return self._decoder.empty
 
     def _take(self, kind: int, number: int, payload: bytes) -> Event | None:
+        if kind == DATA and not self._parted:
+            # By far the most frames; the rest of the way is for those that are wrong.
+            channel = self._channels.get(number)
+            if channel is not None and channel.takes_data:
+                return self._take_data(channel, number, payload)
         if not self._met:
             if kind != HELLO or number:
                 raise ProtocolError("the first frame is of kind %d, not a hello" % kind)
@@ -157,7 +163,7 @@ class Conversation:
                 raise ProtocolError("the caller sent a reply")
             if channel.accepted:
                 raise ProtocolError("a second reply on channel %d" % number)
-            channel.accepted = True
+            channel.accepted = channel.takes_data = True
             if kind != ACCEPT:
                 self._forget(number)
             return Event(kind, number, payload)
@@ -182,6 +188,7 @@ class Conversation:
             raise ProtocolError("a frame of kind %d after the end of channel %d" % (kind, number))
         if kind == END:
             channel.peer_ended = True
+            channel.takes_data = False
             if self._side == CALLER:
                 self._forget(number)
             return Event(END, number, payload)
@@ -327,7 +334,7 @@ class Conversation:
     # -- the book of channels
 
     def _open(self, number: int) -> _Channel:
-        channel = self._channels[number] = _Channel()
+        channel = self._channels[number] = _Channel(self._side == AGENT)
         self._last = number
         return channel
 

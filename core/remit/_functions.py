@@ -56,6 +56,8 @@ def program(fn: Callable[..., Any], peer: Peer, *, kind: Kind | None = None) -> 
     twice, and neither is another of the same code that reaches the same.
     """
     kind = kind or ("value" if peer.runs_our_bytecode else "source")
+    if type(fn) is BuiltinFunctionType and isinstance(fn.__self__, ModuleType):
+        return _builtin(fn, peer, kind)
     if type(fn) is not FunctionType:
         return _make(fn, peer, kind)
     key = (id(fn.__code__), peer, kind)
@@ -78,6 +80,12 @@ def arguments(args: tuple[Any, ...], peer: Peer, kind: Kind) -> bytes:
     """What to send for positional arguments. Raises ShippingError."""
     way = _by_value.arguments if kind == "value" else _by_source.arguments
     return way(args, peer)
+
+
+@functools.lru_cache(_MOST_KEPT)
+def _builtin(fn: Callable[..., Any], peer: Peer, kind: Kind) -> Program:
+    """Of a module, which is fixed: only its name is sent."""
+    return _make(fn, peer, kind)
 
 
 def _make(fn: Callable[..., Any], peer: Peer, kind: Kind) -> Program:

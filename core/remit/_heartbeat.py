@@ -32,6 +32,20 @@ class Mouth:
         with self._lock:
             self._in_frame = True
 
+    def say(self, data: bytes) -> int:
+        """Writes whole frames, as far as there is room now; how many bytes went out. After a part
+        it is as after `begin`."""
+        with self._lock:
+            if self._fileno is None or self._in_frame:
+                return 0
+            try:
+                sent = os.write(self._fileno, data)
+            except OSError:
+                sent = 0  # a full pipe, or a broken one: for the writer to see
+            self._in_frame = 0 < sent < len(data)
+            self._said = time.monotonic()
+            return sent
+
     def done(self) -> None:
         with self._lock:
             self._in_frame = False

@@ -253,9 +253,7 @@ class Job:
         ``keep`` nothing is used up. Cancelled, the record comes at the next step.
         """
         position: Position | None = {} if from_start else None
-        receiver = Receiver(
-            self._store, self._teller, position, follow=wait, consume=not keep
-        )
+        receiver = Receiver(self._store, self._teller, position, follow=wait, consume=not keep)
         self._receivers.add(receiver)
         self._bell.ring()
         return receiver

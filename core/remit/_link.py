@@ -95,6 +95,8 @@ class Link:
         self._mouth: _heartbeat.Mouth | None = None
         self._met: Callable[[], None] = _nothing
         self._dead = False  # nothing was heard for too long
+        self._idle = False  # the writer has nothing to do
+        self._left = b""  # of whole frames, a part of which was sent by `flush`
 
     # -- for those who ask
 
@@ -159,6 +161,21 @@ class Link:
     def end(self, number: int) -> None:
         if self._over is None:
             self._conversation.end(number)
+            self._to_write.ring()
+
+    def flush(self) -> None:
+        """Sends what waits at once, if nothing is being sent: a turn of the loop is saved.
+
+        For who waits for the answer alone; several say more with one write.
+        """
+        if not self._idle or self._mouth is None or self._over is not None:
+            return
+        data = self._conversation.data_to_send()
+        sent = self._mouth.say(data)
+        if sent < len(data):
+            # The writer says the rest, or finds out what is wrong.
+            self._idle = False
+            self._left = data[sent:]
             self._to_write.ring()
 
     async def drained(self) -> None:
@@ -244,8 +261,10 @@ class Link:
                 pulse.said(time.monotonic())
                 self._written.ring()
                 data = self._conversation.data_to_send()
+            self._idle = True
             await self._to_write.wait()
-            data = self._conversation.data_to_send()
+            self._idle = False
+            data, self._left = self._left + self._conversation.data_to_send(), b""
 
     async def _send(self, data: bytes) -> None:
         if self._mouth is None:

@@ -213,6 +213,7 @@ class _PipeEnd:
         os.set_blocking(descriptor, False)
         self._descriptor = descriptor
         self._streak = 0
+        self._drained = False
 
     @property
     def descriptor(self) -> int:
@@ -222,14 +223,21 @@ class _PipeEnd:
         return self._descriptor
 
     async def read(self, max_bytes: int) -> bytes:
-        await self._take_turn()
+        if not self._drained:
+            await self._take_turn()
         while True:
+            if self._drained:
+                self._streak = 0
+                await anyio.wait_readable(self.descriptor)
             # Nothing is awaited after a read that got something, so that no cancel can lose it.
             try:
-                return os.read(self.descriptor, max_bytes)
+                data = os.read(self.descriptor, max_bytes)
             except BlockingIOError:
-                self._streak = 0
-                await anyio.wait_readable(self._descriptor)
+                self._drained = True
+                continue
+            # What it gives less than it could is all there was.
+            self._drained = 0 < len(data) < max_bytes
+            return data
 
     def read_now(self) -> bytes:
         """What is in the pipe now: at most what fits into it, whoever goes on writing."""

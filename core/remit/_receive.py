@@ -15,7 +15,7 @@ from remit._link import Link, Listener
 from remit._messages import AllSent, Freed, ReadAccepted, ReadEnd, decode, moment
 from remit._records import Malformed, Said, Splitter
 from remit._said import Teller
-from remit._words import STREAMS, Gap, Record
+from remit._words import STREAMS, Gap, Record, SessionState
 from remit.abc import Position, ResultStore, StoreReader
 
 if TYPE_CHECKING:
@@ -128,6 +128,9 @@ class SpoolReader(Listener):
         self._error: RemitError | None = None
 
     async def next(self) -> Record | None:
+        if self._consume and self._records and self._link is None and self._may_go_on():
+            # What is in hand may last for long, and its being used up is to be told meanwhile.
+            self._open(await self._job._session._ready())
         while not self._records:
             if self._ended or (self._all_received() and not self._all_used()):
                 return None
@@ -186,6 +189,11 @@ class SpoolReader(Listener):
     def _tell_used(self) -> None:
         if self._link is not None:
             self._link.event(self._number, "used", position=self._used)
+
+    def _may_go_on(self) -> bool:
+        """Whether there may be another link than the one that was lost under this pass."""
+        over = self._ended or self._error is not None
+        return not over and self._job._session.state is SessionState.OPEN
 
     def _all_received(self) -> bool:
         return self._all_sent is not None and self._received == self._all_sent

@@ -34,6 +34,8 @@ LAST = frozenset((RESULT, FAILURE, DONE))
 _KINDS = frozenset((ITEM, RESULT, LOG, WARNING, PROGRESS, FAILURE, DONE))
 # What is worth a buffer of its own rather than a copy.
 _LARGE = 1 << 16
+# Values are no larger (docs/values.md, Limits); pickles may be.
+_MOST = 1 << 32
 # A summary is one line of an outcome.
 MAX_SUMMARY = 400
 
@@ -53,6 +55,7 @@ class Splitter:
         self._unread = bytearray()
         self._at = at  # where the next record begins
         self._head: tuple[int, int, float, int] | None = None
+        self._over = False  # one of LAST was begun
 
     @property
     def gathered(self) -> int:
@@ -74,8 +77,7 @@ class Splitter:
                     break
                 self._head = HEAD.unpack_from(self._unread, start)
                 start += HEAD.size
-                if self._head[0] & ~PICKLED not in _KINDS:
-                    raise Malformed("a record of kind %d" % self._head[0])
+                self._check(self._head[0], self._head[3])
             kind, number, time, size = self._head
             if len(self._unread) - start < size:
                 break
@@ -94,6 +96,16 @@ class Splitter:
         if start:
             del self._unread[:start]
         return found
+
+    def _check(self, kind: int, size: int) -> None:
+        plain = kind & ~PICKLED
+        if plain not in _KINDS or (plain != kind and plain not in (ITEM, RESULT)):
+            raise Malformed("a record of kind %d" % kind)
+        if self._over:
+            raise Malformed("a record after the last")
+        if size > _MOST and plain == kind:
+            raise Malformed("a record of %d bytes" % size)
+        self._over = plain in LAST
 
 
 class Spotter:

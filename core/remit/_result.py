@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from remit import _records, _said
-from remit._errors import RemoteProtocolError
+from remit._errors import RemoteProtocolError, ResultError
 from remit._records import Malformed, Said, Splitter
 from remit._said import Teller
 from remit._words import JobState, Outcome, Record
@@ -93,11 +93,16 @@ class FunctionResult:
                 reason=outcome.reason,
                 stderr_tail=self._stderr,
             )
-        if state is not JobState.COMPLETED or end is None:
+        if state is not JobState.COMPLETED or failure is not None:
             error = job._failure(self._stderr)
             if failure is not None:  # of how it took being stopped
                 error.type, error.traceback = failure.type, failure.traceback
             raise error
+        if end is None:
+            raise ResultError(
+                f"job {job.id} on {job.location} is COMPLETED, and its result is not to be had",
+                hint="with full='block' or on_max='truncate' what was received may be gone",
+            )
         if end.kind & ~_records.PICKLED == _records.DONE:
             return self._items
         return self._teller.value(end)

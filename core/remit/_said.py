@@ -50,10 +50,7 @@ class Teller:
         time = moment(said.time)
         if stream is None or time is None:
             return None
-        if stream == "value":
-            data = self.value(said)
-        else:
-            data = _plain(kind, bytes(said.body))
+        data = self.value(said) if stream == "value" else _plain(kind, bytes(said.body))
         return Record(stream, data, said.number, seq, time, self.job, self.location)
 
     def value(self, said: Said) -> Any:

@@ -246,9 +246,7 @@ class Session:
             with anyio.move_on_after(_TAKE_BACK_GRACE, shield=True):
                 await job._discard()
 
-    async def call(
-        self, fn: Callable[..., Any], *args: Any, python: str | None = None
-    ) -> Any:
+    async def call(self, fn: Callable[..., Any], *args: Any, python: str | None = None) -> Any:
         """Calls ``fn(*args)`` in a warm worker there and returns what it returns, as data; no job
         is made.
 
@@ -265,9 +263,7 @@ class Session:
         """
         return await call(self, fn, args, python)
 
-    async def ship(
-        self, package: str | ModuleType, *, python: str | None = None
-    ) -> None:
+    async def ship(self, package: str | ModuleType, *, python: str | None = None) -> None:
         """Sends a pure-Python package or module, so that functions can import it there. It is on
         no disk of the target, and goes along with each new link. The same content again is not
         sent. Raises ShippingError for what is compiled, too large or not there."""
@@ -398,9 +394,7 @@ class Session:
         """The function, made ready for the interpreter that is to run it. Raises ShippingError."""
         interpreter = self._interpreter(function.python)
         peer = await interpreter.peer()
-        return Task.of(
-            function.call, function.args, peer, interpreter.path, self._settings.trust
-        )
+        return Task.of(function.call, function.args, peer, interpreter.path, self._settings.trust)
 
     def _check(self) -> None:
         if self._state is SessionState.CLOSED or self._closing:

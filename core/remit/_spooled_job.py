@@ -78,7 +78,8 @@ class SpooledJob(Job):
             await self._session._relinked(link)
 
     async def _answer(self, task: bytes, stdin: object) -> Exception | None:
-        """Gives the job the rest of its task and its stdin while waiting for the agent's answer; what went wrong."""
+        """Gives the job the rest of its task and its stdin while waiting for the agent's answer.
+        Returns what went wrong."""
         trouble: list[Exception] = []
 
         async def give() -> None:

@@ -301,4 +301,6 @@ class TestStrip:
 
 @pytest.mark.parametrize("lazy_annotations", [True, False])
 def test_the_payload_is_small(lazy_annotations: bool) -> None:
-    assert len(_payload.payload(lazy_annotations)) < 100_000
+    # With kept jobs, leases, pruning and functions; what is sent to interpreters that run these
+    # comes on top, at their first use. Each session waits for it: 0.1 s at 8 Mbit/s.
+    assert len(_payload.payload(lazy_annotations)) < 110_000

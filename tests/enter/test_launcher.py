@@ -11,8 +11,10 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+import anyio
 import pytest
 
+import remit
 from agent.harness import job, processes_of, wait_until_gone
 from enter.entered import Entered, doorway, inside
 from enter.screen import Screen
@@ -129,6 +131,11 @@ class TestJobs:
         assert [info["name"] for info in listed()] == ["outside"]
 
 
+def twice(number: int) -> int:
+    print("printed")
+    return 2 * number
+
+
 class TestReceive:
     def test_uses_up_what_it_printed_unless_told_to_keep_it(self) -> None:
         started("--name", "two", "--", "sh", "-c", "echo out; echo err >&2")
@@ -144,6 +151,24 @@ class TestReceive:
         inside("wait", "two")
         done = inside("receive", "two", "--stream", "stderr")
         assert (done.stdout, done.stderr) == ("", "err\n")
+
+    def test_of_a_function_what_it_printed(self, state_dir: Path) -> None:
+        async def keep() -> str:
+            async with remit.connect(f"local:?state={state_dir}") as session:
+                job = await session.start(twice, 21, placement="keep")
+                await job.wait()
+                return job.id
+
+        job_id = anyio.run(keep)
+        (info,) = listed()
+        assert (info["command"], info["has_more_data"]) == ("twice()", True)
+        assert inside("jobs").stdout.endswith("  localhost  twice()\n")
+        done = inside("receive", job_id)
+        assert (done.returncode, done.stdout) == (0, "printed\n")
+        assert done.stderr.startswith(f"remit: {job_id} is a function: what it returned ")
+        assert done.stderr.count("\n") == 1
+        again = inside("receive", job_id, "--from-start", "--stream", "stdout")
+        assert (again.stdout, again.stderr) == ("printed\n", "")
 
     @every_python
     def test_follows_to_the_end_or_takes_what_there_is(self, tmp_path: Path) -> None:

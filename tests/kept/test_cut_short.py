@@ -28,7 +28,7 @@ def asked(job_id: str) -> dict[str, Any]:
 
 
 def start(state_dir: Path, job_id: str) -> dict[str, Any]:
-    return keeper.start(os.fsencode(state_dir), asked(job_id), {}, bytearray(), -1, None)
+    return keeper.start(os.fsencode(state_dir), asked(job_id), {}, None, bytearray(), -1, None)
 
 
 def test_once_its_process_stands_there_the_job_may_have_run(

@@ -65,10 +65,10 @@ def test_an_outcome_of_any_length_fits_into_that_space(tmp_path: Path, dir_fd: i
 
 def test_marks_that_cannot_be_read_count_as_nothing_used(tmp_path: Path, dir_fd: int) -> None:
     jobdir.write_marks(dir_fd, jobdir.Marks({"stdout": 5, "stderr": 6, "records": 0}, "abc"))
-    assert jobdir.read_marks(dir_fd) == (5, 6, "abc")
+    assert jobdir.read_marks(dir_fd) == ({"stdout": 5, "stderr": 6, "records": 0}, "abc")
     for text in ("{", "[]", '{"stdout": -1, "stderr": "x", "reader": 3}', '{"stdout": true}'):
         (tmp_path / "marks.json").write_text(text)
-        assert jobdir.read_marks(dir_fd) == (0, 0, None)
+        assert jobdir.read_marks(dir_fd) == (dict.fromkeys(jobdir.STREAMS, 0), None)
 
 
 @pytest.mark.parametrize("kind", ["fifo", "directory", "link", "huge"])

@@ -44,7 +44,7 @@ class TestStop:
         done = end_of(wire, "seq 1 100000; sleep 1000", max_output=1000)
         assert (done.job["state"], done.outcome["reason"]) == ("FAILED", "max-output")
         assert "1000 bytes" in done.outcome["error"]
-        assert done.job["sizes"] == {"stdout": 1000, "stderr": 0}
+        assert done.job["sizes"] == {"stdout": 1000, "stderr": 0, "records": 0}
         assert read(wire, done.job["id"]).stdout == numbers(100000)[:1000]
 
     def test_both_streams_count(self, wire: Wire) -> None:
@@ -69,13 +69,13 @@ class TestTruncate:
         done = end_of(wire, line, max_output=5000, on_max="truncate")
         assert (done.job["state"], done.outcome["reason"]) == ("COMPLETED", "exited")
         whole = numbers(1_000_000)
-        assert done.job["sizes"] == {"stdout": len(whole), "stderr": 6}
+        assert done.job["sizes"] == {"stdout": len(whole), "stderr": 6, "records": 0}
         got = read(wire, done.job["id"])
         assert (got.stdout, got.stderr) == (whole[-5000:], b"early\n")
         (first,) = [piece.offset for piece in got.pieces if piece.stream == 1][:1]
         assert first == len(whole) - 5000
         freed = dict(got.events)["freed"]["position"]
-        assert freed == {"stdout": first, "stderr": 0}
+        assert freed == {"stdout": first, "stderr": 0, "records": 0}
         assert got.end["complete"]
         directory = state_dir / "jobs" / done.job["id"]
         assert (directory / "stdout").stat().st_blocks * 512 <= 5000 + 4096
@@ -162,11 +162,11 @@ def test_a_cursor_passes_over_what_was_freed_and_gives_all_else(
     directory = tmp_path_factory.mktemp("job")
     dir_fd = os.open(directory, os.O_RDONLY)
     jobdir.prepare(dir_fd)
-    files = {name: jobdir.open_output(dir_fd, name.encode()) for name in jobdir.STREAMS}
+    files = {name: jobdir.open_output(dir_fd, name.encode()) for name in jobdir.OUTPUTS}
     index = jobdir.open_output(dir_fd, jobdir.INDEX)
     kept = tail.Tail(dir_fd, index, most)
     cursor = Cursor(dir_fd, {"stdout": 0, "stderr": 0})
-    sizes = dict.fromkeys(jobdir.STREAMS, 0)
+    sizes = dict.fromkeys(jobdir.OUTPUTS, 0)
     given_out: list[Piece] = []
     for number, (stream, size) in enumerate(pieces):
         offset = sizes[stream]
@@ -181,20 +181,20 @@ def test_a_cursor_passes_over_what_was_freed_and_gives_all_else(
     given_out += iter(lambda: cursor.next(step), None)
     assert cursor.exhausted()
     cursor.close()
-    at = dict.fromkeys(jobdir.STREAMS, 0)
+    at = dict.fromkeys(jobdir.OUTPUTS, 0)
     for piece in given_out:
-        stream = jobdir.STREAMS[piece.stream - 1]
+        stream = jobdir.OUTPUTS[piece.stream - 1]
         expected = bytes((piece.offset + i) % 251 + 1 for i in range(len(piece.data)))
         assert piece.data == expected
         assert at[stream] <= piece.offset
         at[stream] = piece.offset + len(piece.data)
     assert at == sizes
-    for name in jobdir.STREAMS:
+    for name in jobdir.OUTPUTS:
         newest = max(0, sizes[name] - most)
         seen = {
             piece.offset + i
             for piece in given_out
-            if jobdir.STREAMS[piece.stream - 1] == name
+            if jobdir.OUTPUTS[piece.stream - 1] == name
             for i in range(len(piece.data))
         }
         assert seen.issuperset(range(newest, sizes[name]))

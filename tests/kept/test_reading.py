@@ -218,13 +218,13 @@ def test_each_line_comes_once_over_two_consuming_readers_and_a_kill(
     second = bring_up()
     channel = read(second, job_id, consume=True)
     position = second.accepted(channel)["position"]
-    assert position == {"stdout": used, "stderr": 0}
+    assert position == {"stdout": used, "stderr": 0, "records": 0}
     again = b""
     while len(got) + len(again) < len(b"".join(b"%d\n" % n for n in range(1, LINES + 1))):
         again += second.piece(channel).data
     assert again.startswith(in_hand.data)
     assert got + again == b"".join(b"%d\n" % number for number in range(1, LINES + 1))
-    end = {"stdout": len(got + again), "stderr": 0}
+    end = {"stdout": len(got + again), "stderr": 0, "records": 0}
     assert second.news(channel, "all-sent") == {"position": end}
     assert second.call("find", name=job_id)["jobs"][0]["has_more"]
     second.event(channel, "used", position={"stdout": len(got + again), "stderr": 0})
@@ -243,7 +243,7 @@ def test_a_new_consuming_reader_takes_over_and_the_earlier_is_told(
     looking = read(one, job_id)
     one.accepted(looking)
     later = read(other, job_id, consume=True)
-    assert other.accepted(later)["position"] == {"stdout": 0, "stderr": 0}
+    assert other.accepted(later)["position"] == {"stdout": 0, "stderr": 0, "records": 0}
     told = one.collect(earlier)
     assert [name for name, _ in told.events] == ["superseded"]
     assert told.end["complete"] is False

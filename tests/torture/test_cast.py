@@ -17,12 +17,14 @@ async def test_everybody_is_taken_for_what_they_are() -> None:
             # From its first return job on the agent adopts orphans, which supervisors are.
             await session.run(["true"])
             job = await session.start(["sleep", "1000"], placement="keep")
-            cast = Cast(stage.python)
-            ((name, supervisor),) = supervisors(stage.state)
-            (agent,), (janitor,), (nursery,) = cast.agents(), cast.janitors(), cast.nurseries()
-            assert name == job.id
-            assert len({agent, janitor, nursery, supervisor}) == 4
-            assert cast.attended() == [agent]
-            assert session._hello is not None
-            assert session._hello.pid == agent
-            await job.stop()
+            try:
+                cast = Cast(stage.python)
+                ((name, supervisor),) = supervisors(stage.state)
+                (agent,), (janitor,), (nursery,) = cast.agents(), cast.janitors(), cast.nurseries()
+                assert name == job.id
+                assert len({agent, janitor, nursery, supervisor}) == 4
+                assert cast.attended() == [agent]
+                assert session._hello is not None
+                assert session._hello.pid == agent
+            finally:
+                await job.stop()

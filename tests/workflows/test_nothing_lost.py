@@ -37,7 +37,8 @@ SILENCE = 15.0 if FULL else 2.0
 BACK_WITHIN = 10.0
 GONE_WITHIN = 30.0
 
-_COUNT = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.02; done"
+# It ends by itself, should the test fail before it is stopped.
+_COUNT = "i=0; while [ $i -lt 3000 ]; do echo $i; i=$((i+1)); sleep 0.02; done"
 
 
 def ssh_target(config: Path) -> str:
@@ -363,3 +364,25 @@ async def test_ten_gibibytes_are_read_from_the_middle_at_once(
         print(f"the middle of 10 GiB was there after {took:.3f} s")
         assert took < 1.0
         await job.remove()
+
+
+async def test_what_a_slow_reader_used_up_stays_used_up(tmp_path: Path) -> None:
+    """Also where the agent was killed, and all there is has been sent to the reader by now."""
+    async with remit.connect(f"local:?state={tmp_path}") as session:
+        count = "for i in 1 2 3 4 5 6 7 8 9; do echo $i; sleep 0.05; done"
+        job = await session.start(count, placement="keep")
+        await job.wait()
+        reader = job.receive()
+        await anext(reader)
+        states = session.changes()
+        await anext(states)
+        assert session._hello is not None
+        processes.kill([session._hello.pid])
+        assert await anext(states) is SessionState.RECONNECTING
+        assert await anext(states) is SessionState.OPEN
+        for _ in range(4):
+            record = await anext(reader)
+        marks = tmp_path / "jobs" / job.id / "marks.json"
+        with anyio.fail_after(10):
+            while json.loads(marks.read_text())["stdout"] != record.offset:
+                await anyio.sleep(0.05)

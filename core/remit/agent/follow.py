@@ -393,7 +393,7 @@ class _Reader(_Following):
             self._used[stream] = max(self._used[stream], offset)
         if self._sent:
             self._end_if_used()
-        elif self._marks_timer is None:
+        if not self._closing and self._marks_timer is None:
             self._marks_timer = self.agent.call_later(_MARKS_DELAY, self._marks_due)
 
     def on_close(self) -> None:

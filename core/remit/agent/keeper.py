@@ -605,7 +605,15 @@ def begin_reading(
         if reader is not None:
             _claim_marks(job.dir_fd)
             marks = jobdir.read_marks(job.dir_fd)
-            jobdir.write_marks(job.dir_fd, marks._replace(reader=reader))
+            try:
+                jobdir.write_marks(job.dir_fd, marks._replace(reader=reader))
+            except OSError as exc:
+                raise Refused(
+                    "os",
+                    "what is used up of job %s cannot be written down: %s" % (job_id, exc.strerror),
+                    hint="receive with keep, or remove a job there",
+                    errno=exc.errno,
+                ) from exc
         used = marks.position
         return {"position": used if position is None else position, "used": used}
 

@@ -38,7 +38,7 @@ BROKEN_PIPE = 141
 _WINDOW = 1 << 18
 _PAGE = 500
 _GRACE = 5.0  # seconds between TERM and KILL
-_STREAMS = {1: "stdout", 2: "stderr"}
+_STREAMS = {1: "stdout", 2: "stderr", 3: "records"}
 _ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # RFC 4648 base32, in small letters
 
 
@@ -202,21 +202,24 @@ def _receive(dialogue: Dialogue, options: argparse.Namespace) -> int:
         "read",
         {
             "job": job_id,
-            "position": {"stdout": 0, "stderr": 0} if options.from_start else None,
+            "position": dict.fromkeys(_STREAMS.values(), 0) if options.from_start else None,
             "follow": not options.no_wait,
             "consume": not options.keep,
         },
         credit=_WINDOW,
     )
     used = dict(answer["position"])
-    outputs = {1: _Output(1), 2: _Output(2)}
+    outputs = {"stdout": _Output(1), "stderr": _Output(2)}
+    left_out = False
     while True:
         event = dialogue.next_event()
         if event.kind == DATA:
             piece = event.body
             stream = _STREAMS[piece.stream]
-            if options.stream in (None, stream):
-                outputs[piece.stream].write(piece.data)
+            if stream not in outputs:
+                left_out = True  # values: to read those takes more than is here
+            elif options.stream in (None, stream):
+                outputs[stream].write(piece.data)
             used[stream] = piece.offset + len(piece.data)
             if not options.keep:
                 dialogue.tell(number, "used", {"position": used})
@@ -227,6 +230,9 @@ def _receive(dialogue: Dialogue, options: argparse.Namespace) -> int:
             break
     for output in outputs.values():
         output.finish()
+    if left_out and options.stream is None:
+        words = "%s is a function: what it returned and logged can be received from outside,"
+        _complain(words % job_id + " with --from-start --on TARGET")
     return OK
 
 

@@ -42,6 +42,7 @@ class Link:
         self._link_out = link_out
         self._out = memoryview(first)  # frames begun to be written
         self._waiting_for_room = False
+        self._watching = False  # for when the link takes more
 
     # -- what its end and its silence mean
 
@@ -195,14 +196,18 @@ class Link:
         """Sends what is queued, as far as the link takes it."""
         while True:
             if not self._out:
-                self._out = memoryview(self.conversation.data_to_send())
+                if self.conversation.queued:
+                    self._out = memoryview(self.conversation.data_to_send())
                 if not self._out:
-                    self.loop.unwatch_writable(self._link_out)
+                    if self._watching:
+                        self._watching = False
+                        self.loop.unwatch_writable(self._link_out)
                     break
             try:
                 self._out = self._out[os.write(self._link_out, self._out) :]
                 self._said()
             except BlockingIOError:
+                self._watching = True
                 self.loop.watch_writable(self._link_out, _nothing)
                 break
             except OSError:

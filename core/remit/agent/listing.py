@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # Where every job of this session runs, as one who is there sees it.
 LOCATION = "localhost"
+_OUTCOME = ("exit_status", "signal", "reason", "error", "note", "left_behind")
 _COLUMNS = ("ID", "NAME", "STATE", "HASMOREDATA", "LOCATION", "COMMAND")
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-")
 
@@ -85,6 +86,9 @@ def as_info(job: JobMap) -> dict[str, object]:
         info[key] = _moment(job[key])
     for key in ("outcome", "group", "problem"):
         info[key] = job[key]
+    if info["outcome"] is not None:
+        # The rest is for who reads what a function said.
+        info["outcome"] = {key: job["outcome"][key] for key in _OUTCOME if key in job["outcome"]}
     return info
 
 
@@ -93,8 +97,10 @@ def has_more(job: JobMap) -> bool:
 
 
 def command(job: JobMap) -> str | list[str]:
-    """The words of the command, or its line."""
+    """The words of the command, or its line; ``count()`` for a function."""
     told = job["command"] or {}
+    if told.get("function") is not None:
+        return "%s()" % told["function"]
     if told.get("argv") is not None:
         return [text(word) for word in told["argv"]]
     return text(told.get("line") or b"")

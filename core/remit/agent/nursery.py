@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from remit.agent.main import Agent
 
 # How an order begins: id, timeout, lease and max_output (-1 for none), truncate, merge, session,
-# size of the command, of the script and of stdin, which follow. What is unpacked with less ado touches less
-# memory.
+# size of the command, of the script and of stdin, which follow. What is unpacked with less ado
+# touches less memory.
 _ORDER = struct.Struct(">13sddq???QQQ")
 _FD = struct.calcsize("i")
 _MOST_FDS = 4

@@ -19,7 +19,7 @@ from remit._msgpack import pack
 from remit.agent import arguments, interpreter
 
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any
 
     from remit.agent.interpreter import Interpreter
     from remit.agent.loop import Timer
@@ -205,9 +205,9 @@ class Pool:
         best: _Worker | None = None
         small = self._queue[0].is_small
         for worker in self._workers:
-            if worker.takes_calls and (not worker.calls or (small and worker.is_quick)):
-                if best is None or len(worker.calls) < len(best.calls):
-                    best = worker
+            fits = worker.takes_calls and (not worker.calls or (small and worker.is_quick))
+            if fits and (best is None or len(worker.calls) < len(best.calls)):
+                best = worker
         if (best is None or best.calls) and len(self._workers) < self._size:
             return self._hire()
         if best is not None and len(best.calls) < _AHEAD:
@@ -257,6 +257,7 @@ class _Worker:
         self._sent = 0  # bytes of the answer that is being told
         self._held = b""  # a packet for which there was no credit
         self._out: deque[bytes] = deque()
+        self._watching = False  # for when it takes more
         self._tail = b""
         self._timer: Timer | None = None
         self._kill: Timer | None = None
@@ -380,12 +381,14 @@ class _Worker:
             try:
                 self._socket.send(self._out[0])
             except BlockingIOError:
+                self._watching = True
                 self._agent.loop.watch_writable(self._socket.fileno(), self._write)
                 return
             except OSError:
                 return  # its end is told by the other way
             self._out.popleft()
-        if not self._over:
+        if self._watching and not self._over:
+            self._watching = False
             self._agent.loop.unwatch_writable(self._socket.fileno())
 
     # -- packets in
@@ -398,6 +401,10 @@ class _Worker:
             self._readable()
 
     def _readable(self) -> None:
+        if not self.calls:
+            self._kill_with(signal.SIGKILL)  # it speaks unasked: whatever it runs has got at us
+            self._agent.unwatch_fd(self._socket.fileno())
+            return
         for _ in range(_TURN):
             if not self._read():
                 break
@@ -407,7 +414,7 @@ class _Worker:
 
     def _read(self) -> bool:
         """Takes a packet; whether there was one, and room for what it says."""
-        if self._over or self._held:
+        if self._over or self._held or not self.calls:
             return False
         try:
             packet = self._socket.recv(HEAD.size + PACKET)
@@ -424,6 +431,9 @@ class _Worker:
         kind, number, total = HEAD.unpack_from(packet)
         part = len(packet) - HEAD.size
         call = self.calls[0]
+        if number != call.number:
+            self._kill_with(signal.SIGKILL)
+            return
         if not call.cancelled:
             if kind == FAILED and not self._sent:
                 self._read_stderr()

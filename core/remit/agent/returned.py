@@ -61,10 +61,11 @@ def start(agent: Agent, channel: int, args: dict[str, Any]) -> None:
     if agent.ending:
         raise Refused("state", "the session is about to end")
     if "function" in arguments.take(args, "command", dict):
-        from remit.agent.functions import FunctionJob as Kind  # few sessions have any
+        from remit.agent.functions import FunctionJob  # few sessions have any
+
+        job: ReturnedJob = FunctionJob(agent, channel, job_id, args)
     else:
-        Kind = ReturnedJob  # type: ignore[assignment,misc]
-    job = Kind(agent, channel, job_id, args)
+        job = ReturnedJob(agent, channel, job_id, args)
     agent.returned[job_id] = job
     try:
         job.begin()

@@ -18,6 +18,8 @@ from remit.cli._report import UsageError, say, told, write_all
 
 # Commands whose last words, after `--`, are a command for the target: typer would mix them.
 _WITH_COMMAND = frozenset({"run", "start", "enter"})
+_OUTPUTS = ("stdout", "stderr")
+_STREAMS = (*_OUTPUTS, "value", "log", "warning", "progress")
 
 app = typer.Typer(
     name="remit",
@@ -141,7 +143,7 @@ def receive(
     no_wait: Annotated[bool, typer.Option("--no-wait", help="What there is now.")] = False,
     stream: Annotated[
         str | None,
-        typer.Option("--stream", metavar="S", help="Show only stdout, or stderr; all is used up."),
+        typer.Option("--stream", metavar="S", help="Show only this one; all is used up."),
     ] = None,
     raw: Raw = False,
 ) -> None:
@@ -149,7 +151,7 @@ def receive(
     from remit.cli._receive import receive
 
     with told():
-        _check_stream(stream)
+        _check_stream(stream, _STREAMS)
         _exit(
             receive,
             job,
@@ -217,7 +219,7 @@ def save(
     from remit.cli import _manage
 
     with told():
-        _check_stream(stream)
+        _check_stream(stream, _OUTPUTS)
         _exit(_manage.save, job, on, path, stream=stream)
 
 
@@ -350,9 +352,9 @@ def _width() -> int | None:
         return None
 
 
-def _check_stream(stream: str | None) -> None:
-    if stream not in (None, "stdout", "stderr"):
-        raise UsageError(f"--stream {stream!r}", hint="--stream stdout, or --stream stderr")
+def _check_stream(stream: str | None, known: Sequence[str]) -> None:
+    if stream is not None and stream not in known:
+        raise UsageError(f"--stream {stream!r}", hint=f"--stream {', '.join(known)}")
 
 
 def _show_warning(

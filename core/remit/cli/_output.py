@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from remit import Gap
 from remit.agent.harmless import Filter, one_line
+from remit.cli import _lines
 from remit.cli._descriptor import Descriptor
 
 # Longer lines than this are cut when the lines of several jobs share one stream.
@@ -73,13 +75,16 @@ class Output:
         self._sinks = {"stdout": stdout, "stderr": stderr}
 
     async def write(self, stream: str, data: object) -> None:
-        """A piece of ``stream``; of streams that are no bytes a line on stderr tells it."""
-        if isinstance(data, bytes):
-            await self._sinks.get(stream, self._sinks["stderr"]).write(data)
+        """A piece of ``stream``. Of a function each value is a line on stdout, and what it tells
+        besides are lines on stderr."""
+        if stream in self._sinks and isinstance(data, bytes):
+            await self._sinks[stream].write(data)
+        elif stream == "value" and not isinstance(data, Gap):
+            value = _lines.value(data).encode("utf-8", "backslashreplace")
+            await self._sinks["stdout"].write(value + b"\n")
         else:
-            line = one_line(str(data)).encode()
-            to = "stdout" if stream == "value" else "stderr"
-            await self._sinks[to].write(line + b"\n")
+            talk = _lines.talk(data).encode("utf-8", "backslashreplace")
+            await self._sinks["stderr"].write(talk + b"\n")
 
     async def finish(self) -> None:
         for sink in self._sinks.values():

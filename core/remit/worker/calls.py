@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from remit import _values
+from remit._limits import ValueRefused
 from remit.worker import failures, job, outlet, programs
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class _Worker:
         value = job.plain(function(*programs.load_arguments(kind, data)))
         try:
             return VALUE, _values.encode(value)
-        except _values.ValueRefused:
+        except ValueRefused:
             if not self._trust:
                 raise
             return PICKLED, [outlet.pickled(value)]
@@ -124,7 +125,7 @@ class _Worker:
                 self._socket.sendmsg([head, view[start : start + PACKET]])
 
     def _interrupt(self, signum: int, frame: object) -> None:
-        """A call that nobody waits for any more is interrupted; between calls there is nothing to."""
+        """A call that nobody waits for any more is interrupted; there may be none by now."""
         if self._working:
             raise KeyboardInterrupt
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING
 
-from remit import _values
+from remit._limits import ValueRefused
 from remit._msgpack import pack
 from remit.worker import programs
 
@@ -23,7 +23,7 @@ def told(exc: BaseException) -> tuple[str, list[bytes]]:
     ``kind`` is ``raised``, or ``result`` where the function did return, but not data.
     """
     kind, name, message = "raised", _name(type(exc)), _text(exc)
-    if isinstance(exc, _values.ValueRefused):
+    if isinstance(exc, ValueRefused):
         kind, name = "result", "ResultError"
     elif isinstance(exc, ImportError):
         message = programs.explain_missing(exc) or message

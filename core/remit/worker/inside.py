@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+# What stands for objects whose classes stayed elsewhere: it may be an argument, or be returned.
+from remit._struct import EnumMember, ExceptionRecord, Struct
+
 if TYPE_CHECKING:
     from typing import NoReturn
 
-__all__ = ["progress"]
+__all__ = ["EnumMember", "ExceptionRecord", "Struct", "progress"]
 
 
 def progress(done: float, total: float | None = None, text: str = "") -> None:
@@ -23,5 +26,5 @@ def progress(done: float, total: float | None = None, text: str = "") -> None:
 
 def __getattr__(name: str) -> NoReturn:
     raise AttributeError(
-        "in a job's function remit has %s; there is no %r" % (" and ".join(__all__), name)
+        "in a job's function remit has %s; there is no %r" % (", ".join(__all__), name)
     )

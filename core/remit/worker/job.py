@@ -16,7 +16,6 @@ from remit._msgpack import unpack
 from remit._records import DONE
 from remit.worker import environ, failures, outlet, programs
 
-
 if TYPE_CHECKING:
     from typing import Any, BinaryIO, Callable
 
@@ -182,7 +181,9 @@ def open_stdio() -> None:
     sys.stderr = io.open(
         2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
     )
-    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
+    sys.__stdin__ = sys.stdin  # type: ignore[misc]
+    sys.__stdout__ = sys.stdout  # type: ignore[misc]
+    sys.__stderr__ = sys.stderr  # type: ignore[misc]
 
 
 class _Handler(logging.Handler):
@@ -199,5 +200,5 @@ def _listen(out: outlet.Outlet) -> None:
     root = logging.getLogger()
     root.handlers[:] = [_Handler(out)]
     root.setLevel(logging.INFO)
-    warnings.showwarning = out.warning  # type: ignore[assignment]
+    warnings.showwarning = out.warning
     warnings.simplefilter("default")

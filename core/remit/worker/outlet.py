@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 import threading
 import time
 from typing import TYPE_CHECKING
 
 from remit import _values
+from remit._limits import ValueRefused
 from remit._msgpack import pack
-from remit._records import HEAD, ITEM, LOG, MAX_SUMMARY, PICKLED, PROGRESS, RESULT, STREAMS, WARNING
+from remit._records import (
+    HEAD,
+    ITEM,
+    LAST,
+    LOG,
+    MAX_SUMMARY,
+    PICKLED,
+    PROGRESS,
+    RESULT,
+    STREAMS,
+    WARNING,
+)
 
 if TYPE_CHECKING:
     import logging
@@ -23,7 +36,11 @@ _SMALL = 1 << 16
 
 
 class Outlet:
-    """Each method writes one record, and waits while the pipe is full. Safe in threads."""
+    """Each method writes one record, and waits while the pipe is full. Safe in threads.
+
+    After the last record nothing is said any more: what atexit handlers and threads left behind
+    still log is let be.
+    """
 
     def __init__(self, fd: int, trust: bool) -> None:
         self._fd = fd
@@ -32,9 +49,10 @@ class Outlet:
         self._pid = os.getpid()
         self._numbers: dict[str | None, int] = {}
         self._closed = False
+        self._over = False
 
     def item(self, value: object) -> None:
-        """Raises `_values.ValueRefused` where the value cannot be told as data."""
+        """Raises `ValueRefused` where the value cannot be told as data."""
         self._value(ITEM, value)
 
     def result(self, value: object) -> None:
@@ -42,8 +60,8 @@ class Outlet:
 
     def _value(self, kind: int, value: object) -> None:
         try:
-            buffers = _values.encode(value)
-        except _values.ValueRefused:
+            buffers: Sequence[Any] = _values.encode(value)
+        except ValueRefused:
             if not self._trust:
                 raise
             buffers = [pickled(value)]
@@ -97,15 +115,24 @@ class Outlet:
         size = sum(memoryview(buffer).nbytes for buffer in buffers)
         stream_name = STREAMS.get(kind & ~PICKLED)
         with self._lock:
+            if self._over:
+                return
+            self._over = kind & ~PICKLED in LAST
             number = self._numbers.get(stream_name, 0)
             self._numbers[stream_name] = number + 1
             head = HEAD.pack(kind, number, time.time(), size)
-            if size <= _SMALL:
-                self._write(memoryview(head + b"".join(map(bytes, buffers))))
-                return
-            self._write(memoryview(head))
-            for buffer in buffers:
-                self._write(memoryview(buffer).cast("B"))
+            try:
+                if size <= _SMALL:
+                    self._write(memoryview(head + b"".join(map(bytes, buffers))))
+                    return
+                self._write(memoryview(head))
+                for buffer in buffers:
+                    self._write(memoryview(buffer).cast("B"))
+            except BaseException:
+                # A stop, most likely while the pipe was full. What more we said would stand in the
+                # middle of this record, unless that was to be written whole or not at all: pipe(7)
+                self._closed = self._closed or len(head) + size > select.PIPE_BUF
+                raise
 
     def _write(self, data: memoryview) -> None:
         if self._closed:

@@ -36,7 +36,7 @@ def load(kind: str, body: bytes) -> Callable[..., Any]:
     return function
 
 
-def load_arguments(kind: str, data: bytes) -> tuple[Any, ...]:
+def load_arguments(kind: str, data: bytes | memoryview) -> tuple[Any, ...]:
     if kind == "source":
         return tuple(_values.decode(data))
     args: tuple[Any, ...] = pickle.loads(data)

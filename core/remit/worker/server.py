@@ -52,8 +52,9 @@ class _Server:
         # A Ctrl-C at the caller's terminal is not for us.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        watched: list[Any] = [self._control, self._woken]
         while True:
-            for fd in select.select([self._control, self._woken], [], [])[0]:
+            for fd in select.select(watched, [], [])[0]:
                 if fd == self._woken:
                     os.read(self._woken, 4096)
                     self._reap()
