@@ -125,7 +125,7 @@ class Worker:
 
 def _sources(old: bool) -> dict[str, str]:
     """What `remit.worker.programs` imports of ours, and the importer, as they are sent."""
-    found = {"remit": "", "remit.agent": ""}
+    found = {"remit": "", "remit.agent": "", "remit.worker": ""}
     waiting = ["remit.worker.programs", "remit.agent.importer"]
     while waiting:
         name = waiting.pop()

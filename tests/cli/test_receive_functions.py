@@ -59,8 +59,10 @@ def test_values_are_lines_on_stdout_and_talk_goes_to_stderr(
 ) -> None:
     done = cli("receive", "--on", "local:", kept(speak))
     assert done.stdout.decode() == 'printed\n{"item": [1, 2.5, null, "é"]}\n(1, 2)\n'
-    logged, second, complained, warned, progress = done.stderr.decode().splitlines()
-    assert (logged, second, complained) == ("INFO a.b: two", "lines", "complained")
+    lines = done.stderr.decode().splitlines()
+    lines.remove("complained")  # by another pipe than the others
+    logged, second, warned, progress = lines
+    assert (logged, second) == ("INFO a.b: two", "lines")
     assert warned.startswith("UserWarning: warned (")
     assert progress == "progress 1/3 a third"
 

@@ -114,12 +114,10 @@ class Pool:
         source.on_lost.append(self._source_lost)
 
     def _source_lost(self) -> None:
-        for worker in list(self._workers):
-            worker.lost()
         if not self._closed:
-            # The caller has another one started.
-            self._closed = True
+            # All calls under way have failed with that; the caller has another one started.
             self.agent.end(self.channel, {})
+            self.on_close()
 
     # -- from the caller
 
@@ -495,11 +493,6 @@ class _Worker:
     def _reaped(self, status: int) -> None:
         self._status = status
         self._ended()
-
-    def lost(self) -> None:
-        """What it was to be forked from is gone."""
-        if not self._pid:
-            self._ended()
 
     def _ended(self) -> None:
         """It died: the call that ran fails, those that were given ahead go to others."""
