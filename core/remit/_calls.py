@@ -33,6 +33,8 @@ _WINDOW = 1 << 22
 _GRANT = _WINDOW // 4
 # Functions that the workers are to know at the same time.
 _MOST_PROGRAMS = 128
+# Values are no larger (docs/values.md, Limits); pickles may be.
+_MOST = 1 << 32
 # What the agent takes of one call: it holds it until a worker is free.
 MAX_ARGUMENTS = 256 << 20
 
@@ -172,7 +174,7 @@ class Calls(Listener):
         if kind == _FAILED:
             raise _said.failed(
                 decode(bytes(body), _said.Failure),
-                f"the call of {whose}",
+                whose,
                 location=self._place,
                 reason="exited",
                 stderr_tail=call.stderr,
@@ -216,6 +218,8 @@ class Calls(Listener):
                 raise RemoteProtocolError(f"an answer to call {number} without its size")
             total = _TOTAL.unpack_from(data)[0]
             data = data[_TOTAL.size :]
+            if total > _MOST and kind != _PICKLED:
+                raise RemoteProtocolError(f"an answer to call {number} of {total} bytes")
             if len(data) < total:
                 call.unread = _Unread(kind, total, data)
                 return

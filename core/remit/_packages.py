@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import importlib.util
 import os
@@ -64,12 +63,6 @@ def package(name_or_module: str | ModuleType) -> Package:
     packed = _msgpack.pack({"name": spec.name, "files": dict(sorted(files.items()))})
     digest = hashlib.blake2b(packed, digest_size=_DIGEST_SIZE).digest()
     return Package(spec.name, digest, zlib.compress(packed))
-
-
-@functools.cache
-def cloudpickle_kit() -> Package:
-    """The cloudpickle that pickles here, so that what it made is understood there."""
-    return package("cloudpickle")
 
 
 def _spec(name_or_module: str | ModuleType) -> ModuleSpec:

@@ -85,7 +85,7 @@ class FunctionResult:
         if failure is not None and outcome.reason == "exited":
             raise _said.failed(
                 failure,
-                f"job {job.id} on {job.location}",
+                f"the function of job {job.id} on {job.location}",
                 job=job,
                 location=job.location,
                 exit_status=outcome.exit_status,

@@ -97,14 +97,14 @@ def failed(failure: Failure, whose: str, **facts: Any) -> JobFailed | ResultErro
     """The error for a function that failed so; ``facts`` are those of JobFailed."""
     if failure.kind == "result":
         return ResultError(
-            f"what the function of {whose} returned cannot be told as data: {failure.message}",
+            f"what {whose} returned cannot be told as data: {failure.message}",
             hint="return plain data (docs/values.md), or connect with trust=True",
         )
     lines = failure.traceback.rstrip().splitlines()
     words = f"{failure.type}: {failure.message}" if failure.message else failure.type
     stderr = facts.get("stderr_tail", b"").decode("utf-8", "replace").strip().splitlines()
     return JobFailed(
-        f"the function of {whose} raised {words}",
+        f"{whose} raised {words}",
         type=failure.type,
         traceback=failure.traceback,
         evidence="\n".join([*lines, *(f"stderr  {line}" for line in stderr[-5:])]),

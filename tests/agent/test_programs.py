@@ -18,7 +18,7 @@ import pytest
 from agent import shippable, shippable_too
 from agent.worker import Raised, Sent, Worker, this_minor
 from remit._functions import Peer, arguments, program
-from remit._packages import cloudpickle_kit, package
+from remit._packages import package
 from testbed import pythons
 
 
@@ -47,7 +47,7 @@ def of_our_version(workers: Callable[[pythons.Interpreter], Worker]) -> Worker:
     """One that runs our bytecode, and was sent cloudpickle."""
     (ours,) = [one for one in pythons.found() if this_minor(one.version)]
     worker = workers(ours)
-    worker.install(cloudpickle_kit().body)
+    worker.install(package("cloudpickle").body)
     return worker
 
 

@@ -13,7 +13,7 @@ import cloudpickle
 import pytest
 
 from remit import ShippingError, _msgpack, _packages
-from remit._packages import Package, cloudpickle_kit, package
+from remit._packages import Package, package
 
 
 @pytest.fixture
@@ -105,11 +105,6 @@ class TestContents:
         assert package("changing") == first
         put(here, {"changing.py": "2"})
         assert package("changing").digest != first.digest
-
-    def test_the_kit_is_the_cloudpickle_in_use(self) -> None:
-        text = contents(cloudpickle_kit())["cloudpickle/__init__.py"].decode()
-        assert f'__version__ = "{cloudpickle.__version__}"' in text
-        assert cloudpickle_kit() is cloudpickle_kit()
 
 
 class TestRefused:

@@ -32,7 +32,6 @@ ENDS = [RESULT, FAILURE, DONE, RESULT | PICKLED]
 LARGE = 70_000  # more than is copied
 
 
-
 def records(kinds: list[int]) -> st.SearchStrategy[tuple[int, int, float, bytes]]:
     return st.tuples(
         st.sampled_from(kinds),

@@ -180,16 +180,53 @@ async def test_a_session_leaves_nothing_behind(anyio_backend: str, tmp_path: Pat
     await gone(*pids, within=1.0)
 
 
+async def test_jobs_and_calls_leave_no_descriptor_open(session: remit.Session) -> None:
+    agent = agent_of(session)
+
+    async def all_ways() -> None:
+        for placement in ("return", "keep"):
+            job = await session.start(own_pid, placement=placement)
+            await job.result()
+            await job.remove()
+            failing = await session.start(die, placement=placement)
+            with pytest.raises(remit.JobFailed):
+                await failing.result()
+            await failing.remove()
+        with pytest.raises(remit.JobFailed):
+            await session.call(die)
+
+    def held() -> list[int]:
+        pids = [agent, *(one.pid for one in processes.descendants([agent]))]
+        return sorted(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)
+
+    await all_ways()
+    await session.call(own_pid)
+    before = held()
+    for _ in range(4):
+        await all_ways()
+    await session.call(own_pid)
+    with anyio.fail_after(10):
+        while held() != before:
+            await anyio.sleep(0.05)
+
+
+def die() -> None:
+    import os
+
+    os.kill(os.getpid(), 9)
+
+
 async def test_a_blocked_generator_is_stopped(session: remit.Session) -> None:
     """It waits in the middle of an item, since nobody reads."""
     job = await session.start(large_items, full="block", buffer_limit=1 << 16)
     with anyio.fail_after(20):
-        while job.state is not remit.JobState.BLOCKED:
-            await anyio.sleep(0.02)
+        async for state in job.changes():
+            if state is remit.JobState.BLOCKED:
+                break
         assert await job.stop(grace=3.0) == []
         values = [record.data async for record in job.receive() if record.stream == "value"]
     assert set(values) <= {bytes(100_000)}
-    assert job.state is remit.JobState.STOPPED
+    assert await job.wait() is remit.JobState.STOPPED
     with pytest.raises(remit.JobFailed, match="stopped"):
         await job.result()
 

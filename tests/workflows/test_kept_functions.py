@@ -184,7 +184,7 @@ async def test_it_outlives_the_agent_and_the_warm_interpreter(
         assert found.state is remit.JobState.RUNNING
         gate.touch()
         assert await found.result() == list(range(10))
-        assert found.state is remit.JobState.COMPLETED
+        assert await found.wait() is remit.JobState.COMPLETED
 
 
 def _is_warm(pid: int) -> bool:
@@ -195,9 +195,7 @@ def _is_warm(pid: int) -> bool:
         return False
 
 
-async def test_what_it_said_outlives_its_supervisor(
-    session: remit.Session, tmp_path: Path
-) -> None:
+async def test_what_it_said_outlives_its_supervisor(session: remit.Session, tmp_path: Path) -> None:
     job = await session.start(pause, str(tmp_path / "gate"), placement="keep")
     await until_paused(job)
     pid = json.loads((directory(job) / "process.json").read_text())["pid"]
@@ -261,9 +259,7 @@ async def test_limits_of_time_and_space(session: remit.Session, tmp_path: Path) 
     assert 90 < len(values) < 100
 
 
-async def test_a_lease_that_nobody_renews_ends_it(
-    session: remit.Session, tmp_path: Path
-) -> None:
+async def test_a_lease_that_nobody_renews_ends_it(session: remit.Session, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     lease = remit.lease(1.0)
     job = await session.start(interrupted, str(mark), placement="keep", lifetime=lease)
