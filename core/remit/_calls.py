@@ -16,6 +16,7 @@ from remit._functions import Peer
 from remit._interpreter import Interpreter
 from remit._link import Link, Listener
 from remit._messages import Workers, decode
+from remit._result import STDERR_TAIL
 
 if TYPE_CHECKING:
     from remit._session import Session
@@ -238,7 +239,8 @@ class Calls(Listener):
 
     def _answer(self, call: _Call, number: int, kind: int, body: bytes | bytearray) -> None:
         if kind == _TAIL:
-            call.stderr = bytes(body)
+            call.stderr = bytes(body[-STDERR_TAIL:])
+            call.unread = None
             return
         if kind not in (_VALUE, _FAILED, _PICKLED, _DIED):
             raise RemoteProtocolError(f"an answer of kind {kind}")

@@ -119,7 +119,10 @@ class TestKept:
         done = starter.collect(channel).job
         assert (done["state"], done["outcome"]["exit_status"]) == ("FAILED", 3)
         (listed,) = reader.call("jobs", after=None, limit=10)["jobs"]
-        assert (listed["id"], listed["used"]) == (accepted["id"], {"stdout": 4, "stderr": 4})
+        assert (listed["id"], listed["used"]) == (
+            accepted["id"],
+            {"stdout": 4, "stderr": 4, "records": 0},
+        )
         assert reader.call("remove", job=accepted["id"], force=True) == {}
         assert starter.call("jobs", after=None, limit=10)["jobs"] == []
 

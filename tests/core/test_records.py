@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import tracemalloc
 from typing import Any
 
@@ -26,6 +28,7 @@ from remit._records import (
     Splitter,
     Spotter,
 )
+from remit.worker.outlet import Outlet
 
 KINDS = [ITEM, LOG, WARNING, PROGRESS, ITEM | PICKLED]
 ENDS = [RESULT, FAILURE, DONE, RESULT | PICKLED]
@@ -195,3 +198,39 @@ def test_the_judge_tells_how_it_ended() -> None:
     spotter.feed(HEAD.pack(DONE, 0, 0.0, 0))
     judged = spotter.judge(outcome())
     assert (judged["reason"], judged["result_at"]) == ("exited", len(item))
+
+
+class _Stopped(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(("size", "follows"), [(100, True), (200_000, False)])
+def test_nothing_is_said_in_the_middle_of_an_interrupted_record(size: int, follows: bool) -> None:
+    """A stop, while the pipe is full since nobody reads."""
+
+    def stop(signum: int, frame: object) -> None:
+        raise _Stopped
+
+    def say_items() -> None:
+        while True:
+            out.item(bytes(size))
+
+    reading, writing = os.pipe()
+    out = Outlet(writing, trust=False)
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(_Stopped):
+            say_items()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    with open(reading, "rb", buffering=0) as file:
+        first = file.read(1 << 20)
+        out.failure("stopped", [])
+        os.close(writing)
+        rest = file.read()
+    splitter = Splitter(0)
+    splitter.feed(first)
+    assert [one.kind for one in splitter.feed(rest)] == [FAILURE] * follows
+    assert bool(rest) is follows
