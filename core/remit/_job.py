@@ -305,6 +305,8 @@ class Job:
             how += f" ({outcome.reason})"
         if outcome.error:
             how += f": {outcome.error}"
+        if outcome.note:
+            how += f"; {outcome.note}"
         tail = stderr[-STDERR_TAIL:]
         lines = tail.decode("utf-8", "replace").strip().splitlines()[-5:]
         return JobFailed(

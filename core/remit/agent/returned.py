@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from remit import _jobstate
 from remit._conversation import MAX_PIECE, Piece
-from remit.agent import arguments, tree
+from remit.agent import arguments, memory, tree
 from remit.agent.helpers import Refused, refusal_of
 from remit.agent.spawn import SpawnError, spawn
 from remit.agent.stdin import Stdin
@@ -406,6 +406,8 @@ class ReturnedJob:
         else:
             exit_status = os.WEXITSTATUS(status)
         reason = self._reason or ("exited" if signal is None else "signalled")
+        if signal == "SIGKILL" and self._reason is None and memory.look():
+            self._note = self._note or memory.NOTE
         outcome = outcome_map(reason, exit_status, signal, self._note, self._left)
         self._outcome = self._judge(outcome)
         reason = str(outcome["reason"])

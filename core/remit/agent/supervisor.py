@@ -18,7 +18,7 @@ from collections import namedtuple
 from typing import TYPE_CHECKING
 
 from remit import _msgpack
-from remit.agent import asks, jobdir, lease, liveness, tail, tree
+from remit.agent import asks, jobdir, lease, liveness, memory, tail, tree
 from remit.agent.orphans import become_subreaper
 from remit.agent.spawn import SpawnError, spawn_prepared
 
@@ -129,6 +129,7 @@ class Supervisor:
         directory that is missing is no error here: that is how the job ended.
         """
         self._adopts = become_subreaper()
+        memory.look()
         liveness.take(self._dir_fd)
         self._inbox = asks.Inbox(self._dir_fd)
         self._signals = _signal_pipe()
@@ -503,7 +504,7 @@ class Supervisor:
             _how_it_ended(end),
             format=jobdir.FORMAT,
             error=self._error,
-            note=self._note(left),
+            note=self._note(end, left),
             left_behind=left,
             started=self._started,
             finished=end.time,
@@ -522,12 +523,15 @@ class Supervisor:
         if not self._stopper:
             self._answer_stops()
 
-    def _note(self, left: list[str]) -> str | None:
+    def _note(self, end: End, left: list[str]) -> str | None:
         if self._sources:
             holders = tree.holders({source.inode for source in self._sources.values()})
             return "output held open by %s" % (", ".join(holders) or "a process out of sight")
         if left:
             return "left running: %s" % ", ".join(left)
+        killed = end.status is not None and os.WIFSIGNALED(end.status)
+        if killed and os.WTERMSIG(end.status) == signal.SIGKILL and self._reason is None:
+            return memory.NOTE if memory.look() else None
         return None
 
 
