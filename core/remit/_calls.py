@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 import anyio.lowlevel
 
-from remit import _functions, _said
+from remit import _said
 from remit._conversation import Piece
 from remit._errors import JobFailed, LinkLost, RemitError, RemoteProtocolError
-from remit._functions import Peer
 from remit._interpreter import Interpreter
 from remit._link import Link, Listener
 from remit._messages import Workers, decode
+from remit._peer import Peer
 from remit._result import STDERR_TAIL
 
 if TYPE_CHECKING:
+    from remit import _functions
     from remit._session import Session
 
 # What goes as streams of DATA, with the number of the program or of the call as the piece's seq.
@@ -106,6 +107,8 @@ class Calls(Listener):
 
     async def call(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """As `Session.call`."""
+        from remit import _functions  # with cloudpickle it is slow to import
+
         program = _functions.program(fn, self._peer)
         data = _functions.arguments(args, self._peer, program.kind)
         if len(data) > MAX_ARGUMENTS:

@@ -10,8 +10,6 @@ import functools
 import zlib
 from pathlib import Path
 
-import cloudpickle
-
 from remit import _payload
 
 _PACKAGE = Path(__file__).parent
@@ -28,6 +26,8 @@ def kit(version: tuple[int, int], by_value: bool) -> bytes:
     sources["remit"] = sources[_FACE]
     importer = prepare((_PACKAGE / "agent/importer.py").read_text(encoding="utf-8"))
     if by_value:
+        import cloudpickle  # slow to import, and many programs send no functions
+
         # Written for such Pythons as ours, so there is nothing to prepare.
         for path in Path(cloudpickle.__file__).parent.glob("*.py"):
             name = "cloudpickle" if path.stem == "__init__" else f"cloudpickle.{path.stem}"

@@ -6,8 +6,7 @@ from typing import Any
 
 import attrs
 
-from remit import _functions
-from remit._functions import Peer
+from remit._peer import Peer
 
 # The stream of DATA on which the rest of a task goes that is too large for its request.
 TASK = 7
@@ -27,6 +26,8 @@ class Task:
         cls, fn: Any, args: tuple[Any, ...], peer: Peer, python: bytes | None, trust: bool
     ) -> Task:
         """Raises ShippingError."""
+        from remit import _functions  # with cloudpickle it is slow to import
+
         program = _functions.program(fn, peer)
         data = _functions.arguments(args, peer, program.kind)
         return cls(program.kind, program.body, data, python, trust)

@@ -180,7 +180,7 @@ async def test_ways_to_end_are_told_apart(session: remit.Session) -> None:
     assert (caught.value.reason, caught.value.exit_status) == ("no-result", 0)
     assert job.state is remit.JobState.FAILED
 
-    job = await session.start(kill_itself, signal.SIGKILL)
+    job = await session.start(kill_itself, int(signal.SIGKILL))
     with pytest.raises(remit.JobFailed) as caught:
         await job.result()
     assert (caught.value.reason, caught.value.signal) == ("signalled", "SIGKILL")
@@ -277,7 +277,7 @@ async def test_a_worker_that_dies_fails_only_its_call(session: remit.Session) ->
 
     async def die() -> None:
         with pytest.raises(remit.JobFailed) as caught:
-            await session.call(kill_itself, signal.SIGKILL)
+            await session.call(kill_itself, int(signal.SIGKILL))
         failures.append(caught.value)
 
     results = []
