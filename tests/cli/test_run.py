@@ -260,14 +260,19 @@ def test_an_interrupt_stops_the_command_and_shows_its_last_words(
     with cli.running("run", "--shell", "local:", "--", line) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
-        job = [p.pid for p in processes.descendants([process.pid]) if p.name == "sleep"]
+        # A shell says "up" as soon as it has forked, which is before there is a sleep.
+        run.wait_until(lambda: bool(sleeping(process.pid)), "the sleep to be there")
+        job = sleeping(process.pid)
         process.send_signal(number)
         out, err = process.communicate(timeout=30.0)
     assert process.returncode == status
     assert out == b"bye\n"
     assert err == b""
-    assert job
     run.wait_until(lambda: not any(map(processes.find, job)), "the job to be gone")
+
+
+def sleeping(pid: int) -> list[int]:
+    return [p.pid for p in processes.descendants([pid]) if p.name == "sleep"]
 
 
 def test_the_second_interrupt_ends_at_once(cli: Cli) -> None:
@@ -278,8 +283,8 @@ def test_the_second_interrupt_ends_at_once(cli: Cli) -> None:
         children = [p.pid for p in processes.descendants([process.pid])]
         process.send_signal(signal.SIGINT)
         # The first has arrived once the whole tree was told to end.
-        sleeping = [p.pid for p in processes.descendants([process.pid]) if p.name == "sleep"]
-        run.wait_until(lambda: not any(map(processes.find, sleeping)), "TERM to arrive")
+        asleep = sleeping(process.pid)
+        run.wait_until(lambda: not any(map(processes.find, asleep)), "TERM to arrive")
         process.send_signal(signal.SIGINT)
         assert process.wait(2.0) == 130
     run.wait_until(lambda: not any(map(processes.find, children)), "all to be gone", 30.0)

@@ -103,8 +103,12 @@ def members_of(jobs: Mapping[bytes, Iterable[Root]]) -> dict[int, Process]:
         time.sleep(EXEC_TIME)
         chosen.update(pid for pid in bare if job_of(pid) in jobs)
     chosen |= below(everyone, chosen)
+    # Parents first: a shell that sees its command end before it is told to may be gone by then.
+    oldest_first = sorted(chosen, key=lambda pid: (everyone[pid].start, pid))
     return {
-        pid: everyone[pid] for pid in chosen if pid not in kin and everyone[pid].state not in "ZX"
+        pid: everyone[pid]
+        for pid in oldest_first
+        if pid not in kin and everyone[pid].state not in "ZX"
     }
 
 
