@@ -5,6 +5,8 @@ Standard library only, Python 3.6.
 
 from __future__ import annotations
 
+import os
+
 NOTE = "the kernel's out-of-memory killer ended a process meanwhile"
 
 _CGROUPS = "/sys/fs/cgroup"
@@ -39,10 +41,15 @@ def _own_events() -> str:
 
 def _lines(path: str) -> list[str]:
     try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.read().splitlines()
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return []
+    try:
+        return os.read(fd, 1 << 16).decode("ascii", "replace").splitlines()
+    except OSError:
+        return []
+    finally:
+        os.close(fd)
 
 
 look()

@@ -16,7 +16,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING
 
-from remit.agent import jobdir, liveness, logind, orphans, supervisor, tree
+from remit.agent import jobdir, liveness, logind, memory, orphans, supervisor, tree
 from remit.agent.fds import point_at_null
 from remit.agent.helpers import Refused, forget_the_agent
 
@@ -182,6 +182,7 @@ def _settle(orders_fd: int) -> None:
 def _bear(
     orders: _socket.socket, told: int, reporter: int, dir_fd: int, lifeline: int | None = None
 ) -> None:
+    memory.look()  # here, where it costs the supervisor nothing
     try:
         between = os.fork()
     except OSError as exc:

@@ -129,7 +129,6 @@ class Supervisor:
         directory that is missing is no error here: that is how the job ended.
         """
         self._adopts = become_subreaper()
-        memory.look()
         liveness.take(self._dir_fd)
         self._inbox = asks.Inbox(self._dir_fd)
         self._signals = _signal_pipe()
