@@ -14,7 +14,7 @@ import attrs
 
 from remit import _payload
 from remit._errors import BootstrapError, ConnectError, RemitError, RemoteProtocolError
-from remit.abc import ByteStream, End, ExplainsFailure, TakesRawAddress, Target, Transport
+from remit.abc import ByteStream, End, ExplainsFailure, Target, Transport
 
 # A login script that waits for a line gets one, after this long, and each second from then on.
 _PATIENCE = 3.0
@@ -128,13 +128,6 @@ def failure(
         exit_status=end.exit_status,
         stderr_tail=end.stderr,
     )
-
-
-def _hint(target: Target, transport: Transport) -> str:
-    doctor = f"`remit doctor {target}`"
-    if isinstance(transport, TakesRawAddress) and transport.raw_address:
-        return doctor  # no options there
-    return f"{target.scheme}:{target.address}?python=PATH, or {doctor}"
 
 
 def late(target: Target, attempt: Attempt) -> BootstrapError:
