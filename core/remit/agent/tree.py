@@ -80,7 +80,9 @@ def members(job_id: bytes, roots: Iterable[Root]) -> dict[int, Process]:
 def members_of(jobs: Mapping[bytes, Iterable[Root]]) -> dict[int, Process]:
     """As `members`, for several jobs in one look."""
     everyone = processes()
-    roots = {pid: start for those in jobs.values() for pid, start in those}
+    # Session id 0 is that of everything that came from outside a pid namespace, or before any
+    # session was made: a root that has no pid yet must not be read as it.
+    roots = {pid: start for those in jobs.values() for pid, start in those if pid > 0}
     kin = lineage(everyone)
     chosen, bare = set(), []
     for process in everyone.values():
