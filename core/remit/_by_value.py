@@ -72,6 +72,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self.codes: list[CodeType] = []  # of the functions that go by value
 
     def reducer_override(self, obj: Any) -> Any:
+        if type(obj) is CodeType:
+            return CodeType, _code_arguments(obj)
         if isinstance(obj, ModuleType):
             return NotImplemented if self._peer.may_have(obj.__name__) else _module(obj)
         if not isinstance(obj, _NAMED):
@@ -93,6 +95,33 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def _dynamic_function_reduce(self, func: FunctionType) -> Any:
         self.codes.append(func.__code__)
         return super()._dynamic_function_reduce(func)
+
+
+def _code_arguments(code: CodeType) -> tuple[object, ...]:
+    """What CodeType is called with to make it again, from Python 3.11 on.
+
+    cloudpickle 3.1.3 calls every file `<dynamic-code>`; tracebacks are to name the real one.
+    """
+    return (
+        code.co_argcount,
+        code.co_posonlyargcount,
+        code.co_kwonlyargcount,
+        code.co_nlocals,
+        code.co_stacksize,
+        code.co_flags,
+        code.co_code,
+        code.co_consts,
+        code.co_names,
+        code.co_varnames,
+        code.co_filename,
+        code.co_name,
+        code.co_qualname,
+        code.co_firstlineno,
+        code.co_linetable,
+        code.co_exceptiontable,
+        code.co_freevars,
+        code.co_cellvars,
+    )
 
 
 def _is_public(obj: FunctionType | type | TypeVar) -> bool:

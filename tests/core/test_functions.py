@@ -21,7 +21,8 @@ import pytest
 
 import remit
 from agent import shippable
-from remit import ShippingError
+from remit import ShippingError, _msgpack
+from remit._captures import code_within
 from remit._functions import Peer, arguments, program
 
 OURS = Peer(sys.version_info[:3])
@@ -68,6 +69,25 @@ class TestWay:
         monkeypatch.setitem(sys.modules, "statistics", sys.modules.pop("statistics"))
         for peer in (OURS, OLD):
             assert b"my own" in program(mean, peer).body
+
+    def test_code_keeps_its_file_lines_and_names(self) -> None:
+        """All of it, functions within functions too: whatever version of cloudpickle is there."""
+
+        def outer() -> Any:
+            class Inside:
+                def method(self) -> list[int]:
+                    return [one for one in map(lambda x: x, [1])]  # noqa: C416, C417
+
+            return Inside
+
+        body: Any = _msgpack.unpack(program(outer, OURS).body)
+        back = pickle.loads(body[0])
+        for before, after in zip(
+            code_within(outer.__code__), code_within(back.__code__), strict=True
+        ):
+            assert before == after
+            assert after.co_filename == __file__
+            assert [*after.co_positions()] == [*before.co_positions()]
 
     def test_names_of_remit_go_by_their_public_names(self) -> None:
         """The modules behind them are of this side only."""
