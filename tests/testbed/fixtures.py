@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from testbed import accounts, containers, minimal, needs, run
+from testbed import accounts, containers, disk, minimal, namespace, needs, run
 from testbed.containers import Engine
+from testbed.disk import Disk
+from testbed.jump import Jump
 from testbed.link import Link
 from testbed.minimal import Minimal
+from testbed.namespace import PidNamespace
 from testbed.sshd import Sshd
 
 
@@ -41,6 +44,20 @@ def sshd(run_directory: Path, ssh_accounts: None) -> Iterator[Sshd]:
     server.close()
 
 
+@pytest.fixture
+def quiet_config(sshd: Sshd) -> Path:
+    """The ssh_config of a user who asked ssh not to say why it failed."""
+    return sshd.config_with("LogLevel QUIET")
+
+
+@pytest.fixture(scope="session")
+def jump(run_directory: Path, ssh_accounts: None) -> Iterator[Jump]:
+    """An sshd behind another: ``f"ssh:alice?config={jump.config}"`` goes through a jump host."""
+    servers = Jump(run_directory / "jump")
+    yield servers
+    servers.close()
+
+
 @pytest.fixture(scope="session")
 def docker(run_directory: Path) -> Iterator[Engine]:
     """A dockerd of the run's own; a target is ``f"docker:{docker.python}"``."""
@@ -65,7 +82,22 @@ def minimal_python(run_directory: Path) -> Iterator[Minimal]:
         yield root
 
 
-_links = itertools.count(1)
+@pytest.fixture
+def pid_namespace(run_directory: Path) -> Iterator[PidNamespace]:
+    """A pid namespace with bystanders, for this test to kill in; a target is ``.target()``."""
+    with namespace.pid_namespace(run_directory / "namespace.log") as found:
+        yield found
+
+
+@pytest.fixture
+def btrfs(run_directory: Path) -> Iterator[Disk]:
+    """A small file system of its own for this test to fill up, which copies on write."""
+    needs.root("a file system of its own")
+    with disk.btrfs(run_directory / f"btrfs{next(_serial)}") as found:
+        yield found
+
+
+_serial = itertools.count(1)
 
 
 @pytest.fixture
@@ -74,7 +106,7 @@ def ssh_link(run_directory: Path, ssh_accounts: None) -> Iterator[Link]:
     needs.root("a link between network namespaces")
     for tool in ("ip", "ss", "iptables", "nsenter"):
         needs.tool(tool)
-    link = Link(run_directory / f"link{next(_links)}")
+    link = Link(run_directory / f"link{next(_serial)}")
     yield link
     link.close()
 

@@ -3,6 +3,7 @@
 import pwd
 import socket
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 
 from testbed import needs, processes, run
@@ -28,7 +29,7 @@ Subsystem sftp internal-sftp
 """
 _CLIENT = """\
 Host {name}
-  HostName {address}
+{options}  HostName {address}
   Port {port}
   User {account}
   IdentityFile {key}
@@ -55,7 +56,7 @@ class Sshd:
         """``within`` is a command that runs another, ``client_options`` are lines of ssh_config."""
         directory.mkdir(mode=0o755)
         self.address = address
-        self.port = _free_port(address) if port is None else port
+        self.port = free_port(address) if port is None else port
         self.host_key = _new_key(directory / "host_key")
         self.key = _new_key(directory / "key")
         self.config = directory / "ssh_config"
@@ -70,8 +71,29 @@ class Sshd:
         ]
         self._daemon: run.Daemon | None = None
         self._orphans: list[int] = []
+        self._serial = count(1)
         self._write(directory, client_options)
         self.start()
+
+    def block(self, name: str, account: str, *options: str) -> str:
+        """A block of ssh_config that leads here under that name, ``account`` by its name in
+        `ACCOUNTS`. What ``options`` say comes first, and so prevails."""
+        return _CLIENT.format(
+            name=name,
+            options="".join(f"  {option}\n" for option in options),
+            address=self.address,
+            port=self.port,
+            account=ACCOUNTS[account][0],
+            key=self.key,
+            known_hosts=self.known_hosts,
+        )
+
+    def config_with(self, *options: str) -> Path:
+        """Another ssh_config: these lines (``LogLevel QUIET``), then all that is in this one."""
+        path = self.config.with_name(f"ssh_config_{next(self._serial)}")
+        lines = "".join(f"{option}\n" for option in options)
+        path.write_text(f"{lines}Include {self.config}\n")
+        return path
 
     def start(self) -> None:
         begin = self.log.stat().st_size if self.log.exists() else 0
@@ -139,18 +161,7 @@ class Sshd:
         public = self.host_key.with_suffix(".pub").read_text()
         host = self.address if self.port == 22 else f"[{self.address}]:{self.port}"
         self.known_hosts.write_text(f"{host} {public}")
-        blocks = [
-            _CLIENT.format(
-                name=name,
-                address=self.address,
-                port=self.port,
-                account=account,
-                key=self.key,
-                known_hosts=self.known_hosts,
-            )
-            + "".join(f"  {option}\n" for option in client_options)
-            for name, (account, _) in ACCOUNTS.items()
-        ]
+        blocks = [self.block(name, name, *client_options) for name in ACCOUNTS]
         self.config.write_text("".join(blocks))
 
 
@@ -160,7 +171,7 @@ def _new_key(path: Path) -> Path:
     return path
 
 
-def _free_port(address: str) -> int:
+def free_port(address: str) -> int:
     with socket.socket() as probe:
         probe.bind((address, 0))
         return int(probe.getsockname()[1])

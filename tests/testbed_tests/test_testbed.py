@@ -1,6 +1,7 @@
 """The testbed is real, and what its docstrings promise is so."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from testbed import needs, processes, pythons, run
+from testbed import namespace, needs, processes, pythons, run
 from testbed.accounts import NOISE
 from testbed.containers import Engine
+from testbed.disk import Disk
+from testbed.jump import BROKEN, Jump
 from testbed.link import Link
+from testbed.namespace import PidNamespace
 from testbed.pythons import Interpreter
 from testbed.sshd import Sshd
 
@@ -23,9 +27,11 @@ SHOW_VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
 Done = subprocess.CompletedProcess[bytes]
 
 
-def ssh(server: Sshd, host: str, *words: str, given: bytes = b"") -> Done:
+def ssh(
+    server: Sshd, host: str, *words: str, given: bytes = b"", config: Path | None = None
+) -> Done:
     options = ["-T", "-o", "ConnectTimeout=2", "-o", "BatchMode=yes"]
-    argv = ["ssh", "-F", str(server.config), *options, host, *words]
+    argv = ["ssh", "-F", str(config or server.config), *options, host, *words]
     return subprocess.run(argv, input=given, capture_output=True, timeout=30, check=False)
 
 
@@ -186,3 +192,92 @@ def test_a_daemon_dies_with_the_run(tmp_path: Path) -> None:
         assert processes.find(daemon)
         owner.kill()
     run.wait_until(lambda: processes.find(daemon) is None, "the daemon to end")
+
+
+def test_a_jump_host_is_on_the_way(jump: Jump) -> None:
+    assert ssh(jump.server, "quiet", "id", "-un", config=jump.config).stdout == b"remit_quiet\n"
+    jump.hop.stop()
+    try:
+        done = ssh(jump.server, "quiet", "true", config=jump.config)
+        assert done.returncode == 255
+        assert b"Connection refused" in done.stderr
+    finally:
+        jump.hop.start()
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("absent", b"Could not resolve hostname no-such-host.invalid"),
+        ("closed", b"Connection refused"),
+        ("refusing", b"Permission denied"),
+        ("unknown", b"Host key verification failed"),
+    ],
+)
+def test_a_jump_host_that_does_not_lead_on(jump: Jump, word: str, said: bytes) -> None:
+    assert word in BROKEN
+    done = ssh(jump.server, f"{word}-quiet", "true", config=jump.config)
+    assert done.returncode == 255
+    assert said in done.stderr
+    assert b"closed by UNKNOWN" in done.stderr
+
+
+def test_a_quiet_ssh_does_not_say_why_it_failed(sshd: Sshd, quiet_config: Path) -> None:
+    assert ssh(sshd, "quiet", "echo", "here", config=quiet_config).stdout == b"here\n"
+    done = ssh(sshd, "no-such-host.invalid", "true", config=quiet_config)
+    assert (done.returncode, done.stderr) == (255, b"")
+
+
+def test_bystanders_are_of_session_0_and_seen_to_be_harmed(pid_namespace: PidNamespace) -> None:
+    first, hit = pid_namespace.bystander(), pid_namespace.bystander()
+    look = "import os, sys; print(*map(os.getsid, map(int, sys.argv[1:])), os.getsid(0))"
+    pids = [str(pid_namespace.inner(pid)) for pid in (first, hit)]
+    argv = pid_namespace.command(sys.executable, "-I", "-S", "-c", look, *pids)
+    assert run.command(argv).split() == ["0", "0", "0"]
+    assert pid_namespace.harmed() == []
+    os.kill(hit, signal.SIGSTOP)
+    run.wait_until(lambda: bool(pid_namespace.harmed()), "the bystander to be stopped")
+    assert pid_namespace.harmed() == [f"a bystander of session 0 (pid {hit})"]
+    os.kill(hit, signal.SIGCONT)
+    run.wait_until(lambda: not pid_namespace.harmed(), "the bystander to go on")
+    os.kill(hit, signal.SIGTERM)
+    run.wait_until(lambda: bool(pid_namespace.harmed()), "the bystander to end")
+
+
+def test_pids_and_sessions_of_the_dead_are_used_again(pid_namespace: PidNamespace) -> None:
+    (inner,) = run.command(pid_namespace.command("sh", "-c", "echo $$")).split()
+    taker = pid_namespace.take_pid(int(inner))
+    member = pid_namespace.take_session(int(inner) + 1000)
+    assert pid_namespace.here(int(inner)) == taker
+    assert pid_namespace.here(int(inner) + 1000) is None
+    look = "import os, sys; print(os.getsid(int(sys.argv[1])))"
+    argv = [sys.executable, "-I", "-S", "-c", look, str(pid_namespace.inner(member))]
+    assert int(run.command(pid_namespace.command(*argv))) == int(inner) + 1000
+    for pid in (taker, member):
+        assert Path(f"/proc/{pid}/environ").read_bytes() == b""
+    assert pid_namespace.others() == []
+    processes.kill([taker])
+    assert pid_namespace.harmed() == [f"who took the inner pid {inner} (pid {taker})"]
+
+
+def test_a_pid_namespace_ends_with_the_run(run_directory: Path) -> None:
+    with namespace.pid_namespace(run_directory / "ending.log") as found:
+        pids = [process.pid for process in found.everyone()]
+        assert len(pids) == 3
+    assert not any(map(processes.find, pids))
+
+
+def test_a_full_btrfs_refuses_to_overwrite(btrfs: Disk) -> None:
+    reserved = btrfs.path / "reserved"
+    reserved.write_bytes(bytes(1 << 16))
+    with reserved.open("r+b", buffering=0) as file:
+        os.fsync(file.fileno())
+        btrfs.fill()
+        with pytest.raises(OSError, match="No space left"):
+            file.write(b"x")
+        with pytest.raises(OSError, match="No space left"):
+            (btrfs.path / "more").write_bytes(b"x" * 5000)
+        btrfs.free()
+        file.seek(0)
+        file.write(b"x")
+        os.fsync(file.fileno())
