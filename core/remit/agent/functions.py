@@ -7,6 +7,7 @@ records of `remit._records`, and goes to the caller as it comes, like the output
 from __future__ import annotations
 
 import os
+import socket
 import struct
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 # The stream on which a task comes that is too large for its request.
 TASK = 7
 _SIZE = struct.Struct(">I")
+# What the fork is told once it may call the function; it exits where it is told nothing.
+GO = b"g"
 _MAX_REPORT = 4096
 
 
@@ -68,8 +71,9 @@ class FunctionJob(ReturnedJob):
             theirs.append(task_fd)
             size = len(self._head) + self._task_size
             self._task = _Task(self._agent, self._channel, feed_fd, size)
-            self._report, reporter = os.pipe()
-            theirs.append(reporter)
+            report, reporter = socket.socketpair()
+            self._report = report.detach()
+            theirs.append(reporter.detach())
             self._agent.session_job(self.id, True)
             self._interpreter.fork("job", self.id, theirs, lambda: _close(theirs), _ignored)
         except (OSError, Refused):
@@ -84,19 +88,19 @@ class FunctionJob(ReturnedJob):
         self._task_begun = b""
 
     def _reported(self) -> None:
-        """The fork tells that it is about to call the function, or why not."""
-        report = os.read(self._report, _MAX_REPORT)
+        """The fork is ready to call the function and waits for our word, or says why it cannot."""
+        try:
+            report = os.read(self._report, _MAX_REPORT)
+            if report.startswith(b"+"):
+                os.write(self._report, GO)
+        except OSError:
+            report = b""  # it was killed
         self._close_report()
         if report.startswith(b"+"):
             self._begun(int(report[1:]))
-            if self._unwanted:
-                self._stop("stopped", 0.0, None)
         elif report:
-            words = report[1:].decode("utf-8", "replace")
-            self._agent.session_job(self.id, False)
-            self._never_ran(SpawnError("directory", 0, words))
+            self._never_ran(SpawnError("directory", 0, report[1:].decode("utf-8", "replace")))
         else:
-            self._agent.session_job(self.id, False)
             words = "the process for the function ended before it ran"
             self._never_ran(SpawnError("program", 0, words))
 

@@ -197,8 +197,12 @@ class ReturnedJob:
         self._agent.children.watch(pid, self._root_ended)
 
     def _never_ran(self, exc: SpawnError) -> None:
-        self._outcome = outcome_map("start-failed", error=exc.message)
-        self.state = _jobstate.move(self.state, _jobstate.WENT_WRONG)
+        self._over_before_it_ran("start-failed", exc.message)
+
+    def _over_before_it_ran(self, reason: str, error: str | None = None) -> None:
+        """Nothing of it has run, and nothing will."""
+        self._outcome = outcome_map(reason, error=error)
+        self.state = _jobstate.move(self.state, _jobstate.ended(None, None, reason))
         self._finished = time.time()
         self._agent.accept(self._channel, self.view())
         self._over()
@@ -225,6 +229,8 @@ class ReturnedJob:
         """As `remit.agent.tree` wants them."""
         # Asked for late: it costs, and for a short job nobody needs it. Until the process has
         # been reaped its pid is its own; afterwards no start time fits, and its session does.
+        if not self._pid:
+            return []
         if not self._start and self._status is None:
             self._start = tree.start_time(self._pid) or 0
         return [(self._pid, self._start)]
@@ -413,7 +419,6 @@ class ReturnedJob:
         reason = str(outcome["reason"])
         self.state = _jobstate.move(self.state, _jobstate.ended(exit_status, signal, reason))
         self._finished = time.time()
-        self._agent.session_job(self.id, False)
         self._over()
 
     def _judge(self, outcome: dict[str, object]) -> dict[str, object]:
@@ -421,6 +426,7 @@ class ReturnedJob:
         return outcome
 
     def _over(self) -> None:
+        self._agent.session_job(self.id, False)
         self._let_go()
         answer = {"job": self.view()}
         for channel in (self._channel, *self._watchers):
@@ -454,6 +460,11 @@ class ReturnedJob:
             self._stop("stopped", grace or 0.0, channel)
 
     def _stop(self, reason: str, grace: float, channel: int | None) -> None:
+        if self.state == _jobstate.PENDING:
+            if channel is not None:
+                self._stops.append(channel)
+            self._over_before_it_ran(reason)
+            return
         if self._status is None and not self._reason:
             self._reason = reason
         if self.state != _jobstate.STOPPING:
@@ -476,7 +487,11 @@ class ReturnedJob:
             self._drained()
 
     def end_with_session(self) -> list[tuple[int, int]]:
-        """Says that its processes are about to be ended; their roots."""
+        """Says that its processes are about to be ended; their roots. Of one whose process is not
+        known yet nothing has run: it is over."""
+        if self.state == _jobstate.PENDING:
+            self._over_before_it_ran("session-ended")
+            return []
         if self._status is None and not self._reason:
             self._reason = "session-ended"
         if self.state != _jobstate.STOPPING:
@@ -588,7 +603,8 @@ def end_all(agent: Agent, finished: Callable[..., object]) -> None:
 
     def ended(survivors: list[str] | None, error: Refused | None) -> None:
         for job in jobs:
-            job.stopped([])
+            if not job.finished:
+                job.stopped([])
         agent.children.reap()
         for job in jobs:
             job.settle()

@@ -48,8 +48,8 @@ def run_forked(
 ) -> int:
     """The life of a fork of the warm interpreter; its exit status.
 
-    To the pipe ``report`` goes ``+`` and the pid once the function is about to run, or ``-`` and
-    words why it cannot.
+    To the socket ``report`` goes ``+`` and the pid once the function can be called, or ``-`` and
+    words why it cannot. It is called once the answer is there; without one it never is.
     """
     environ.rename(job_id)
     for to, fd in enumerate((stdin, stdout, stderr)):
@@ -68,7 +68,12 @@ def run_forked(
             return 1
     os.environb.update(task.env)
     os.environb[environ.VARIABLE] = job_id.encode()
-    os.write(report, b"+%d" % os.getpid())
+    try:
+        os.write(report, b"+%d" % os.getpid())
+        if not os.read(report, 1):
+            return 1  # it was stopped before it ran
+    except OSError:
+        return 1
     os.close(report)
     return run(task, records)
 
