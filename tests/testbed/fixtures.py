@@ -4,18 +4,21 @@ The tests' conftest.py loads this module as a plugin.
 """
 
 import itertools
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from testbed import accounts, containers, disk, minimal, namespace, needs, run
+from testbed import accounts, containers, disk, limits, minimal, namespace, needs, run, shim
 from testbed.containers import Engine
 from testbed.disk import Disk
 from testbed.jump import Jump
+from testbed.limits import ProcessLimit
 from testbed.link import Link
 from testbed.minimal import Minimal
 from testbed.namespace import PidNamespace
+from testbed.shim import Shim
 from testbed.sshd import Sshd
 
 
@@ -95,6 +98,49 @@ def btrfs(run_directory: Path) -> Iterator[Disk]:
     needs.root("a file system of its own")
     with disk.btrfs(run_directory / f"btrfs{next(_serial)}") as found:
         yield found
+
+
+@pytest.fixture
+def process_limit() -> Iterator[ProcessLimit]:
+    """A limit of processes for this test to meet, which holds for root; see ``.target()``."""
+    with limits.process_limit() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def descriptor_limit() -> Callable[..., str]:
+    """``descriptor_limit(48)`` is a target with so few: `testbed.limits.descriptor_limit`."""
+    needs.tool("prlimit")
+    return limits.descriptor_limit
+
+
+@pytest.fixture(scope="session")
+def shims(run_directory: Path) -> Callable[..., Shim]:
+    """``shims(python).target``: what is wrong there (clock, disk, forks, C library) can be said."""
+    built = shim.build(run_directory / "shim")
+
+    def new(python: str | Path = sys.executable) -> Shim:
+        directory = run_directory / f"shim{next(_serial)}"
+        directory.mkdir(mode=0o755)
+        return Shim(built, directory, python)
+
+    return new
+
+
+@pytest.fixture
+def musl(shims: Callable[..., Shim]) -> Shim:
+    """An interpreter whose C library keeps signal 34 to itself; ``.target``."""
+    found = shims()
+    found.imitate_musl()
+    return found
+
+
+@pytest.fixture
+def slow_disk(shims: Callable[..., Shim]) -> Shim:
+    """An interpreter for which writes to files, renames and fsyncs take their time; ``.target``."""
+    found = shims()
+    found.slow_down(write=0.02, sync=0.4)
+    return found
 
 
 _serial = itertools.count(1)

@@ -6,7 +6,6 @@ mistake is killed in here only.
 """
 
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from testbed import needs, processes, run
+from testbed import needs, processes, run, through
 
 _SLEEP = ["sleep", "2000000000"]
 _PYTHON = [sys.executable, "-I", "-S", "-c"]
@@ -76,8 +75,7 @@ class PidNamespace:
 
     def target(self, python: str | Path | None = None) -> str:
         """A target whose agent runs in there. ``python`` is called python3 by name."""
-        search = [] if python is None else [f"PATH={Path(python).parent}:{os.defpath}"]
-        return f"command:{shlex.join(self.command('env', *search))}"
+        return through.target(self._enter, python)
 
     # -- the bystanders
 

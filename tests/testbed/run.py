@@ -11,12 +11,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from testbed import processes
 
 NAMESPACE_DIRECTORY = Path("/run/netns")
+# Where control groups count processes: a hierarchy of its own, or the one for all.
+CGROUPS = (Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup"))
 _PARENT = Path("/tmp")  # not TMPDIR: accounts that sshd logs in must get at it
 _OURS = re.compile(r"remit-testbed-(\d+)-.*")
 COMMAND_TIMEOUT = 120.0
@@ -114,8 +116,8 @@ class Daemon:
 
 def _sweep() -> None:
     """Remove what runs left behind that were killed."""
-    places = [*_PARENT.glob("remit-testbed-*"), *NAMESPACE_DIRECTORY.glob("remit-testbed-*")]
-    for place in places:
+    parents = (_PARENT, NAMESPACE_DIRECTORY, *CGROUPS)
+    for place in [place for parent in parents for place in parent.glob("remit-testbed-*")]:
         match = _OURS.fullmatch(place.name)
         try:
             owner = place.lstat().st_uid
@@ -127,6 +129,9 @@ def _sweep() -> None:
             continue
         if place.parent == NAMESPACE_DIRECTORY:
             subprocess.run(["ip", "netns", "del", place.name], check=False)
+        elif place.parent in CGROUPS:
+            with suppress(OSError):  # what it held ended with the run, or will be reaped
+                place.rmdir()
         elif not any(processes.find(int(file.read_text())) for file in place.glob("*/*.pid")):
             _remove(place)
 

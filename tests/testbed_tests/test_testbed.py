@@ -1,6 +1,7 @@
 """The testbed is real, and what its docstrings promise is so."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,9 +17,11 @@ from testbed.accounts import NOISE
 from testbed.containers import Engine
 from testbed.disk import Disk
 from testbed.jump import BROKEN, Jump
+from testbed.limits import ProcessLimit
 from testbed.link import Link
 from testbed.namespace import PidNamespace
 from testbed.pythons import Interpreter
+from testbed.shim import Shim
 from testbed.sshd import Sshd
 
 pytestmark = pytest.mark.real
@@ -281,3 +284,69 @@ def test_a_full_btrfs_refuses_to_overwrite(btrfs: Disk) -> None:
         file.seek(0)
         file.write(b"x")
         os.fsync(file.fileno())
+
+
+_START = """
+import os, sys
+sys.stdin.readline()
+try:
+    pid = os.fork()
+except OSError as error:
+    print(error.errno == 11)
+else:
+    if not pid:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    print(False)
+"""
+
+
+@contextmanager
+def waiting(argv: list[str]) -> Iterator[tuple[int, Callable[[], bool]]]:
+    """The pid of one that forks when asked, and says whether that failed for the process limit."""
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as popen:
+        try:
+            yield popen.pid, lambda: popen.communicate("now\n", timeout=20)[0] == "True\n"
+        finally:
+            popen.kill()
+
+
+def command_of(target: str) -> list[str]:
+    return [*shlex.split(target.removeprefix("command:")), "python3", "-I", "-S", "-c"]
+
+
+@pytest.mark.parametrize(("more", "fails"), [(0, True), (1, False)])
+def test_at_the_process_limit_nothing_more_starts(
+    process_limit: ProcessLimit, more: int, fails: bool
+) -> None:
+    with waiting([*command_of(process_limit.target()), _START]) as (pid, ask):
+        run.wait_until(lambda: process_limit.pids() == [pid], "it to be under the limit")
+        process_limit.hold(more)
+        assert ask() is fails
+
+
+def test_a_process_that_runs_already_comes_under_the_limit(process_limit: ProcessLimit) -> None:
+    with waiting([sys.executable, "-I", "-S", "-c", _START]) as (pid, ask):
+        assert process_limit.pids() == []
+        process_limit.take(pid)
+        process_limit.set(1)
+        assert ask()
+
+
+def test_few_files_can_be_open_behind_a_descriptor_limit(
+    descriptor_limit: Callable[..., str],
+) -> None:
+    look = "import resource; print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
+    assert run.command([*command_of(descriptor_limit(48)), look]).split() == ["48", "48"]
+    assert run.command([*command_of(descriptor_limit(48, 96)), look]).split() == ["48", "96"]
+
+
+def test_the_musl_and_the_slow_disk_are_targets(musl: Shim, slow_disk: Shim) -> None:
+    try_it = "import signal; signal.signal(34, signal.SIG_DFL)"
+    assert subprocess.run([musl.python, "-c", try_it], capture_output=True).returncode == 1
+    assert subprocess.run([slow_disk.python, "-c", try_it]).returncode == 0
+    fsync = "import os, sys; os.fsync(os.open(sys.argv[1], os.O_RDONLY))"
+    begin = time.monotonic()
+    subprocess.run([slow_disk.python, "-c", fsync, __file__], check=True)
+    assert time.monotonic() - begin > 0.4
+    assert musl.target == f"local:?python={musl.python}"

@@ -12,10 +12,10 @@ from contextlib import suppress
 import attrs
 
 from testbed import processes
+from testbed.shim import Shim
 from torture.cast import Cast, here, supervisors
 from torture.places import Place, Stage
 from torture.script import Fault
-from torture.shim import Shim
 
 # How far clocks jump: by seconds up to two days, either way, or back to when computers begin that
 # have none. Not on by a week: that long, and no longer, ids are promised to be remembered.

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import attrs
 
-from testbed import accounts, containers, needs, run
+from testbed import accounts, containers, needs, run, shim
 from testbed.containers import Engine
 from testbed.link import Link
-from torture import shim
+from testbed.shim import Built, Shim
 from torture.script import EVERYWHERE, SMALL
-from torture.shim import Built, Shim
 
 _serial = itertools.count(1)
 _CLIENT = {"kill-client": 4, "stall-client": 2}

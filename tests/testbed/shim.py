@@ -1,8 +1,9 @@
-"""A clock that jumps and a disk that is slow, for the processes of one play and nobody else.
+"""A clock that jumps, a slow disk, a process limit, another C library, for some processes only.
 
-No clock of this computer is set. The play's interpreter is a launcher that preloads a small
-library into the real one; the library looks into a file what is wrong now. Stamps that the kernel
-puts on files stay right, and so do the monotonic clocks: those do not jump on any computer.
+No clock of this computer is set, and nobody else meets the limit. The interpreter of these
+processes is a launcher that preloads a small library into the real one; the library looks into a
+file what is wrong now. Stamps that the kernel puts on files stay right, and so do the monotonic
+clocks: those do not jump on any computer.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import attrs
 from testbed import needs, run
 
 _HERE = Path(__file__).parent
-_WRONGS = struct.Struct("@qqq")  # as in shim.c
+_WRONGS = struct.Struct("@5q")  # as in shim.c
 _STRICT = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror")
 
 
@@ -40,22 +41,28 @@ def build(directory: Path) -> Built:
 
 
 class Shim:
-    """What is wrong in one play. At first nothing is."""
+    """What is wrong for the processes of one interpreter. At first nothing is."""
 
-    def __init__(self, built: Built, directory: Path, python: str) -> None:
+    def __init__(self, built: Built, directory: Path, python: str | Path) -> None:
         """Makes ``self.python`` in the directory, which stands for ``python``. Every account can
         use it, from wherever the directory is seen."""
         self.python = directory / "python3"
         self._offset = 0.0
         self._pauses = (0.0, 0.0)
+        self._no_fork = 0
+        self._musl = False
         self._path = directory / "wrongs"
-        self._path.write_bytes(_WRONGS.pack(0, 0, 0))
+        self._path.write_bytes(bytes(_WRONGS.size))
         self._path.chmod(0o644)
         (directory / "shim.so").write_bytes(built.library.read_bytes())
         (directory / "real-python").symlink_to(python)
         self.python.write_bytes(built.launcher.read_bytes())
         for path in (self.python, directory / "shim.so"):
             path.chmod(0o755)
+
+    @property
+    def target(self) -> str:
+        return f"local:?python={self.python}"
 
     def jump(self, offset: float) -> None:
         """The wall clock is this many seconds ahead of the true one from now on."""
@@ -71,9 +78,20 @@ class Shim:
     def speed_up(self) -> None:
         self.slow_down(0.0, 0.0)
 
+    def refuse_forks(self, percent: int) -> None:
+        """So many of a hundred fail from now on as at the process limit; 0 ends it."""
+        self._no_fork = percent
+        self._tell()
+
+    def imitate_musl(self) -> None:
+        """Signals 32 to 34 are the C library's own from now on."""
+        self._musl = True
+        self._tell()
+
     def _tell(self) -> None:
         # In place, and each number at once: it is mapped.
-        values = (self._offset, *self._pauses)
+        seconds = (self._offset, *self._pauses)
+        values = (*(int(each * 1e9) for each in seconds), self._no_fork, self._musl)
         fd = os.open(self._path, os.O_WRONLY)
-        os.write(fd, _WRONGS.pack(*(int(seconds * 1e9) for seconds in values)))
+        os.write(fd, _WRONGS.pack(*values))
         os.close(fd)

@@ -1,7 +1,7 @@
-/* Stands where a play's interpreter is expected, and becomes the real one with the shim preloaded.
+/* Stands where an interpreter is expected, and becomes the real one with the shim preloaded.
  *
  * A program, since a script would not leave its own path as the first word of the command line,
- * by which the processes of a play are told from others. What it needs lies beside it.
+ * by which its processes are told from others. What it needs lies beside it.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -23,7 +23,7 @@ int main(int count, char **words)
     if (!count)
         return 126;
     setenv("LD_PRELOAD", beside(words[0], "shim.so"), 1);
-    setenv("TORTURE_WRONGS", beside(words[0], "wrongs"), 1);
+    setenv("TESTBED_WRONGS", beside(words[0], "wrongs"), 1);
     execv(beside(words[0], "real-python"), words);
     perror(words[0]);
     return 126;

@@ -1,14 +1,16 @@
-/* The clock and the disk of a play's target, made worse than they are. Preloaded: see shim.py.
+/* A target's clock, disk, process limit and C library, made worse than they are: see shim.py.
  *
- * What is wrong stands in a file that the harness writes and every process here has mapped. The
- * wall clock is off by `offset`; what is written to a file takes `write_pause` longer, and what
- * makes it durable or visible `sync_pause`. Reads are left alone: without them no interpreter starts.
+ * What is wrong stands in a file that the tests write and every process here has mapped. The wall
+ * clock is off by `offset`; what is written to a file takes `write_pause` longer, and what makes it
+ * durable or visible `sync_pause`. Reads are left alone: without them no interpreter starts. Of 100
+ * forks `no_fork` fail as at a process limit. Where `musl` is set, signals are what they are there.
  *
  * Calls go to the kernel directly: a libc older than the one this was built with has to take it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +28,8 @@ struct wrongs {
     int64_t offset;      /* nanoseconds, as the others */
     int64_t write_pause;
     int64_t sync_pause;
+    int64_t no_fork;     /* percent */
+    int64_t musl;        /* 0 or 1 */
 };
 
 static const volatile struct wrongs none;
@@ -33,7 +37,7 @@ static const volatile struct wrongs *wrongs = &none;
 
 __attribute__((constructor)) static void begin(void)
 {
-    const char *path = getenv("TORTURE_WRONGS");
+    const char *path = getenv("TESTBED_WRONGS");
     int fd = path ? syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC) : -1;
     if (fd < 0)
         return;
@@ -127,4 +131,53 @@ int renameat(int from_fd, const char *from, int to_fd, const char *to)
 int rename(const char *from, const char *to)
 {
     return renameat(AT_FDCWD, from, AT_FDCWD, to);
+}
+
+/* The process limit. */
+
+extern pid_t __fork(void);
+extern int __sigaction(int, const struct sigaction *, struct sigaction *);
+
+pid_t fork(void)
+{
+    struct timespec now;
+    if (wrongs->no_fork) {
+        syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
+        if (now.tv_nsec / 10 % 100 < wrongs->no_fork) {
+            errno = EAGAIN;
+            return -1;
+        }
+    }
+    return __fork();
+}
+
+pid_t vfork(void)
+{
+    return fork();
+}
+
+/* The C library: musl keeps three signals to itself, one more than glibc. */
+
+static int refused(int number)
+{
+    return wrongs->musl && number >= 32 && number <= 34;
+}
+
+int sigaction(int number, const struct sigaction *restrict new, struct sigaction *restrict old)
+{
+    if (refused(number)) {
+        errno = EINVAL;
+        return -1;
+    }
+    return __sigaction(number, new, old);
+}
+
+int sigaddset(sigset_t *set, int number)
+{
+    if (number < 1 || number > 64 || refused(number)) {
+        errno = EINVAL;
+        return -1;
+    }
+    ((uint64_t *)set)[0] |= (uint64_t)1 << (number - 1);
+    return 0;
 }

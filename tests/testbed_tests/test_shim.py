@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from testbed import pythons
-from torture import shim
-from torture.shim import Built, Shim
+from testbed import pythons, shim
+from testbed.shim import Built, Shim
 
 # The clocks, and the seconds that a write, an fsync and a rename take.
 _LOOK = """
@@ -85,3 +84,60 @@ def test_it_is_the_interpreter_that_it_stands_for(wrong: Shim, tmp_path: Path) -
     executable, now = done.stdout.split()
     assert executable == str(wrong.python)
     assert abs(float(now) - time.time() + 100_000) < 5
+
+
+def test_forks_fail_as_at_the_process_limit(wrong: Shim, tmp_path: Path) -> None:
+    line = """
+import errno, os, subprocess, sys
+failed = 0
+for _ in range(100):
+    try:
+        pid = os.fork()
+    except OSError as error:
+        assert error.errno == errno.EAGAIN
+        failed += 1
+        continue
+    if not pid:
+        os._exit(0)
+    os.waitpid(pid, 0)
+try:
+    subprocess.call([sys.argv[1]])
+except OSError as error:
+    assert error.errno == errno.EAGAIN
+    failed += 1
+print(failed)
+"""
+
+    def failures() -> int:
+        argv = [str(wrong.python), "-I", "-S", "-c", line, "/bin/true"]
+        return int(subprocess.run(argv, capture_output=True, check=True).stdout)
+
+    assert failures() == 0
+    wrong.refuse_forks(100)
+    assert failures() == 101
+    wrong.refuse_forks(50)
+    assert 0 < failures() < 101
+    wrong.refuse_forks(0)
+    assert failures() == 0
+
+
+def test_musl_keeps_one_signal_more_to_itself(wrong: Shim) -> None:
+    line = """
+import signal
+refused = []
+for number in range(1, signal.NSIG):
+    try:
+        signal.signal(number, signal.getsignal(number) or signal.SIG_DFL)
+    except (OSError, ValueError):
+        refused.append(number)
+print(*refused)
+"""
+
+    def refused() -> list[int]:
+        argv = [str(wrong.python), "-I", "-S", "-c", line]
+        done = subprocess.run(argv, capture_output=True, check=True)
+        return [int(word) for word in done.stdout.split()]
+
+    assert refused() == [9, 19, 32, 33]
+    wrong.imitate_musl()
+    assert refused() == [9, 19, 32, 33, 34]
