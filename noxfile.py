@@ -1,5 +1,9 @@
-"""``nox -s tests types lint docs``; with ``--no-venv`` in the environment that is there."""
+"""``nox -s tests types lint docs``; with ``--no-venv`` in the environment that is there.
 
+Before a release ``nox -s newest lowest`` as well, and ``nox -s lock`` now and then.
+"""
+
+import tomllib
 from pathlib import Path
 
 import nox
@@ -12,10 +16,18 @@ SPREAD = ["--numprocesses=4", "--dist=worksteal"]
 CHECKED = ["core", "transports", "plugins", "tests", "benchmarks", "noxfile.py"]
 
 
+# What is in each lock: remit itself, and the tools that it is checked with, in the same versions.
+LOCKS = {
+    "locks/remit.txt": [],
+    "locks/dev.txt": ["--extra=dev", "--constraint=locks/remit.txt"],
+}
+
+
 def install(session: nox.Session) -> None:
     """Remit and all it is checked with, unless the environment is somebody else's."""
     if session.venv_backend != "none":
-        session.install("-e", ".[dev]")
+        session.install("--require-hashes", "-r", "locks/dev.txt")
+        session.install("--no-deps", "--no-build-isolation", "-e", ".")
 
 
 @nox.session
@@ -23,9 +35,48 @@ def tests(session: nox.Session) -> None:
     """Arguments go to pytest."""
     install(session)
     measured = ["--cov", "--cov-branch", "--cov-report=term"]
-    session.run(
-        "python", "-m", "pytest", *SPREAD, *measured, "--ignore=tests/docs", *session.posargs
-    )
+    run_tests(session, *measured, "--ignore=tests/docs")
+
+
+def run_tests(session: nox.Session, *options: str) -> None:
+    session.run("python", "-m", "pytest", *SPREAD, *options, *session.posargs)
+
+
+@nox.session
+def newest(session: nox.Session) -> None:
+    """All tests with the newest versions that pyproject.toml allows, the docs' among them."""
+    session.install("--upgrade", "--upgrade-strategy=eager", "-e", ".[dev]")
+    run_tests(session)
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """All tests with the lowest versions that pyproject.toml allows of what it names."""
+    session.install("uv")
+    here = ["--python", str(Path(session.bin, "python"))]
+    wanted = ["--resolution=lowest-direct", "--upgrade", "-e", ".[dev]"]
+    session.run("uv", "pip", "install", *here, *wanted)
+    run_tests(session)
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Write down the newest versions again, each with its hashes: what a clone installs.
+
+    For each Python and system that remit runs on. hatchling is in it, since it builds remit.
+    """
+    session.install("uv")
+    build = tomllib.loads(Path("pyproject.toml").read_text())["build-system"]["requires"]
+    builder = Path(session.create_tmp(), "build.in")
+    builder.write_text("\n".join(build))
+    every = ["--universal", "--python-version=3.11", "--generate-hashes", "--upgrade"]
+    header = ["--custom-compile-command=nox -s lock", "--no-emit-index-url", "--no-annotate"]
+    for output, options in LOCKS.items():
+        source = ["pyproject.toml", str(builder), *options]
+        session.run(
+            *("uv", "pip", "compile", *source, *every, *header, "--output-file", output),
+            silent=True,
+        )
 
 
 @nox.session
@@ -45,7 +96,7 @@ def lint(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """What the pages say is so: tests/docs runs it."""
     install(session)
-    session.run("python", "-m", "pytest", *SPREAD, "tests/docs", *session.posargs)
+    run_tests(session, "tests/docs")
 
 
 @nox.session
