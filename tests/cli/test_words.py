@@ -180,8 +180,8 @@ def test_a_note_is_read_again_until_it_is_dropped(own_state: Path) -> None:
     _known.write(_note())
     assert [note.id for note in _known.read()] == ["jaaaaaaaaaaaa", "jbbbbbbbbbbbb"]
     assert _known.read()[0].target == "ssh:a"
-    _known.drop("jaaaaaaaaaaaa")
-    _known.drop("jaaaaaaaaaaaa")
+    _known.drop("jaaaaaaaaaaaa", "ssh:a")
+    _known.drop("jaaaaaaaaaaaa", "ssh:a")
     assert [note.id for note in _known.read()] == ["jbbbbbbbbbbbb"]
     assert {p.stat().st_mode & 0o777 for p in (own_state / "known").iterdir()} == {0o600}
 

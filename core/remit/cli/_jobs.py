@@ -71,4 +71,4 @@ async def _ask(target: str, notes: Sequence[Note], answers: list[JobInfo]) -> No
         if note.id in there:
             answers.append(there[note.id])
         elif note.age() > _NEW:
-            _known.drop(note.id)
+            _known.drop(note.id, target)

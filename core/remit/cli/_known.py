@@ -13,6 +13,8 @@ from typing import Annotated
 import msgspec
 
 from remit import JobInfo, JobState, TargetError
+from remit._plugins import plugins
+from remit._target import parse_target
 from remit._words import is_job_id
 from remit.cli import _state
 
@@ -68,10 +70,27 @@ def write(note: Note) -> None:
         ) from exc
 
 
-def drop(job_id: str) -> None:
-    """Forgets a job; one that is not known is no error."""
+def drop(job_id: str, target: str) -> None:
+    """Forgets a job that ``target`` no longer keeps; one that is not known is no error.
+
+    A target names the ids of its own jobs. What it says is no path, and forgets nobody else's job:
+    only a note of that very target goes.
+    """
+    if not is_job_id(job_id):
+        return
     with suppress(FileNotFoundError), _state.opened("known") as known:
-        os.unlink(job_id + _SUFFIX, dir_fd=known)
+        note = _read_one(known, job_id + _SUFFIX)
+        if note is not None and _place(note.target) == _place(target):
+            os.unlink(job_id + _SUFFIX, dir_fd=known)
+
+
+def _place(target: str) -> object:
+    """The same for all ways to write one target: ``web1`` and ``ssh:web1``."""
+    try:
+        parsed, _ = parse_target(target, plugins())
+    except TargetError:
+        return target
+    return parsed.scheme, parsed.address, parsed.options
 
 
 def read() -> list[Note]:

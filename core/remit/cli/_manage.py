@@ -64,7 +64,7 @@ async def stop(words: Sequence[str], on: str | None, *, grace: float) -> int:
 async def remove(words: Sequence[str], on: str | None, *, force: bool) -> int:
     async def act(job: Job) -> int:
         await job.remove(force=force)
-        _known.drop(job.id)
+        _known.drop(job.id, job._session.target)
         return OK
 
     return await _each(words, on, act)

@@ -29,7 +29,7 @@ async def prune(
         pruned = await session.prune(older_than=age, max_total=total, dry_run=dry_run)
     if not dry_run:
         for job in pruned:
-            _known.drop(job.id)
+            _known.drop(job.id, target)
     return pruned
 
 

@@ -110,8 +110,8 @@ async def _keep(target: str, job_id: str, work: Work, *, limits: Mapping[str, An
             say(f"remit: {job_id} may run on {target}; `remit jobs` will tell")
             raise
         except BaseException:
-            _known.drop(job_id)
+            _known.drop(job_id, target)
             raise
     if job_id in _local.ids():
         # It is in our own state directory, which is looked at anyway.
-        _known.drop(job_id)
+        _known.drop(job_id, target)

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import attrs
 
 import remit
-from remit import Job, JobNotFound, Session
+from remit import Job, JobNotFound, RemoteProtocolError, Session
 from remit.cli import _known, _local
 
 # Shorter beginnings fit by accident.
@@ -72,9 +72,12 @@ async def jobs(words: Sequence[str], on: str | None) -> AsyncIterator[list[Job]]
 
 async def _job(session: Session, place: Place, on: str | None) -> Job:
     try:
-        return await session.job(place.id)
+        job = await session.job(place.id)
+        if on is None and job.id != place.id:
+            raise RemoteProtocolError(f"{place.target} gave job {job.id} for {place.id}")
+        return job
     except JobNotFound:
         if on is None:
             # It was removed over there, by somebody else.
-            _known.drop(place.id)
+            _known.drop(place.id, place.target)
         raise
