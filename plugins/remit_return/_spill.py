@@ -1,60 +1,64 @@
-"""A temporary file of records: appended to, and read from any record on.
+"""Records on disk: appended to, and read from any record on.
 
-The file has no name (it goes with the process) and holds, for each record, a header and the data.
-Reads and writes run in threads: a disk may be slow.
+For each record a header and the data, one after another, over blocks of `_disk`. Reads and writes
+run in threads: a disk may be slow.
 """
 
 from __future__ import annotations
 
-import os
 import struct
-import tempfile
 import weakref
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import IO, Self
+from typing import Any, Final, NamedTuple
 
 import anyio.to_thread
 import msgspec
 
 import remit
+from remit_return import _disk
 
 # stream u8, whether the data is MessagePack of a value, seq u64, offset u64, time f64, size u32
 _HEADER = struct.Struct(">B?QQdI")
 _STREAMS: tuple[remit.Stream, ...] = ("stdout", "stderr", "records")
-# One entry of the table of places for so many bytes of file.
-_STRIDE = 1 << 20
-_READ_SIZE = 1 << 18
+# One entry of the table of places for so many bytes.
+_STRIDE: Final = 1 << 20
+_READ_SIZE: Final = 1 << 18
+
+
+class Cursor(NamedTuple):
+    """The next record to read: its number, and where on disk it is, once that is known. Both
+    change together."""
+
+    number: int
+    place: int | None = None
 
 
 class Spill:
-    """Records are numbered from 0, in the order in which they were written."""
+    """Records are numbered in the order in which they were written, from ``first`` on."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        # A descriptor of our own, closed with whoever holds this: a session's results may be read
-        # after its end, for as long as their job's handle is kept.
-        with file:
-            self._fd = os.dup(file.fileno())
-        self._close = weakref.finalize(self, os.close, self._fd)
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self._disk = _disk.disk
+        self._blocks: list[int] = []
+        # A session's results may be read after its end, for as long as their job's handle is kept.
+        self._free = weakref.finalize(self, self._disk.give, self._blocks)
         self._end = 0
-        self._count = 0
+        self._count = first
         self._job = ""
         self._location = ""
         # Every `_STRIDE` bytes: the number of a record, and where it begins.
-        self._numbers = [0]
+        self._numbers = [first]
         self._places = [0]
         self._lock = anyio.Lock()
-
-    @classmethod
-    async def create(cls) -> Self:
-        """Raises OSError where there is no room for temporary files."""
-        return cls(await anyio.to_thread.run_sync(tempfile.TemporaryFile))
+        # Of our own: an application whose threads are all busy does not hold up results.
+        self._threads = anyio.CapacityLimiter(1)
 
     async def write(self, records: Sequence[remit.Record]) -> bool:
-        """Appends whole records; False once it is closed. Cancelled or failed, none of them counts
-        as written."""
+        """Appends whole records; False where the disk has no room for them. Then, and cancelled,
+        none of them counts as written; once it is closed none is."""
         parts = []
         place = self._end
         numbers: list[int] = []
@@ -63,41 +67,28 @@ class Spill:
             if place - (places or self._places)[-1] >= _STRIDE:
                 numbers.append(number)
                 places.append(place)
-            is_value = not isinstance(record.data, bytes)
-            data = msgspec.msgpack.encode(record.data) if is_value else record.data
-            header = _HEADER.pack(
-                _STREAMS.index(record.stream),
-                is_value,
-                record.seq,
-                record.offset,
-                record.time.timestamp(),
-                len(data),
-            )
-            parts += [header, data]
-            place += len(header) + len(data)
+            head, data = _packed(record)
+            parts += [head, data]
+            place += len(head) + len(data)
         self._job, self._location = records[0].job, records[0].location
         async with self._lock:
-            if not self._close.alive:
+            if not self._free.alive:
+                return True
+            # No exception out of the thread: with its frames it would outlive the results.
+            if not await self._run(self._put, b"".join(parts), self._end):
                 return False
-            await anyio.to_thread.run_sync(self._put, b"".join(parts), self._end)
         self._end = place
         self._count += len(records)
         self._numbers += numbers
         self._places += places
         return True
 
-    def _put(self, data: bytes, place: int) -> None:
-        view = memoryview(data)
-        while view:
-            written = os.pwrite(self._fd, view, place)
-            view = view[written:]
-            place += written
+    async def read(self, cursor: Cursor) -> tuple[deque[remit.Record], Cursor]:
+        """Some records from ``cursor`` on (which must have been written), and where the next are.
 
-    async def read(
-        self, number: int, place: int | None
-    ) -> tuple[deque[remit.Record], int, int | None]:
-        """Some records from ``number`` on (which must have been written), the number after them,
-        and the place where that one begins: give it back at the next call, it saves a search."""
+        Raises JobStateError once it is closed, ResultError where the disk fails.
+        """
+        number, place = cursor
         if place is None:
             entry = bisect_right(self._numbers, number) - 1
             found, place = self._numbers[entry], self._places[entry]
@@ -106,27 +97,70 @@ class Spill:
         records: deque[remit.Record] = deque()
         while not records:
             async with self._lock:  # `aclose` waits for it
-                if not self._close.alive:
+                if not self._free.alive:
                     raise remit.JobStateError("the results were removed")
-                data = await anyio.to_thread.run_sync(self._get, place, self._end)
+                try:
+                    data = await self._run(self._get, place, self._end)
+                except OSError as exc:
+                    raise remit.ResultError(f"results on disk cannot be read: {exc}") from exc
             used = 0
             for record, end in self._parse(data):
                 if found >= number:
                     records.append(record)
                 found += 1
                 used = end
+            if not used:
+                raise remit.LocalProtocolError(f"record {found} is not where it was put")
             place += used
-        return records, found, place
+        return records, Cursor(found, place)
+
+    def close(self) -> None:
+        """Gives its room back; where somebody is reading just now, when that is over."""
+        if not self._lock.statistics().locked:
+            self._free()
+
+    async def aclose(self) -> None:
+        async with self._lock:
+            self._free()
+
+    async def _run(self, function: Any, *args: Any) -> Any:
+        return await anyio.to_thread.run_sync(function, *args, limiter=self._threads)
+
+    def _put(self, data: bytes, place: int) -> bool:
+        view = memoryview(data)
+        while view:
+            index, at = divmod(place, _disk.BLOCK)
+            part = view[: _disk.BLOCK - at]
+            try:
+                if index == len(self._blocks):
+                    self._blocks.append(self._disk.take())
+                self._disk.write(self._blocks[index], at, part)
+            except OSError:
+                return False
+            view = view[len(part) :]
+            place += len(part)
+        return True
 
     def _get(self, place: int, end: int) -> bytes:
         """Whole records: as many as `_READ_SIZE` holds, and at least one."""
-        size = min(_READ_SIZE, end - place)
-        data = os.pread(self._fd, size, place)
+        data = self._bytes(place, min(_READ_SIZE, end - place))
         if len(data) >= _HEADER.size:
             first = _HEADER.size + _HEADER.unpack_from(data)[-1]
             if first > len(data):
-                data = os.pread(self._fd, first, place)
+                data = self._bytes(place, first)
         return data
+
+    def _bytes(self, place: int, size: int) -> bytes:
+        parts = []
+        while size:
+            index, at = divmod(place, _disk.BLOCK)
+            part = self._disk.read(self._blocks[index], at, min(size, _disk.BLOCK - at))
+            if not part:
+                break
+            parts.append(part)
+            place += len(part)
+            size -= len(part)
+        return b"".join(parts)
 
     def _parse(self, data: bytes) -> list[tuple[remit.Record, int]]:
         found = []
@@ -150,6 +184,16 @@ class Spill:
             at = end
         return found
 
-    async def aclose(self) -> None:
-        async with self._lock:
-            self._close()
+
+def _packed(record: remit.Record) -> tuple[bytes, bytes]:
+    is_value = not isinstance(record.data, bytes)
+    data = msgspec.msgpack.encode(record.data) if is_value else record.data
+    head = _HEADER.pack(
+        _STREAMS.index(record.stream),
+        is_value,
+        record.seq,
+        record.offset,
+        record.time.timestamp(),
+        len(data),
+    )
+    return head, data

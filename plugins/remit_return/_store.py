@@ -8,34 +8,45 @@ from typing import Final
 
 import anyio
 import anyio.lowlevel
+import attrs
 
 import remit
 from remit.abc import Channel, Position
-from remit_return._spill import Spill
+from remit_return._spill import Cursor, Spill
 
 # What a record weighs in memory beside its data.
 _OVERHEAD: Final = 400
 # Credit is granted in lots: a frame for each small record would cost more than the record.
 _LOT: Final = 1 << 17
+# What the target may send before the store says more: `remit.abc.Channel`.
+_FIRST_CREDIT: Final = 1 << 20
+# Under a smaller limit as much is on its way all the same, where the job is not to be held back.
+_LEAST_CREDIT: Final = 1 << 17
+# Seconds until a disk that was full is tried again.
+_TRY_AGAIN: Final = 1.0
 
 
 class MemoryStore:
     """The records of one job: `remit.abc.ResultStore`.
 
-    Numbered from 0 in the order of arrival: first those that were spilled or let go, then those in
-    memory. ``spill``: the oldest go to a temporary file once the limit is passed, and credit waits
-    until they are there. ``block``: credit is granted as records are used up, which lets go of
-    them. ``drop``: the oldest are let go, and a reader that misses some is given a Gap.
+    They are numbered from 0 in the order of arrival. Those from ``_first`` on are in memory, those
+    before it are on disk or were let go. ``spill``: the oldest go to disk once the limit is passed,
+    and credit waits until they are there. ``block``: credit is granted as records are used up,
+    which lets go of them. ``drop``: the oldest bytes are let go, and a reader that misses some is
+    given a Gap.
+
+    Where the disk has no room, or there is no descriptor for it, ``spill`` does as ``block`` until
+    there is.
     """
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._limit = channel.buffer_limit
         self._memory: deque[remit.Record] = deque()
-        self._weight = 0  # bytes of memory that the records in it take
-        self._first = 0  # the number of the first record in memory
-        self._owed = 0  # credit to grant
-        self._lent = 0  # credit granted for records that are still held
+        self._held = 0  # bytes of their data
+        self._first = 0
+        self._gone: dict[str, remit.Record] = {}  # by stream: up to the end of this it was let go
+        self._owed = 0  # bytes that came and were not granted again
         self._size: dict[str, int] = {}
         self._used: dict[str, int] = {}
         self._closed = False
@@ -44,58 +55,129 @@ class MemoryStore:
         self._consumer: weakref.ref[Reader] | None = None
         self._spill: Spill | None = None
         self._spilling = False
+        self._stuck = False  # a disk without room is waited for
+        credit = min(self._limit, _FIRST_CREDIT)
+        if channel.full != "block" and credit < _LEAST_CREDIT:
+            channel.grant(_LEAST_CREDIT - credit)
+            credit = _LEAST_CREDIT
+        self._lot = min(_LOT, max(1, credit // 2))
 
     # -- records come
 
     def append(self, record: remit.Record) -> None:
+        if record.end == record.offset:
+            return
         self._memory.append(record)
-        self._weight += _size(record) + _OVERHEAD
+        self._held += _size(record)
+        self._owed += _size(record)
         self._size[record.stream] = record.end
         self._ring()
-        if self._channel.full == "block":
-            return
-        self._owed += _size(record)
-        if self._weight <= self._limit:
-            self._grant(_LOT)
-        elif self._channel.full == "drop":
-            while self._weight > self._limit and len(self._memory) > 1:
-                self._let_go()
-            self._grant(_LOT)
-        elif not self._spilling:
+        if self._channel.full == "drop":
+            self._drop()
+        elif self._channel.full == "spill" and self._weight > self._limit and not self._spilling:
             self._spilling = True
             self._channel.start_soon(self._move_to_disk)
+        self._grant()
+
+    @property
+    def _weight(self) -> int:
+        """Bytes of memory that the records in it take."""
+        return self._held + _OVERHEAD * len(self._memory)
+
+    def _drop(self) -> None:
+        """Lets go of the oldest bytes over the limit; of what a function said whole records."""
+        while (over := self._weight - _OVERHEAD - self._limit) > 0:
+            oldest = self._memory[0]
+            left = self._left_of(oldest)
+            if oldest.stream != "records" and over < left:
+                # The record itself stays: to cut it anew at each append would cost a copy of it.
+                end = oldest.end - left + over
+                self._gone[oldest.stream] = _cut(oldest, oldest.offset, end)
+                self._held -= over
+                return
+            if len(self._memory) == 1:
+                return
+            self._let_go()
+
+    def _left_of(self, oldest: remit.Record) -> int:
+        gone = self._gone.get(oldest.stream)
+        cut = 0 if gone is None else max(0, gone.end - oldest.offset)
+        return max(0, _size(oldest) - cut)
 
     async def _move_to_disk(self) -> None:
-        """Moves the older records to the file until half of the limit is free."""
+        """Moves the older records to disk until half of the limit is free."""
         try:
-            if self._spill is None:
-                self._spill = await Spill.create()
             while self._weight > self._limit // 2 and self._memory and not self._freed:
-                # They stay in memory, for readers, until they are in the file.
-                batch = []
-                weight = 0
-                for record in self._memory:
-                    batch.append(record)
-                    weight += _size(record) + _OVERHEAD
-                    if weight > self._limit // 4:
-                        break
-                if not await self._spill.write(batch):
-                    return
-                for _ in batch:
-                    self._let_go()
-                self._grant(0)
+                self._stuck = not await self._move(self._oldest())
+                if self._stuck:
+                    self._let_go_of_used()
+                    self._ring()  # a reader that gathers may lend
+                    await anyio.sleep(_TRY_AGAIN)
         finally:
-            self._spilling = False
+            self._spilling = self._stuck = False
+
+    def _oldest(self) -> list[remit.Record]:
+        batch = []
+        weight = 0
+        for record in self._memory:
+            batch.append(record)
+            weight += _size(record) + _OVERHEAD
+            if weight > self._limit // 4:
+                break
+        return batch
+
+    async def _move(self, batch: list[remit.Record]) -> bool:
+        """False where the disk has no room for them."""
+        self._stuck = False
+        if self._spill is None:
+            self._spill = Spill(self._first)
+        # They stay in memory, for readers, until they are on disk.
+        if not await self._spill.write(batch):
+            return False
+        if not self._freed:
+            for _ in batch:
+                self._forget()
+            self._grant()
+        return True
+
+    def _forget(self) -> remit.Record:
+        """Takes the oldest record out of memory."""
+        self._held -= self._left_of(self._memory[0])
+        self._first += 1
+        return self._memory.popleft()
 
     def _let_go(self) -> None:
-        record = self._memory.popleft()
-        self._weight -= _size(record) + _OVERHEAD
-        self._first += 1
+        """Of the oldest record, for good."""
+        record = self._forget()
+        self._gone[record.stream] = _cut(record, record.offset, record.end)
 
-    def _grant(self, least: int) -> None:
-        if self._owed and self._owed >= least and not self._closed:
-            self._channel.grant(self._owed)
-            self._owed = 0
+    def _let_go_of_used(self) -> None:
+        """Of records in memory that are used up, and of what is older than they."""
+        used = self._used
+        while self._memory and self._memory[0].end <= used.get(self._memory[0].stream, 0):
+            self._let_go()
+            if self._spill is not None:
+                self._spill.close()
+                self._spill = None
+
+    @property
+    def begin(self) -> int:
+        """The number of the first record that is still here."""
+        return self._first if self._spill is None else self._spill.first
+
+    def _grant(self) -> None:
+        due = self._owed
+        if self._channel.full == "block":
+            due -= self._held
+        elif self._channel.full == "spill" and self._weight > self._limit:
+            return
+        if due >= self._lot:
+            self._grant_now(due)
+
+    def _grant_now(self, size: int) -> None:
+        if not self._closed:
+            self._owed -= size
+            self._channel.grant(size)
 
     def close(self, outcome: remit.Outcome | None) -> None:
         self._closed = True
@@ -104,6 +186,9 @@ class MemoryStore:
     async def aclose(self) -> None:
         self.close(None)
         self._freed = True
+        self._first += len(self._memory)
+        self._memory.clear()
+        self._held = 0
         if self._spill is not None:
             await self._spill.aclose()
 
@@ -130,24 +215,32 @@ class MemoryStore:
 
     def mark_used(self, record: remit.Record) -> None:
         self._used[record.stream] = max(self._used.get(record.stream, 0), record.end)
-        if self._channel.full == "block":
-            while self._memory and self._memory[0].end <= self._used.get(self._memory[0].stream, 0):
-                self._owed += _size(self._memory[0])
-                self._let_go()
-            paid = min(self._owed, self._lent)
-            self._owed -= paid
-            self._lent -= paid
-            # All that may come at once may be as little as one lot.
-            self._grant(0 if not self._memory else min(_LOT, self._limit // 2))
+        if self._channel.full == "block" or self._stuck:
+            self._let_go_of_used()
+            self._grant()
 
     def lend(self) -> None:
         """A reader has all there is and uses up none of it: what it gathers is larger than the
         limit. For it to end, more has to come."""
-        if self._channel.full == "block" and not self._closed:
-            held = sum(map(_size, self._memory))
-            if held > self._lent:
-                self._channel.grant(held - self._lent)
-                self._lent = held
+        if self._owed and (self._channel.full == "block" or self._stuck):
+            self._grant_now(self._owed)
+
+    def missing(self, at: Position) -> remit.Record | None:
+        """Of a stream whose records after ``at`` were let go, a Gap for those.
+
+        Raises JobStateError where they were let go because somebody had used them up.
+        """
+        for stream, gone in self._gone.items():
+            begin = at.get(stream, 0)
+            if begin >= gone.end:
+                continue
+            if self._channel.full != "drop":
+                raise remit.JobStateError(
+                    f"{gone.end - begin} bytes of {stream} were used up and are no longer held",
+                    hint="full='spill' keeps them, as long as there is room for temporary files",
+                )
+            return attrs.evolve(gone, data=remit.Gap(gone.end - begin), offset=begin)
+        return None
 
     def _ring(self) -> None:
         self._news.set()
@@ -159,6 +252,11 @@ def _size(record: remit.Record) -> int:
     return len(record.data) if isinstance(record.data, bytes) else 0
 
 
+def _cut(record: remit.Record, begin: int, end: int) -> remit.Record:
+    """A Gap from ``begin`` to ``end``, of the time of ``record``."""
+    return attrs.evolve(record, data=remit.Gap(end - begin), offset=begin)
+
+
 class Reader:
     """One pass over a MemoryStore: `remit.abc.StoreReader`."""
 
@@ -167,12 +265,11 @@ class Reader:
     ) -> None:
         self._store = store
         self._at = start  # what lies before the next record, by stream
-        self._number = 0  # of the next record to look at
+        self._cursor = Cursor(0)  # of the next record to look at, after those in `_ahead`
         self._follow = follow
         self._consume = consume
         self._superseded = False
-        self._ahead: deque[remit.Record] = deque()  # read from the file, not yet given out
-        self._place: int | None = None  # where in the file the next records are
+        self._ahead: deque[remit.Record] = deque()  # read from disk, not yet given out
 
     def supersede(self) -> None:
         self._superseded = True
@@ -180,19 +277,14 @@ class Reader:
     async def next(self) -> remit.Record | None:
         store = self._store
         while True:
-            if self._superseded:
-                raise remit.JobStateError(
-                    "another reader has taken over the results",
-                    hint="receive(keep=True) reads along without using anything up",
-                )
-            record = self._look()
+            self._check()
+            await anyio.lowlevel.checkpoint_if_cancelled()
+            record = self._take()
             if record is not None:
-                await anyio.lowlevel.checkpoint_if_cancelled()
-                return self._give(record)
-            if store._spill is not None and self._number < store._first:
-                self._ahead, self._number, self._place = await store._spill.read(
-                    self._number, self._place
-                )
+                return record
+            if self._cursor.number < store._first:
+                assert store._spill is not None  # else all before `_first` was let go
+                self._ahead, self._cursor = await store._spill.read(self._cursor)
             elif store._closed or not self._follow:
                 return None
             else:
@@ -207,46 +299,49 @@ class Reader:
     def close(self) -> None:
         self._ahead.clear()
 
-    def _look(self) -> remit.Record | None:
-        """The next record that is not wholly before the position, if it is in memory."""
-        store = self._store
-        while self._ahead:
-            if self._ahead[0].end > self._at.get(self._ahead[0].stream, 0):
-                return self._ahead[0]
-            self._ahead.popleft()
-        if store._spill is None:
-            self._number = max(self._number, store._first)
-        while self._number >= store._first:
-            index = self._number - store._first
-            if index >= len(store._memory):
-                return None
-            record = store._memory[index]
-            if record.end > self._at.get(record.stream, 0):
-                return record
-            self._number += 1
-        return None
-
-    def _give(self, record: remit.Record) -> remit.Record:
-        at = self._at.get(record.stream, 0)
-        if record.offset > at:
-            gap = remit.Gap(record.offset - at)
-            self._at[record.stream] = record.offset
-            return remit.Record(
-                record.stream, gap, at, record.seq, record.time, record.job, record.location
+    def _check(self) -> None:
+        if self._superseded:
+            raise remit.JobStateError(
+                "another reader has taken over the results",
+                hint="receive(keep=True) reads along without using anything up",
             )
+        if self._store._freed and any(
+            size > self._at.get(stream, 0) for stream, size in self._store._size.items()
+        ):
+            raise remit.JobStateError("the results were removed")
+
+    def _take(self) -> remit.Record | None:
+        """The next record after the position, if it is in memory."""
+        while True:
+            if not self._ahead:
+                gap = self._store.missing(self._at)
+                if gap is not None:
+                    self._at[gap.stream] = gap.end
+                    return gap
+            record = self._step()
+            if record is None:
+                return None
+            at = self._at.get(record.stream, 0)
+            if record.offset > at:
+                raise remit.LocalProtocolError(
+                    f"{record.stream} of job {record.job} goes on at {record.offset} and not {at}"
+                )
+            if record.end <= at:
+                continue
+            self._at[record.stream] = record.end
+            if record.offset == at:
+                return record
+            return attrs.evolve(record, data=record.data[at - record.offset :], offset=at)
+
+    def _step(self) -> remit.Record | None:
         if self._ahead:
-            self._ahead.popleft()
-        else:
-            self._number += 1
-        self._at[record.stream] = record.end
-        if record.offset == at:
-            return record
-        return remit.Record(
-            record.stream,
-            record.data[at - record.offset :],
-            at,
-            record.seq,
-            record.time,
-            record.job,
-            record.location,
-        )
+            return self._ahead.popleft()
+        store = self._store
+        number = max(self._cursor.number, store.begin)
+        if number > self._cursor.number:
+            self._cursor = Cursor(number)
+        index = number - store._first
+        if not 0 <= index < len(store._memory):
+            return None
+        self._cursor = Cursor(number + 1)
+        return store._memory[index]
