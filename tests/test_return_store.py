@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -116,9 +115,7 @@ class Walk:
             else:
                 assert {stream: at for stream, at in who.at.items() if at} == expected
         assert dict(self.store.used) == {s: n for s, n in self.sent.items() if n}
-        assert self.store._held == sum(
-            self.store._left_of(record) for record in self.store._memory
-        )
+        assert self.store._held == sum(self.store._left_of(record) for record in self.store._memory)
 
 
 class Full(_disk.Disk):
@@ -187,11 +184,3 @@ async def walk(full: str, limit: int, script: list[Any]) -> None:
 @given(limit=st.sampled_from([1, 300, 3000]), script=st.lists(moves, max_size=60))
 def test_every_reader_is_given_each_byte_once(full: str, limit: int, script: list[Any]) -> None:
     anyio.run(walk, full, limit, script)
-
-
-# -- what is dropped
-
-
-@pytest.fixture
-def anyio_backend() -> Iterator[str]:
-    yield "asyncio"

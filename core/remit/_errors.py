@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from remit._job import Job
+    from remit._words import CommandResult
 
 
 class RemitError(Exception):
@@ -75,7 +76,10 @@ class SessionClosed(RemitError):
 
 
 class JobFailed(RemitError):
-    """The job is over and was no success, or its end cannot be known (``reason``)."""
+    """The job is over and was no success, or its end cannot be known (``reason``).
+
+    ``result`` is what a command had printed, as far as it is not used up; None of a function.
+    """
 
     def __init__(
         self,
@@ -89,6 +93,7 @@ class JobFailed(RemitError):
         stderr_tail: bytes = b"",
         type: str | None = None,
         traceback: str | None = None,
+        result: CommandResult | None = None,
         evidence: str = "",
         hint: str = "",
     ) -> None:
@@ -101,6 +106,7 @@ class JobFailed(RemitError):
         self.stderr_tail = stderr_tail
         self.type = type
         self.traceback = traceback
+        self.result = result
 
 
 class GroupFailed(JobFailed):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import weakref
 from collections.abc import AsyncIterator, Callable
@@ -9,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 import attrs
 
 from remit._bell import Bell, Changes
@@ -18,9 +20,9 @@ from remit._link import Link, Listener
 from remit._messages import JobMap, JobNews, Stopped, decode
 from remit._receive import Receiver
 from remit._request import Function, Start
-from remit._result import STDERR_TAIL, FunctionResult
+from remit._result import STDERR_TAIL, CommandOutput, FunctionResult
 from remit._said import Teller
-from remit._words import CommandResult, JobInfo, JobState, Outcome, Record
+from remit._words import CommandResult, JobInfo, JobState, Outcome
 from remit.abc import Position, ResultStore
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 # Pieces of stdin, so that several jobs' inputs go in turn.
 _STDIN_PIECE = 1 << 16
+# Seconds over its time limit that the end of a job may take to arrive.
+_PATIENCE = 20.0
 
 
 class Feed(Listener):
@@ -55,6 +59,16 @@ class Feed(Listener):
     def grant(self, size: int) -> None:
         if self._link is not None:
             self._link.grant(self._number, size)
+
+    @property
+    def granted(self) -> int:
+        """How many bytes of output may come now."""
+        return 0 if self._link is None else self._link.granted(self._number)
+
+    async def ask(self, verb: str, arguments: dict[str, Any], answer: type[Any]) -> Any:
+        """A request over the same link; raises LinkLost once that is over."""
+        assert self._link is not None
+        return await self._link.ask(verb, arguments, answer)
 
     async def send(
         self, data: bytes | memoryview, bell: Bell, over: Callable[[], bool], stream: int = 0
@@ -96,6 +110,8 @@ class Feed(Listener):
         if name == "stdin-closed":
             self.stdin_closed = True
             self._ring()
+            if job is not None:
+                job._stdin_over()
         elif name == "job" and job is not None:
             job._hear(decode(arguments, JobMap))
 
@@ -136,6 +152,7 @@ class Job:
         self._opened: ResultStore | None = None
         self._receivers: weakref.WeakSet[Receiver] = weakref.WeakSet()
         self._runs_function = False
+        self._cause: BaseException | None = None  # of its failure, where that is ours
         self._result_at: int | None = None  # where a function's result is in what it said
 
     # -- what is known
@@ -221,6 +238,7 @@ class Job:
         given up, SessionClosed where the session was closed, and JobStateError for a BLOCKED job
         that nobody reads: it would never finish.
         """
+        await anyio.lowlevel.checkpoint()
         while True:
             state = self.state
             if state.finished or (disconnected and state is JobState.DISCONNECTED):
@@ -228,7 +246,7 @@ class Job:
             if state is JobState.BLOCKED and not self._receivers:
                 raise JobStateError(
                     f"job {self.id} is BLOCKED: its buffer is full and nobody reads it",
-                    hint="job.receive(), or start it with full='spill'",
+                    hint="job.receive(); full='spill' needs room for temporary files here",
                 )
             if state is JobState.DISCONNECTED:
                 self._session._check()
@@ -251,9 +269,20 @@ class Job:
         for, and the last one at the end: leaving the loop early loses nothing. One such reader at
         a time: a new one takes over, and the earlier gets JobStateError at its next step. With
         ``keep`` nothing is used up. Cancelled, the record comes at the next step.
+
+        Who waits for the end is told, after the last record, where that is not the end of what the
+        job produced: by LinkLost or SessionClosed where its output was cut, and by JobFailed where
+        the job is LOST.
         """
         position: Position | None = {} if from_start else None
-        receiver = Receiver(self._store, self._teller, position, follow=wait, consume=not keep)
+        receiver = Receiver(
+            self._store,
+            self._teller,
+            position,
+            self._check_end,
+            follow=wait,
+            consume=not keep,
+        )
         self._receivers.add(receiver)
         self._bell.ring()
         return receiver
@@ -269,31 +298,25 @@ class Job:
         """
         if self._runs_function:
             return await FunctionResult(self, self._store, self._teller).wait()
-        return await self._collect(check=True)
+        return await CommandOutput(self, self._store).wait(check=True)
 
-    async def _collect(self, *, check: bool) -> CommandResult:
-        out: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
-        last: dict[str, Record] = {}
-        reader = self._store.read(None, follow=True, consume=True)
-        while (record := await reader.next()) is not None:
-            last[record.stream] = record
-            if record.stream in out and isinstance(record.data, bytes):
-                out[record.stream].append(record.data)
-        state = await self.wait()
-        result = CommandResult(
-            exit_status=None if self.outcome is None else self.outcome.exit_status,
-            stdout=b"".join(out["stdout"]),
-            stderr=b"".join(out["stderr"]),
-        )
-        exited = self.outcome is not None and self.outcome.reason == "exited"
-        if state is not JobState.COMPLETED and (check or not exited):
-            raise self._failure(result.stderr)
-        for record in last.values():
-            reader.used(record)
-        await reader.next()  # None: it is written down that they are used up
-        return result
+    async def _outcome_within(self, timeout: float | None, check: bool) -> Any:
+        """For `Session.run`. Raises JobFailed where the target does not end the job though its
+        time is over."""
+        limit = math.inf if timeout is None else timeout + _PATIENCE
+        with anyio.move_on_after(limit):
+            if self._runs_function:
+                return await self.result()
+            return await CommandOutput(self, self._store).wait(check=check)
+        words = f"job {self.id} on {self.location} was not ended there in time"
+        raise JobFailed(words, job=self, location=self.location, reason="timeout")
 
-    def _failure(self, stderr: bytes) -> JobFailed:
+    def _check_end(self) -> None:
+        """Where all that came was read: raises unless it is known to be all."""
+        if self.state is JobState.LOST:
+            raise self._failure(b"")
+
+    def _failure(self, stderr: bytes, result: CommandResult | None = None) -> JobFailed:
         outcome = self.outcome or Outcome()
         if outcome.signal is not None:
             how = f"was ended by {outcome.signal}"
@@ -309,7 +332,7 @@ class Job:
             how += f"; {outcome.note}"
         tail = stderr[-STDERR_TAIL:]
         lines = tail.decode("utf-8", "replace").strip().splitlines()[-5:]
-        return JobFailed(
+        error = JobFailed(
             f"job {self.id} on {self.location} {how}",
             job=self,
             location=self.location,
@@ -317,8 +340,11 @@ class Job:
             signal=outcome.signal,
             reason=outcome.reason,
             stderr_tail=tail,
+            result=result,
             evidence="\n".join(f"stderr  {line}" for line in lines),
         )
+        error.__cause__ = self._cause
+        return error
 
     @property
     def _teller(self) -> Teller:
@@ -358,7 +384,9 @@ class Job:
     async def save(self, path: str | os.PathLike[str], stream: str = "stdout") -> str:
         """Copies a stream to a file on the computer where the results are; returns its path
         there. A relative path is relative to the account's home, for `local:` to the caller's
-        directory. The file appears whole, or not at all."""
+        directory. The file appears whole, or not at all, and an existing one keeps its mode. Of a
+        stream whose oldest output was dropped or freed it holds what is left. Raises ValueError for
+        a stream that is neither stdout nor stderr."""
         raise NotImplementedError
 
     async def send(self, data: bytes) -> None:
@@ -423,6 +451,9 @@ class Job:
 
     def _over(self, news: JobMap) -> None:
         raise NotImplementedError
+
+    def _stdin_over(self) -> None:
+        """It reads no more of it."""
 
 
 def announced(session: Session, request: Start) -> JobInfo:

@@ -144,6 +144,10 @@ class Link:
             self._conversation.grant(number, size)
             self._to_write.ring()
 
+    def granted(self, number: int) -> int:
+        """How many bytes of data may still come on the channel."""
+        return 0 if self._over is not None else self._conversation.granted(number)
+
     def credit(self, number: int) -> int:
         """How many bytes may be sent on the channel now; 0 while the stream is congested."""
         return 0 if self._over is not None or self.congested else self._conversation.credit(number)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
+import anyio.lowlevel
 import attrs
 
 from remit._bell import Bell
@@ -27,6 +28,26 @@ _WINDOW = 1 << 20
 _GRANT = _WINDOW // 4
 
 
+# After so many records in a row other tasks have their turn.
+_TURN = 16
+
+
+class Turns:
+    """For a loop over records, which may all be there: others have their turn now and then, and a
+    cancel is heeded at each step."""
+
+    def __init__(self) -> None:
+        self._left = 0
+
+    async def next(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            self._left = _TURN
+            await anyio.lowlevel.checkpoint()
+        else:
+            await anyio.lowlevel.checkpoint_if_cancelled()
+
+
 class Receiver(AsyncIterator[Record]):
     """The records of a job. Holds no task; see `Job.receive`."""
 
@@ -35,16 +56,20 @@ class Receiver(AsyncIterator[Record]):
         store: ResultStore,
         teller: Teller,
         position: Position | None,
+        check_end: Callable[[], None],
         *,
         follow: bool,
         consume: bool,
     ) -> None:
+        """``check_end`` raises where what was read to its end may not be all."""
         self._store = store
         self._teller = teller
         self._position = position
+        self._check_end = check_end
         self._follow = follow
         self._consume = consume
         self._reader: StoreReader | None = None
+        self._turns = Turns()
         self._in_hand: Record | None = None  # up to its end all of its stream is used up next
         self._splitter: Splitter | None = None
         self._said: deque[tuple[Said | None, Record]] = deque()  # and what they came in
@@ -53,9 +78,19 @@ class Receiver(AsyncIterator[Record]):
     def __aiter__(self) -> Receiver:
         return self
 
+    async def aclose(self) -> None:
+        """Gives the reading up, as leaving the loop and forgetting this does: the record in hand
+        comes again to the next reader. Twice is quiet."""
+        self._over = True
+        self._check_end = _whole_enough
+        if self._reader is not None:
+            self._reader.close()
+        await anyio.lowlevel.checkpoint()
+
     async def __anext__(self) -> Record:
+        await self._turns.next()
         if self._over:
-            raise StopAsyncIteration
+            raise self._end()
         if self._reader is None:
             self._reader = self._store.read(
                 self._position, follow=self._follow, consume=self._consume
@@ -71,13 +106,19 @@ class Receiver(AsyncIterator[Record]):
                 if given is None:
                     self._over = True
                     self._reader.close()
-                    raise StopAsyncIteration
+                    raise self._end()
                 if given.stream == "records":
                     self._take_apart(given)
                     continue
                 self._in_hand = given
             if given is not None:
                 return given
+
+    def _end(self) -> StopAsyncIteration:
+        """Raises what `check_end` raises, at each step anew."""
+        if self._follow:
+            self._check_end()
+        return StopAsyncIteration()
 
     def _take_apart(self, record: Record) -> None:
         """Into what a function said; the last part may have to wait for the next record."""
@@ -260,6 +301,9 @@ class SpoolReader(Listener):
     def _finish(self, error: RemitError) -> None:
         self._error = error
         self._bell.ring()
+
+
+def _whole_enough() -> None: ...
 
 
 def _whole(position: Position) -> dict[str, int]:

@@ -50,6 +50,7 @@ class Start:
     merge: bool
     full: str
     buffer_limit: int
+    max_output: int | None
     limits: Mapping[str, Any]
 
     @classmethod
@@ -98,6 +99,7 @@ class Start:
             merge=bool(merge),
             full=full,
             buffer_limit=buffer_limit,
+            max_output=max_output,
             limits=_limits(lifetime, placement, max_output, on_max),
         )
 
@@ -173,7 +175,8 @@ def _lifetime(lifetime: str | Lease | None, placement: Placement) -> str:
 def _limits(
     lifetime: object, placement: Placement, max_output: int | None, on_max: str
 ) -> dict[str, Any]:
-    """What a kept job's supervisor is to see to beside its time limit."""
+    """What a kept job's supervisor is to see to beside its time limit. What a return job prints is
+    counted here."""
     limits: dict[str, Any] = {}
     if isinstance(lifetime, Lease):
         limits["lease"] = lifetime.seconds
@@ -186,10 +189,12 @@ def _limits(
     if not 0 < max_output < 1 << 62:
         raise ValueError(f"max_output must be at least 1 byte, not {max_output}")
     if not placement.spools:
-        raise ValueError(
-            f"max_output is for kept jobs; with placement {placement.name!r} buffer_limit and full "
-            "tell what is held here"
-        )
+        if on_max == "truncate":
+            raise ValueError(
+                f"on_max='truncate' is for kept jobs; with placement {placement.name!r} "
+                "full='drop' keeps the newest buffer_limit bytes"
+            )
+        return limits
     return {**limits, "max_output": max_output, "on_max": on_max}
 
 

@@ -1,4 +1,5 @@
-"""The result of a function job: its value, the list of its items, or how it failed."""
+"""The result of a job. Of a command: what it printed. Of a function: its value, the list of its
+items, or how it failed."""
 
 from __future__ import annotations
 
@@ -6,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from remit import _records, _said
 from remit._errors import RemoteProtocolError, ResultError
+from remit._receive import Turns
 from remit._records import Malformed, Said, Splitter
 from remit._said import Teller
-from remit._words import JobState, Outcome, Record
-from remit.abc import ResultStore
+from remit._words import CommandResult, Gap, JobState, Outcome, Record
+from remit.abc import ResultStore, StoreReader
 
 if TYPE_CHECKING:
     from remit._job import Job
@@ -18,8 +20,49 @@ if TYPE_CHECKING:
 STDERR_TAIL = 4096
 
 
+class CommandOutput:
+    """One pass over what is not used up of a command."""
+
+    def __init__(self, job: Job, store: ResultStore) -> None:
+        self._job = job
+        self._store = store
+        self._parts: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+        self._dropped: dict[str, int] = {}
+        self._last: dict[str, Record] = {}
+
+    async def wait(self, *, check: bool) -> CommandResult:
+        """Waits for its end. Raises JobFailed, with the result, where it did not exit, and with
+        ``check`` where it is not COMPLETED; then nothing is used up."""
+        job = self._job
+        reader = self._store.read(None, follow=True, consume=True)
+        turns = Turns()
+        while (record := await reader.next()) is not None:
+            self._take(record)
+            await turns.next()
+        state = await job.wait()
+        result = CommandResult(
+            exit_status=None if job.outcome is None else job.outcome.exit_status,
+            stdout=b"".join(self._parts["stdout"]),
+            stderr=b"".join(self._parts["stderr"]),
+            dropped=self._dropped,
+        )
+        exited = job.outcome is not None and job.outcome.reason == "exited"
+        if state is not JobState.COMPLETED and (check or not exited):
+            raise job._failure(result.stderr, result)
+        await _use_up(reader, self._last)
+        return result
+
+    def _take(self, record: Record) -> None:
+        self._last[record.stream] = record
+        if isinstance(record.data, Gap):
+            dropped = self._dropped.get(record.stream, 0)
+            self._dropped[record.stream] = dropped + record.data.size
+        elif record.stream in self._parts:
+            self._parts[record.stream].append(record.data)
+
+
 class FunctionResult:
-    """One pass over what is not used up of a job."""
+    """One pass over what is not used up of a function."""
 
     def __init__(self, job: Job, store: ResultStore, teller: Teller) -> None:
         self._job = job
@@ -28,28 +71,33 @@ class FunctionResult:
         self._stderr = b""
         self._items: list[Any] = []
         self._end: Said | None = None
+        self._dropped = 0  # bytes of records
         self._splitter: Splitter | None = None
         self._last: dict[str, Record] = {}
 
     async def wait(self) -> Any:
         """As `Job.result`."""
         reader = self._store.read(None, follow=True, consume=True)
+        turns = Turns()
         while (record := await reader.next()) is not None:
             self._last[record.stream] = record
             if record.stream == "records":
                 self._take(record)
             elif record.stream == "stderr" and isinstance(record.data, bytes):
                 self._stderr = (self._stderr + record.data)[-STDERR_TAIL:]
+            await turns.next()
         state = await self._job.wait()
         if self._end is None:
             await self._find_used_up()
         value = self._judge(state)
-        for record in self._last.values():
-            reader.used(record)
-        await reader.next()  # None: it is written down that they are used up
+        await _use_up(reader, self._last)
         return value
 
     def _take(self, record: Record) -> None:
+        if isinstance(record.data, Gap):
+            self._dropped += record.data.size
+            self._splitter = None
+            return
         if self._splitter is None:
             self._splitter = Splitter(record.offset)
         try:
@@ -104,5 +152,18 @@ class FunctionResult:
                 hint="with full='block' or on_max='truncate' what was received may be gone",
             )
         if end.kind & ~_records.PICKLED == _records.DONE:
+            if self._dropped:
+                raise ResultError(
+                    f"{self._dropped} bytes of what job {job.id} on {job.location} gave were "
+                    "dropped: its items are not all here",
+                    hint="receive() gives those that are, and a Gap for the others",
+                )
             return self._items
         return self._teller.value(end)
+
+
+async def _use_up(reader: StoreReader, last: dict[str, Record]) -> None:
+    """Up to the last record of each stream."""
+    for record in last.values():
+        reader.used(record)
+    await reader.next()  # None: it is written down that they are used up

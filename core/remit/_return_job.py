@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import anyio.lowlevel
 import attrs
 
-from remit import _stdin
+from remit import _save, _stdin
 from remit._conversation import Piece
 from remit._errors import (
     JobStateError,
+    LinkLost,
     LocalProtocolError,
     RemitError,
     RemoteProtocolError,
@@ -25,7 +27,7 @@ from remit._messages import JobMap, moment
 from remit._records import HEAD, Malformed, Splitter
 from remit._request import Function, Start
 from remit._task import TASK
-from remit._words import PIPE, STREAMS, JobInfo, JobState, Outcome, Record
+from remit._words import PIPE, STREAMS, Gap, JobInfo, JobState, Outcome, Record
 from remit.abc import Position, StoreReader
 
 if TYPE_CHECKING:
@@ -33,6 +35,26 @@ if TYPE_CHECKING:
 
 # What the target may send before the store says more (`Channel.grant`).
 _WINDOW = 1 << 20
+# A job that is over its time limit or has printed too much is ended there. If the target does not,
+# it is over for us so many seconds later, and may meanwhile send so much more.
+_PATIENCE: Final = 10.0
+_LAST_WORDS: Final = 16 << 20
+
+
+@attrs.frozen
+class Verdict:
+    """Why a job is ended from here, whatever the target then tells of its end."""
+
+    error: str
+    reason: str = ""  # empty: it is STOPPED
+
+    def on(self, info: JobInfo) -> JobInfo:
+        """What is known of the job once it has ended."""
+        outcome = attrs.evolve(info.outcome or Outcome(), error=self.error)
+        if not self.reason:
+            return attrs.evolve(info, outcome=outcome)
+        outcome = attrs.evolve(outcome, reason=self.reason)
+        return attrs.evolve(info, outcome=outcome, state=JobState.FAILED)
 
 
 class ReturnJob(Job):
@@ -42,7 +64,11 @@ class ReturnJob(Job):
         super().__init__(session, announced(session, request))
         self._request = request
         self._eof_sent = False
-        self._stdin_error: str | None = None
+        self._stdin_scope: anyio.CancelScope | None = None  # of the task that pours it
+        self._verdict: Verdict | None = None
+        self._allowance: int | None = None  # bytes that may still be granted after the verdict
+        self._cut: RemitError | None = None  # what kept its end from being recorded
+        self._limits: list[anyio.CancelScope] = []  # of tasks that wait for it to be too long
         self._arrived = {"stdout": 0, "stderr": 0}
         self._splitter = Splitter(0)
         self._lent = 0  # credit granted for a record that is not whole yet
@@ -58,18 +84,18 @@ class ReturnJob(Job):
             arguments.update(more)
             link = await self._session._ready()
         self._feed.open(link, "start", arguments, credit)
-        if task:
-            self._session._start_soon(self._feed_task, task)
-        elif request.stdin is not None and request.stdin is not PIPE:
-            self._session._start_soon(self._feed_stdin)
+        if task or request.stdin not in (None, PIPE):
+            self._session._start_soon(self._pour, task)
         await self._feed.answered.wait()
         if self._feed.error is not None:
             raise self._feed.error
+        if request.timeout is not None and not self.state.finished:
+            self._session._start_soon(self._enforce, request.timeout)
 
     def _accepted(self, news: JobMap) -> None:
         self._info = attrs.evolve(self._info, created=moment(news.created))
         self._opened = self._request.placement.open_store(self.info, _Channel(self))
-        self._session._returned[self.id] = self
+        self._session._returned.add(self)
         self._hear(news)
 
     def _take(self, piece: Piece) -> None:
@@ -79,13 +105,28 @@ class ReturnJob(Job):
             raise RemoteProtocolError(
                 f"job {self.id}: stream {piece.stream} goes on at {piece.offset}"
             )
+        data = piece.data if stream == "records" else self._within_limit(piece.data)
         self._arrived[stream] = piece.offset + len(piece.data)
-        record = Record(stream, piece.data, piece.offset, piece.seq, time, self.id, self.location)
+        record = Record(stream, data, piece.offset, piece.seq, time, self.id, self.location)
         if stream == "records":
             self._take_records(record)
             return
         self._store.append(record)
         self._notify_record(record)
+
+    def _within_limit(self, data: bytes) -> bytes:
+        """As much of it as the job may print; it is ended where that is not all."""
+        most = self._request.max_output
+        if most is None:
+            return data
+        room = max(0, most - self._arrived["stdout"] - self._arrived["stderr"])
+        if len(data) <= room:
+            return data
+        if self._verdict is None:
+            self._condemn(Verdict(f"it printed more than {most} bytes", "max-output"))
+            self._session._start_soon(self._end)
+        self._grant(len(data) - room)  # so that its end can come
+        return data[:room]
 
     def _take_records(self, record: Record) -> None:
         """Of what a function says only whole records may be dropped, and told to plugins."""
@@ -111,6 +152,9 @@ class ReturnJob(Job):
                 self._notify_record(told)
 
     def _grant(self, size: int) -> None:
+        if self._allowance is not None:
+            size = min(size, self._allowance)
+            self._allowance -= size
         paid = min(size, self._lent)
         self._lent -= paid
         self._feed.grant(size - paid)
@@ -119,36 +163,101 @@ class ReturnJob(Job):
         if self._told:
             self._session._plugins.notify("remit_record", job=self.info, record=record)
 
+    # -- its end
+
     def _over(self, news: JobMap) -> None:
         self._hear(news)
         if not self.state.finished:
             raise RemoteProtocolError(f"job {self.id} is over, and {self.state}")
-        self._store.close(self.outcome)
+        self._close()
 
     def _become(self, info: JobInfo) -> None:
-        if self._stdin_error is not None and info.outcome is not None:
-            info = attrs.evolve(info, outcome=attrs.evolve(info.outcome, error=self._stdin_error))
+        if self._verdict is not None and info.state.finished:
+            info = self._verdict.on(info)
         super()._become(info)
+        if self.state.finished:
+            self._stdin_over()
+            for scope in self._limits:
+                scope.cancel()
 
     def _link_over(self, error: RemitError) -> None:
         """The link is gone, and with it the job."""
         if self.state.finished:
             return
+        self._cut = error
         if isinstance(error, SessionClosed):
             self._set_state(JobState.STOPPED, Outcome(reason="session-ended"))
         else:
             self._set_state(JobState.LOST, Outcome(reason="link-lost", error=error.message))
+        self._close()
+
+    def _close(self) -> None:
+        """Nothing more of it will come."""
         if self._opened is not None:
             self._opened.close(self.outcome)
+        self._session._returned.ended(self)
+
+    def _check_end(self) -> None:
+        if self._cut is not None:
+            raise self._cut.again()
+        if self.outcome is not None and self.outcome.reason == "session-ended":
+            raise SessionClosed(f"job {self.id} was stopped with its session, which is closed")
+        super()._check_end()
+
+    def _condemn(self, verdict: Verdict) -> None:
+        self._verdict = verdict
+        self._allowance = _LAST_WORDS
+
+    async def _enforce(self, timeout: float) -> None:
+        """The time limit is the target's to see to. One that does not loses the job to us."""
+        with anyio.CancelScope() as scope:
+            self._limits.append(scope)
+            await anyio.sleep(timeout)
+            if self._verdict is None:
+                self._allowance = _LAST_WORDS
+                await self._outlast(Verdict("the target did not end it in time", "timeout"))
+
+    async def _end(self) -> None:
+        """Has the target end it, for what its verdict says."""
+        assert self._verdict is not None
+        with anyio.CancelScope() as scope:
+            self._limits.append(scope)
+            with suppress(RemitError), anyio.move_on_after(_PATIENCE):
+                await self.stop()
+            await self._outlast(self._verdict)
+
+    async def _outlast(self, verdict: Verdict) -> None:
+        """Waits for its end as long as that is bearable."""
+        while True:
+            await anyio.sleep(_PATIENCE)
+            if self._feed.granted or not self._allowance:
+                break
+            # It is held up, since what it has printed is not read here.
+        self._condemn(verdict)
+        self._feed.close()
+        self._set_state(JobState.STOPPED)
+        self._close()
 
     async def refresh(self) -> None:
         """The agent tells every change of a return job by itself; there is nothing to ask."""
         await anyio.lowlevel.checkpoint()
 
+    async def _ask(self, verb: str, answer: type[Any], **arguments: Any) -> Any:
+        """Over its own link, which it does not outlive."""
+        if self._cut is not None:
+            raise self._cut.again()
+        return await self._feed.ask(verb, {"job": self.id, **arguments}, answer)
+
     async def stop(self, grace: float = 5.0) -> list[str]:
         if self.state.finished:
+            await anyio.lowlevel.checkpoint()
             return []
-        return await super().stop(grace)
+        try:
+            return await super().stop(grace)
+        except LinkLost:
+            if self._cut is None:
+                raise
+            return []  # as of one that was lost a moment ago
 
     async def remove(self, force: bool = False) -> None:
         if not self.state.finished:
@@ -160,23 +269,19 @@ class ReturnJob(Job):
         await self._take_back()
 
     async def save(self, path: str | os.PathLike[str], stream: str = "stdout") -> str:
-        target = anyio.Path(path)
-        partial = target.with_name(f".{target.name}.{self.id}")
-        try:
-            async with await partial.open("wb") as file:
-                async for record in self.receive(keep=True, from_start=True):
-                    if record.stream == stream:
-                        await file.write(record.data)
-            await partial.rename(target)
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await partial.unlink(missing_ok=True)
-            raise
-        return str(await target.absolute())
+        async with _save.whole(path, stream) as file:
+            async for record in self.receive(keep=True, from_start=True):
+                if record.stream != stream:
+                    continue
+                if isinstance(record.data, Gap):
+                    await file.begin_again()
+                    continue
+                await file.write(record.data)
+        return file.path
 
     async def _take_back(self) -> None:
         """Nothing of it stays: at the close of the channel the agent stops it and forgets it."""
-        self._session._returned.pop(self.id, None)
+        self._session._returned.remove(self.id)
         self._feed.close()
         if not self.state.finished:
             self._set_state(JobState.STOPPED, Outcome(reason="stopped"))
@@ -202,22 +307,26 @@ class ReturnJob(Job):
         self._eof_sent = True
         self._feed.send_eof()
 
-    async def _feed_task(self, task: bytes) -> None:
-        await self._feed.send(task, self._bell, self._feed.answered.is_set, TASK)
-        if self._request.stdin is not None and self._request.stdin is not PIPE:
-            await self._feed_stdin()
+    async def _pour(self, task: bytes) -> None:
+        """The rest of its task, then its stdin; not for longer than it reads."""
+        with anyio.CancelScope() as self._stdin_scope:
+            try:
+                await self._feed.send(task, self._bell, self._feed.answered.is_set, TASK)
+                if self._request.stdin not in (None, PIPE):
+                    await _stdin.pour(self._request.stdin, self._send)
+                    self._feed.send_eof()
+            except JobStateError:
+                pass  # it no longer reads: its own affair, as in a shell's pipeline
+            except Exception as exc:
+                # A job that got half of its input must not pass for one that got all.
+                self._cause = exc
+                self._condemn(Verdict(f"its stdin could not be read here: {exc!r}"))
+                self._session._start_soon(self._end)
+        self._stdin_scope = None
 
-    async def _feed_stdin(self) -> None:
-        try:
-            await _stdin.pour(self._request.stdin, self._send)
-        except JobStateError:
-            return  # it no longer reads: its own affair, as in a shell's pipeline
-        except Exception as exc:
-            # A job that got half of its input must not pass for one that got all.
-            self._stdin_error = f"its stdin could not be read here: {exc!r}"
-            await self.stop()
-        else:
-            self._feed.send_eof()
+    def _stdin_over(self) -> None:
+        if self._stdin_scope is not None:
+            self._stdin_scope.cancel()
 
     async def _send(self, data: bytes | memoryview) -> None:
         await self._feed.send(data, self._bell, self._check_reads)
@@ -229,6 +338,60 @@ class ReturnJob(Job):
         if self.state.finished or self._feed.stdin_closed:
             raise JobStateError(f"job {self.id} no longer reads its stdin ({self.state})")
         return False
+
+
+class EndedJob(Job):
+    """A finished return job whose handle was let go, and its results with it."""
+
+    def __init__(self, session: Session, info: JobInfo) -> None:
+        super().__init__(session, info)
+        self._opened = _NoResults(self.id)
+
+    async def refresh(self) -> None:
+        await anyio.lowlevel.checkpoint()
+
+    async def stop(self, grace: float = 5.0) -> list[str]:
+        await anyio.lowlevel.checkpoint()
+        return []
+
+    async def suspend(self) -> None:
+        raise JobStateError(f"job {self.id} is {self.state}")
+
+    resume = suspend
+
+    async def remove(self, force: bool = False) -> None:
+        self._session._returned.remove(self.id)
+        await anyio.lowlevel.checkpoint()
+
+    async def save(self, path: str | os.PathLike[str], stream: str = "stdout") -> str:
+        _save.check(stream)
+        raise _let_go(self.id)
+
+
+def _let_go(job_id: str) -> JobStateError:
+    return JobStateError(
+        f"the results of job {job_id} are gone: it had finished, and nobody held it any more",
+        hint="keep what `start` returned for as long as its results are wanted",
+    )
+
+
+@attrs.frozen
+class _NoResults:
+    """A `remit.abc.ResultStore` that holds nothing, and cannot be read."""
+
+    _job: str
+    size: Position = attrs.field(factory=dict, init=False)
+    used: Position = attrs.field(factory=dict, init=False)
+
+    def append(self, record: Record) -> None:
+        raise LocalProtocolError(f"a record of job {self._job}, which is over")
+
+    def read(self, position: Position | None, *, follow: bool, consume: bool) -> StoreReader:
+        raise _let_go(self._job)
+
+    def close(self, outcome: Outcome | None) -> None: ...
+
+    async def aclose(self) -> None: ...
 
 
 class _Channel:

@@ -10,10 +10,11 @@ import sys
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 import anyio.to_thread
 import attrs
 
@@ -36,11 +37,12 @@ from remit._link import Link
 from remit._messages import Hello, JobPage, Nothing, PrunedPage, Sealed
 from remit._plugins import Plugins
 from remit._request import Function, Start, Stdin, Word, Work
-from remit._return_job import ReturnJob
+from remit._return_job import EndedJob, ReturnJob
+from remit._returned import Returned
 from remit._spooled_job import SpooledJob
 from remit._task import Task
 from remit._version import version
-from remit._words import CommandResult, JobInfo, JobState, Lease, Pruned, SessionState
+from remit._words import PIPE, CommandResult, JobInfo, JobState, Lease, Pruned, SessionState
 from remit.abc import IsHere, Target, Transport
 
 _T = TypeVar("_T")
@@ -120,7 +122,7 @@ class Session:
         self._gone = anyio.Event()
         self._tasks: anyio.abc.TaskGroup | None = None
         self._hello: Hello | None = None
-        self._returned: dict[str, ReturnJob] = {}
+        self._returned = Returned()
         self._watched: weakref.WeakSet[SpooledJob] = weakref.WeakSet()
         # Jobs with a lease that were started here: their session is a caller of theirs to its end,
         # over each new link, whether their handles are dropped or not.
@@ -187,9 +189,9 @@ class Session:
         the job, or ``drop`` the oldest (a `Gap` record stands for it).
 
         ``lifetime``: ``session``, ``detached``, or `lease` for a kept job that is stopped some time
-        after its last caller has gone. ``max_output`` is for kept jobs: once stdout and stderr
-        together pass so many bytes the job is stopped and FAILED (reason ``max-output``), and just
-        these bytes are kept; with ``on_max="truncate"`` it runs on, and the newest ``max_output``
+        after its last caller has gone. ``max_output``: once stdout and stderr together pass so many
+        bytes the job is stopped and FAILED (reason ``max-output``), and just these bytes are kept;
+        with ``on_max="truncate"`` a kept job runs on, and the newest ``max_output``
         bytes of each stream are kept (a `Gap` record stands for what was freed before it was read).
 
         A job whose program or directory is missing is FAILED with reason ``start-failed``. Raises
@@ -230,18 +232,29 @@ class Session:
             raise
         return job
 
+    @overload
     async def run(
-        self, work: Work, *args: Any, check: bool = False, **options: Any
-    ) -> CommandResult:
-        """Starts ``work``, waits for its end and returns what it left; the job is removed then.
+        self, work: str | Sequence[Word], *, check: bool = False, **options: Any
+    ) -> CommandResult: ...
 
-        ``options`` are those of `start`. Raises JobFailed where the job did not end by exiting (no
-        such program, a signal, the time limit, a lost link), and with ``check`` also for a
-        non-zero exit status. Cancelled, the job is stopped and removed.
+    @overload
+    async def run(self, work: Callable[..., _T], *args: Any, **options: Any) -> _T: ...
+
+    async def run(self, work: Work, *args: Any, check: bool = False, **options: Any) -> Any:
+        """Starts ``work`` and waits for its end. Of a command it returns what that left, of a
+        function what it returned; the job is removed then.
+
+        ``options`` are those of `start`, except for ``stdin=PIPE``. Raises JobFailed where a
+        command did not end by exiting (no such program, a signal, the time limit, a lost link), and
+        with ``check`` also for a non-zero exit status: its ``result`` is what was left all the
+        same. Of a function it raises what `Job.result` raises. Cancelled, the job is stopped and
+        removed.
         """
+        if options.get("stdin") is PIPE:
+            raise ValueError("stdin=PIPE is for start(): nobody could send to a job of run()")
         job = await self.start(work, *args, **options)
         try:
-            return await job._collect(check=check)
+            return await job._outcome_within(options.get("timeout"), check)
         finally:
             with anyio.move_on_after(_TAKE_BACK_GRACE, shield=True):
                 await job._discard()
@@ -272,7 +285,7 @@ class Session:
 
     async def jobs(self) -> list[JobInfo]:
         """What this account keeps on the target, and this session's return jobs; oldest first."""
-        found = [job.info for job in self._returned.values()]
+        found = self._returned.infos()
         after = None
         while True:
             page, after = await self._kept_jobs(after)
@@ -290,9 +303,10 @@ class Session:
     async def job(self, name: str) -> Job:
         """A live handle of the job with this id, else this name, else this prefix of its id (at
         least 4 characters). Raises JobNotFound, also where several fit (it lists their ids)."""
-        mine = _fitting(name, self._returned)
+        mine = _fitting(name, self._returned.infos())
         if len(mine) == 1 and name in (mine[0].id, mine[0].name):
-            return mine[0]
+            await anyio.lowlevel.checkpoint()
+            return self._returned.handle(mine[0].id) or EndedJob(self, mine[0])
         page = await self._ask("find", {"name": name}, JobPage)
         ids = [job.id for job in mine] + [job.id for job in page.jobs]
         if not ids:
@@ -305,7 +319,7 @@ class Session:
                 f"{name!r} fits {len(ids)} jobs on {self.target}", evidence="\n".join(ids)
             )
         if mine:
-            return mine[0]
+            return self._returned.handle(mine[0].id) or EndedJob(self, mine[0])
         job = SpooledJob.found(self, page.jobs[0])
         await job._attend()
         return job
@@ -463,7 +477,7 @@ class Session:
             broken = self._trouble is not None and not self._closing
             error = self._trouble or SessionClosed(f"the session with {self.target} is closed")
             self._state = SessionState.BROKEN if broken else SessionState.CLOSED
-            for job in list(self._returned.values()):
+            for job in self._returned.running():
                 job._link_over(error)
             for kept in list(self._watched):
                 kept._link_down()
@@ -505,7 +519,7 @@ class Session:
         assert self._link is link
         self._link = None
         self._trouble = error
-        for job in list(self._returned.values()):
+        for job in self._returned.running():
             job._link_over(error)
         may_return = isinstance(error, LinkLost) and self._settings.reconnect != 0
         if may_return and not self._closing:
@@ -595,10 +609,8 @@ def _age(job: JobInfo) -> float:
     return job.created.timestamp() if job.created else -math.inf
 
 
-def _fitting(name: str, jobs: Mapping[str, ReturnJob]) -> Sequence[ReturnJob]:
-    if name in jobs:
-        return [jobs[name]]
-    named = [job for job in jobs.values() if job.name == name]
-    if named or len(name) < 4:
-        return named
-    return [job for job in jobs.values() if job.id.startswith(name)]
+def _fitting(name: str, jobs: Sequence[JobInfo]) -> list[JobInfo]:
+    exact = [job for job in jobs if job.id == name] or [job for job in jobs if job.name == name]
+    if exact or len(name) < 4:
+        return exact
+    return [job for job in jobs if job.id.startswith(name)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from remit import _stdin
+from remit import _save, _stdin
 from remit._errors import LinkLost, RemitError, RemoteProtocolError
 from remit._job import Feed, Job, announced
 from remit._link import Link
@@ -170,6 +170,7 @@ class SpooledJob(Job):
         self._feed.close()
 
     async def save(self, path: str | os.PathLike[str], stream: str = "stdout") -> str:
+        _save.check(stream)
         saved = await self._ask(
             "save",
             Saved,

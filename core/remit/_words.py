@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import math
 import os
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -222,8 +223,13 @@ class Gap:
 
 @attrs.frozen
 class CommandResult:
-    """What a command left: its exit status, and its output as bytes."""
+    """What a command left: its exit status, and its output as bytes.
+
+    ``dropped`` tells, by stream, how many bytes are missing from it (``full="drop"``, or freed
+    under ``on_max="truncate"``); what came before and after them stands together in the output.
+    """
 
     exit_status: int | None
     stdout: bytes
     stderr: bytes
+    dropped: Mapping[str, int] = attrs.field(factory=dict, hash=False)

@@ -36,15 +36,63 @@ class Cursor(NamedTuple):
     place: int | None = None
 
 
+class _Room:
+    """A row of bytes in blocks. What runs in threads holds this: an idle thread may remember for
+    long what it did last, and the results are not to be kept by that."""
+
+    def __init__(self, disk: _disk.Disk) -> None:
+        self._disk = disk
+        self._blocks: list[int] = []
+
+    def give_back(self) -> None:
+        self._disk.give(self._blocks)
+
+    def put(self, data: bytes, place: int) -> bool:
+        """False where there is no room."""
+        view = memoryview(data)
+        while view:
+            index, at = divmod(place, _disk.BLOCK)
+            part = view[: _disk.BLOCK - at]
+            try:
+                if index == len(self._blocks):
+                    self._blocks.append(self._disk.take())
+                self._disk.write(self._blocks[index], at, part)
+            except OSError:
+                return False
+            view = view[len(part) :]
+            place += len(part)
+        return True
+
+    def get(self, place: int, end: int) -> bytes:
+        """Whole records: as many as `_READ_SIZE` holds, and at least one."""
+        data = self._bytes(place, min(_READ_SIZE, end - place))
+        if len(data) >= _HEADER.size:
+            first = _HEADER.size + _HEADER.unpack_from(data)[-1]
+            if first > len(data):
+                data = self._bytes(place, first)
+        return data
+
+    def _bytes(self, place: int, size: int) -> bytes:
+        parts = []
+        while size:
+            index, at = divmod(place, _disk.BLOCK)
+            part = self._disk.read(self._blocks[index], at, min(size, _disk.BLOCK - at))
+            if not part:
+                break
+            parts.append(part)
+            place += len(part)
+            size -= len(part)
+        return b"".join(parts)
+
+
 class Spill:
     """Records are numbered in the order in which they were written, from ``first`` on."""
 
     def __init__(self, first: int) -> None:
         self.first = first
-        self._disk = _disk.disk
-        self._blocks: list[int] = []
+        self._room = _Room(_disk.disk)
         # A session's results may be read after its end, for as long as their job's handle is kept.
-        self._free = weakref.finalize(self, self._disk.give, self._blocks)
+        self._free = weakref.finalize(self, self._room.give_back)
         self._end = 0
         self._count = first
         self._job = ""
@@ -75,7 +123,7 @@ class Spill:
             if not self._free.alive:
                 return True
             # No exception out of the thread: with its frames it would outlive the results.
-            if not await self._run(self._put, b"".join(parts), self._end):
+            if not await self._run(self._room.put, b"".join(parts), self._end):
                 return False
         self._end = place
         self._count += len(records)
@@ -100,7 +148,7 @@ class Spill:
                 if not self._free.alive:
                     raise remit.JobStateError("the results were removed")
                 try:
-                    data = await self._run(self._get, place, self._end)
+                    data = await self._run(self._room.get, place, self._end)
                 except OSError as exc:
                     raise remit.ResultError(f"results on disk cannot be read: {exc}") from exc
             used = 0
@@ -125,42 +173,6 @@ class Spill:
 
     async def _run(self, function: Any, *args: Any) -> Any:
         return await anyio.to_thread.run_sync(function, *args, limiter=self._threads)
-
-    def _put(self, data: bytes, place: int) -> bool:
-        view = memoryview(data)
-        while view:
-            index, at = divmod(place, _disk.BLOCK)
-            part = view[: _disk.BLOCK - at]
-            try:
-                if index == len(self._blocks):
-                    self._blocks.append(self._disk.take())
-                self._disk.write(self._blocks[index], at, part)
-            except OSError:
-                return False
-            view = view[len(part) :]
-            place += len(part)
-        return True
-
-    def _get(self, place: int, end: int) -> bytes:
-        """Whole records: as many as `_READ_SIZE` holds, and at least one."""
-        data = self._bytes(place, min(_READ_SIZE, end - place))
-        if len(data) >= _HEADER.size:
-            first = _HEADER.size + _HEADER.unpack_from(data)[-1]
-            if first > len(data):
-                data = self._bytes(place, first)
-        return data
-
-    def _bytes(self, place: int, size: int) -> bytes:
-        parts = []
-        while size:
-            index, at = divmod(place, _disk.BLOCK)
-            part = self._disk.read(self._blocks[index], at, min(size, _disk.BLOCK - at))
-            if not part:
-                break
-            parts.append(part)
-            place += len(part)
-            size -= len(part)
-        return b"".join(parts)
 
     def _parse(self, data: bytes) -> list[tuple[remit.Record, int]]:
         found = []

@@ -56,13 +56,17 @@ class MemoryStore:
         self._spill: Spill | None = None
         self._spilling = False
         self._stuck = False  # a disk without room is waited for
-        credit = min(self._limit, _FIRST_CREDIT)
-        if channel.full != "block" and credit < _LEAST_CREDIT:
-            channel.grant(_LEAST_CREDIT - credit)
-            credit = _LEAST_CREDIT
-        self._lot = min(_LOT, max(1, credit // 2))
+        self._window = min(self._limit, _FIRST_CREDIT)
+        if channel.full == "drop":
+            self._widen()
 
     # -- records come
+
+    def _widen(self) -> None:
+        """With a window as small as a small limit, each few bytes would take a round trip."""
+        if self._window < _LEAST_CREDIT and not self._closed:
+            self._channel.grant(_LEAST_CREDIT - self._window)
+            self._window = _LEAST_CREDIT
 
     def append(self, record: remit.Record) -> None:
         if record.end == record.offset:
@@ -86,7 +90,7 @@ class MemoryStore:
 
     def _drop(self) -> None:
         """Lets go of the oldest bytes over the limit; of what a function said whole records."""
-        while (over := self._weight - _OVERHEAD - self._limit) > 0:
+        while (over := self._over()) > 0:
             oldest = self._memory[0]
             left = self._left_of(oldest)
             if oldest.stream != "records" and over < left:
@@ -98,6 +102,10 @@ class MemoryStore:
             if len(self._memory) == 1:
                 return
             self._let_go()
+
+    def _over(self) -> int:
+        """Bytes of data over the limit, or over twice as much with what they weigh beside."""
+        return max(self._held - self._limit, self._weight - _OVERHEAD - 2 * self._limit)
 
     def _left_of(self, oldest: remit.Record) -> int:
         gone = self._gone.get(oldest.stream)
@@ -137,6 +145,7 @@ class MemoryStore:
         if not self._freed:
             for _ in batch:
                 self._forget()
+            self._widen()
             self._grant()
         return True
 
@@ -171,7 +180,8 @@ class MemoryStore:
             due -= self._held
         elif self._channel.full == "spill" and self._weight > self._limit:
             return
-        if due >= self._lot:
+        # All that may come at once may be as little as one lot.
+        if due >= min(_LOT, max(1, self._window // 2)):
             self._grant_now(due)
 
     def _grant_now(self, size: int) -> None:

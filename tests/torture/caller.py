@@ -99,6 +99,9 @@ class _Caller:
                     return False
                 if plan.slow and seen < _SLOW_RECORDS and self.generation != _COLLECTOR:
                     await anyio.sleep(plan.slow)
+        except (remit.JobFailed, remit.LinkLost):
+            if job.state is not remit.JobState.LOST:
+                raise
         finally:
             reel.close()
         self.note("read", plan, kind=kind, number=self._passes)

@@ -202,10 +202,10 @@ async def test_what_it_said_outlives_its_supervisor(session: remit.Session, tmp_
     processes.kill([supervisor(job)])
     with anyio.fail_after(20):
         assert await job.wait() is remit.JobState.LOST
-    values = [
-        record.data async for record in job.receive(from_start=True) if record.stream == "value"
-    ]
-    assert values == list(range(PAUSED_AT))
+    reader = job.receive(from_start=True)
+    assert [(await anext(reader)).data for _ in range(PAUSED_AT)] == list(range(PAUSED_AT))
+    with pytest.raises(remit.JobFailed, match="supervisor-lost"):
+        await anext(reader)
     with pytest.raises(remit.JobFailed, match="supervisor-lost"):
         await job.result()
     (tmp_path / "gate").touch()

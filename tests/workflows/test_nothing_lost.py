@@ -233,6 +233,12 @@ async def test_what_is_bound_to_a_session_ends_with_its_agent(
             processes.kill(alive(seconds))
 
 
+async def failed(job: remit.Job) -> remit.CommandResult | None:
+    with pytest.raises(remit.JobFailed, match="supervisor-lost") as caught:
+        await job.result()
+    return caught.value.result
+
+
 async def test_without_its_supervisor_a_job_is_lost_and_stop_finds_its_processes(
     mark: str, state_dir: Path
 ) -> None:
@@ -249,10 +255,11 @@ async def test_without_its_supervisor_a_job_is_lost_and_stop_finds_its_processes
         with anyio.fail_after(BACK_WITHIN):
             assert await job.wait() is JobState.LOST
         assert job.outcome == remit.Outcome(reason="supervisor-lost")
-        assert [record async for record in reader] == []
-        assert b"".join([r.data async for r in job.receive() if r.stream == "stdout"]) == (
-            b"so far\n"
-        )
+        with pytest.raises(remit.JobFailed, match="supervisor-lost"):
+            await anext(reader)
+        result = await failed(job)
+        assert result is not None
+        assert (result.stdout, result.stderr) == (b"so far\n", b"and this\n")
         assert len(alive(mark)) >= 2
         assert await job.stop() == []
         assert alive(mark) == []

@@ -641,17 +641,42 @@ def save(path: bytes, job_id: str, to: bytes, cwd: bytes | None, stream: str) ->
             source = jobdir.open_input(job.dir_fd, stream.encode())
         except FileNotFoundError:
             raise Refused("state", "job %s has no %s" % (job_id, stream)) from None
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            size = _copy_kept(job.dir_fd, stream, source, fd)
-            os.rename(temporary, target)
-        except OSError:
-            os.unlink(temporary)
-            raise
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                size = _copy_kept(job.dir_fd, stream, source, fd)
+                _put_in_place(fd, temporary, target)
+            except BaseException:
+                os.unlink(temporary)
+                raise
+            finally:
+                os.close(fd)
         finally:
-            os.close(fd)
             os.close(source)
         return {"bytes": size, "path": target}
+
+
+def _put_in_place(fd: int, temporary: bytes, target: bytes) -> None:
+    """With the mode and the owner of what was there; durable before it is seen."""
+    try:
+        old = os.stat(target)
+    except FileNotFoundError:
+        pass
+    else:
+        try:
+            os.fchown(fd, old.st_uid, old.st_gid)
+        except OSError:
+            pass  # another account's file, in a directory of ours
+        os.fchmod(fd, stat.S_IMODE(old.st_mode))
+    os.fsync(fd)
+    os.rename(temporary, target)
+    directory = os.open(os.path.dirname(target), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    except OSError:
+        pass  # not every file system has this
+    finally:
+        os.close(directory)
 
 
 def _copy_kept(dir_fd: int, stream: str, source: int, target: int) -> int:

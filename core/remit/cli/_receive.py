@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from remit import JobState
+from contextlib import suppress
+
+from remit import JobFailed, JobState
 from remit.cli import _endings, _where
 from remit.cli._interrupts import Interrupts
 from remit.cli._output import Outputs
@@ -28,9 +30,10 @@ async def receive(
     async def pass_on() -> int:
         async with _where.jobs([word], on) as (job,):
             output = Outputs(raw=raw).of()
-            async for record in job.receive(keep=keep, wait=wait, from_start=from_start):
-                if stream in (None, record.stream):
-                    await output.write(record.stream, record.data)
+            with suppress(JobFailed):  # it is Lost, as is said below
+                async for record in job.receive(keep=keep, wait=wait, from_start=from_start):
+                    if stream in (None, record.stream):
+                        await output.write(record.stream, record.data)
             await output.finish()
             if job.state is JobState.LOST:
                 words = _endings.words(job.outcome) or "its end can no longer be known"

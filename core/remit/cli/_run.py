@@ -95,8 +95,10 @@ class _Run:
             finally:
                 self.stdin.add(jobs[0] if jobs else None)
             output = self._outputs.of(job.location if self._several else None)
-            async for record in job.receive():
-                await output.write(record.stream, record.data)
+            # Where the end is missing, the job's state says so below.
+            with suppress(remit.LinkLost, remit.JobFailed):
+                async for record in job.receive():
+                    await output.write(record.stream, record.data)
             await output.finish()
             return self._status(job, await job.wait())
 
