@@ -416,7 +416,9 @@ async def test_finished_jobs_without_a_handle_leave_little(session: remit.Sessio
     gone = [await one() for _ in range(5)]
     gc.collect()
     assert [reference() for _, reference in gone] == [None] * 5
-    assert _disk.disk._count == 0
+    with anyio.fail_after(20):
+        while _disk.disk._count:  # what was on its way to it is
+            await anyio.sleep(0.01)
     assert len(os.listdir("/proc/self/fd")) <= before
     infos = {info.id: info for info in await session.jobs()}
     assert set(infos) == {job_id for job_id, _ in gone}
