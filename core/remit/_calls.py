@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
@@ -11,10 +12,10 @@ import anyio.lowlevel
 
 from remit import _said
 from remit._conversation import Piece
-from remit._errors import JobFailed, LinkLost, RemitError, RemoteProtocolError
+from remit._errors import JobFailed, RemitError, RemoteProtocolError
 from remit._interpreter import Interpreter
 from remit._link import Link, Listener
-from remit._messages import Workers, decode
+from remit._messages import NotRun, PoolEnd, Workers, decode
 from remit._peer import Peer
 from remit._result import STDERR_TAIL
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 # What goes as streams of DATA, with the number of the program or of the call as the piece's seq.
 # The first piece of each begins with the size of the whole, u64. See docs/wire.md.
-_PROGRAM, _FORGET, _CALL = 1, 2, 3
+_PROGRAM, _CALL = 1, 3
 _VALUE, _FAILED, _PICKLED, _DIED, _TAIL = 1, 2, 3, 4, 5
 _TOTAL = struct.Struct(">Q")
 _NUMBER = struct.Struct(">Q")
@@ -33,11 +34,14 @@ _PIECE = 1 << 16
 # What the target may send of answers before they are taken here.
 _WINDOW = 1 << 22
 _GRANT = _WINDOW // 4
-# Functions that the workers are to know at the same time.
+# Functions that the agent and its workers are to hold without a call that needs them, and their
+# bytes.
 _MOST_PROGRAMS = 128
-# Values are no larger (docs/values.md, Limits); pickles may be.
+_MOST_PROGRAM_BYTES = 32 << 20
+# Values are no larger (docs/values.md, Limits); pickles may be, from a target that is trusted.
 _MOST = 1 << 32
-# What the agent takes of one call: it holds it until a worker is free.
+_MOST_WORDS = 4 << 20  # of a failure, as `remit.worker.failures` cuts it
+# What the agent takes of one call, or of one program: it holds it until a worker is free.
 MAX_ARGUMENTS = 256 << 20
 
 
@@ -63,6 +67,61 @@ class _Unread:
         self.data = bytearray(data)
 
 
+class _Known:
+    """A program that the agent has, or is being sent: under a number, for so many calls."""
+
+    __slots__ = ("number", "sending", "sent", "size", "users")
+
+    def __init__(self, number: int, size: int) -> None:
+        self.number = number
+        self.size = size
+        self.users = 0
+        self.sent = False
+        self.sending = anyio.Lock()
+
+
+class _Programs:
+    """Those that the agent has: all that calls need, and some that were needed last."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, _Known] = {}  # by digest
+        self._unused: dict[bytes, _Known] = {}  # the longest unused first
+        self._bytes = 0
+        self._count = 0
+
+    def take(self, program: _functions.Program) -> _Known:
+        known = self._known.get(program.digest)
+        if known is None:
+            self._count += 1
+            known = self._known[program.digest] = _Known(self._count, len(program.body))
+            self._bytes += known.size
+        elif not known.users:
+            del self._unused[program.digest]
+        known.users += 1
+        return known
+
+    def leave(self, program: _functions.Program, known: _Known) -> list[int]:
+        """One call less needs it. The numbers of those that the agent is to forget."""
+        known.users -= 1
+        if known.users:
+            return []
+        self._unused[program.digest] = known
+        forgotten = []
+        if not known.sent:
+            self._drop(program.digest)
+        while self._unused and (
+            len(self._known) > _MOST_PROGRAMS or self._bytes > _MOST_PROGRAM_BYTES
+        ):
+            forgotten.append(self._drop(next(iter(self._unused))))
+        return forgotten
+
+    def _drop(self, digest: bytes) -> int:
+        known = self._unused.pop(digest)
+        del self._known[digest]
+        self._bytes -= known.size
+        return known.number
+
+
 class Calls(Listener):
     """The channel of calls to one interpreter, over one link. When that is lost so are the calls
     that were on their way."""
@@ -76,10 +135,13 @@ class Calls(Listener):
         self._number = 0
         self._calls: dict[int, _Call] = {}
         self._count = 0
-        self._programs: dict[bytes, int] = {}  # their numbers by digest; least used first
-        self._program_count = 0
+        self._programs = _Programs()
+        self._pieces = 0  # sent
         self._owed = 0
         self._room = anyio.Event()
+        self._error: RemitError | None = None  # once it is over
+        self._users = 0  # calls, from their beginning to their end
+        self._retired = False  # there is another for those that come
 
     @classmethod
     def open(
@@ -116,54 +178,100 @@ class Calls(Listener):
                 f"arguments of {len(data)} bytes, a call takes {MAX_ARGUMENTS}; a job "
                 "(session.start) takes more"
             )
-        known = self._programs.pop(program.digest, None)
-        if known is None:
-            known = await self._introduce(program)
-        self._programs[program.digest] = known
+        if len(program.body) >= MAX_ARGUMENTS:
+            raise ValueError(
+                f"{program.name} has {len(program.body)} bytes with what it captures, a call takes "
+                f"{MAX_ARGUMENTS}; a job (session.start) takes more"
+            )
+        known = self._programs.take(program)
+        self._users += 1
+        try:
+            if not known.sent:
+                await self._introduce(known, program)
+            call = await self._answer_to(known, data)
+        finally:
+            self._users -= 1
+            self._forget(self._programs.leave(program, known))
+        return self._taken(call, program.name)
+
+    def _forget(self, programs: list[int]) -> None:
+        if self._retired and not self._users:
+            self.over = True
+            self._link.close(self._number)
+        else:
+            for number in programs:
+                self._order("forget", program=number)
+
+    def retire(self) -> None:
+        """Its workers are to end once the calls have that are under way."""
+        self._retired = True
+        self._forget([])
+
+    async def _introduce(self, known: _Known, program: _functions.Program) -> None:
+        """One of the calls that need it sends it; where that is cancelled, the next begins anew."""
+        async with known.sending:
+            if not known.sent:
+                body = _KINDS[program.kind] + program.body
+                await self._send(_PROGRAM, known.number, body)
+                known.sent = True
+
+    async def _answer_to(self, known: _Known, data: bytes) -> _Call:
         self._count += 1
         number = self._count
         call = self._calls[number] = _Call()
+        sent = False
         try:
-            await self._send(_CALL, number, _NUMBER.pack(known) + data)
+            await self._send(_CALL, number, _NUMBER.pack(known.number) + data)
+            sent = True
             await call.done.wait()
         except BaseException:
-            if self._calls.pop(number, None) is not None and not self.over:
-                self._link.event(self._number, "cancel", call=number)
+            if self._calls.pop(number, None) is not None and sent:
+                self._order("cancel", call=number)
             raise
-        return self._taken(call, program.name)
+        return call
 
-    async def _introduce(self, program: _functions.Program) -> int:
-        self._program_count += 1
-        number = self._program_count
-        await self._send(_PROGRAM, number, _KINDS[program.kind] + program.body)
-        if len(self._programs) >= _MOST_PROGRAMS:
-            oldest = next(iter(self._programs))
-            await self._send(_FORGET, self._programs.pop(oldest), b"")
-        return number
+    def _order(self, what: str, **of: int) -> None:
+        """Events overtake data, so the agent is told how much of that was sent before."""
+        if not self.over:
+            self._link.event(self._number, what, after=self._pieces, **of)
 
     async def _send(self, kind: int, number: int, data: bytes) -> None:
+        """Cancelled, what was sent of it is taken back."""
         link, channel = self._link, self._number
         whole = _TOTAL.pack(len(data)) + data
         if link.credit(channel) >= len(whole) and len(whole) <= _PIECE:
-            link.data(channel, Piece(kind, number, 0, 0.0, whole))
+            self._send_piece(Piece(kind, number, 0, 0.0, whole))
             if len(self._calls) == 1:
                 link.flush()
             return
-        view = memoryview(whole)
         sent = 0
-        while view:
-            if self.over:
-                raise LinkLost("the link was lost in the middle of a call")
-            room = min(link.credit(channel), _PIECE)
-            # The first piece has to hold the size.
-            if room >= _TOTAL.size or (room and sent):
-                link.data(channel, Piece(kind, number, sent, 0.0, bytes(view[:room])))
-                view = view[room:]
-                sent += room
-            elif link.congested:
-                await link.drained()
-            else:
-                await self._room.wait()
+        try:
+            while sent < len(whole):
+                sent += await self._send_part(kind, number, whole, sent)
+        except BaseException:
+            if sent:
+                self._order("cancel", **{"program" if kind == _PROGRAM else "call": number})
+            raise
+
+    async def _send_part(self, kind: int, number: int, whole: bytes, sent: int) -> int:
+        """As much as there is credit for, or nothing, once there may be some."""
+        if self._error is not None:
+            raise self._error.again()
+        room = min(self._link.credit(self._number), _PIECE)
+        # The first piece has to hold the size.
+        if room >= _TOTAL.size or (room and sent):
+            part = whole[sent : sent + room]
+            self._send_piece(Piece(kind, number, sent, 0.0, part))
+            return len(part)
+        if self._link.congested:
+            await self._link.drained()
+        else:
+            await self._room.wait()
+        return 0
+
+    def _send_piece(self, piece: Piece) -> None:
+        self._link.data(self._number, piece)
+        self._pieces += 1
 
     def _taken(self, call: _Call, name: str) -> Any:
         if call.error is not None:
@@ -222,7 +330,7 @@ class Calls(Listener):
                 raise RemoteProtocolError(f"an answer to call {number} without its size")
             total = _TOTAL.unpack_from(data)[0]
             data = data[_TOTAL.size :]
-            if total > _MOST and kind != _PICKLED:
+            if total > self._most(kind):
                 raise RemoteProtocolError(f"an answer to call {number} of {total} bytes")
             if len(data) < total:
                 call.unread = _Unread(kind, total, data)
@@ -239,6 +347,20 @@ class Calls(Listener):
             if len(unread.data) > unread.total:
                 raise RemoteProtocolError(f"an answer to call {number} larger than it said")
             self._answer(call, number, kind, unread.data)
+
+    def _most(self, kind: int) -> float:
+        if kind in (_FAILED, _DIED, _TAIL):
+            return _MOST_WORDS
+        return math.inf if kind == _PICKLED and self._trust else _MOST
+
+    def event(self, name: str, arguments: bytes) -> None:
+        if name == "not-run":
+            why = decode(arguments, NotRun)
+            call = self._calls.pop(why.call, None)
+            if call is not None:
+                why.message = f"no worker could be started on {self._place}: {why.message}"
+                call.error = why.error()
+                call.done.set()
 
     def _answer(self, call: _Call, number: int, kind: int, body: bytes | bytearray) -> None:
         if kind == _TAIL:
@@ -259,6 +381,11 @@ class Calls(Listener):
         self._finish(error)
 
     def ended(self, body: bytes) -> None:
+        problem = decode(body, PoolEnd).problem
+        if problem is not None:
+            what = f"the agent on {self._place} took calls for malformed: {problem}"
+            self._finish(RemoteProtocolError(what))
+            return
         self._finish(
             JobFailed(
                 f"the interpreter for functions on {self._place} was killed",
@@ -273,6 +400,7 @@ class Calls(Listener):
 
     def _finish(self, error: RemitError) -> None:
         self.over = True
+        self._error = error
         calls, self._calls = self._calls, {}
         for call in calls.values():
             call.error = error.again()
@@ -293,14 +421,20 @@ async def call(
         link = await session._ready()
         calls = session._calls.get(interpreter)
         if calls is None or not calls.serves(link, peer):
-            settings = session._settings
-            calls = session._calls[interpreter] = Calls.open(
-                link,
-                interpreter,
-                peer,
-                settings.workers,
-                settings.calls_per_worker,
-                settings.trust,
-                session.location,
-            )
+            if calls is not None:
+                calls.retire()
+            calls = session._calls[interpreter] = _opened(session, link, interpreter, peer)
     return await calls.call(fn, args)
+
+
+def _opened(session: Session, link: Link, interpreter: Interpreter, peer: Peer) -> Calls:
+    settings = session._settings
+    return Calls.open(
+        link,
+        interpreter,
+        peer,
+        settings.workers,
+        settings.calls_per_worker,
+        settings.trust,
+        session.location,
+    )

@@ -12,7 +12,7 @@ import attrs
 from remit import _kit
 from remit._bell import Bell
 from remit._conversation import Piece
-from remit._errors import LinkLost, RemitError
+from remit._errors import JobFailed, LinkLost, RemitError
 from remit._link import Link, Listener
 from remit._messages import Greeting, PackageCount, decode
 from remit._packages import Package
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _SIZE = struct.Struct(">Q")
 _PIECE = 1 << 16
+# How often a package is sent again after the interpreter has ended.
+_ATTEMPTS = 3
 _NAMES = {"cpython": "CPython", "pypy": "PyPy"}
 
 
@@ -42,6 +44,7 @@ class Interpreter(Listener):
         self._taken = 0  # packages that have arrived there, over this link
         self._sent = 0
         self._sending = anyio.Lock()
+        self._opened = 0  # how often
         self._bell = Bell()
 
     def known(self, link: Link | None) -> Peer | None:
@@ -74,19 +77,32 @@ class Interpreter(Listener):
             self._shipped.append(package)
             if self._link is not None and self._peer is not None:
                 self._peer = self._with_shipped(self._peer)
-                self._session._start_soon(self._send, self._link, self._number, [package.body])
+                self._session._start_soon(self._send, self._link, self._number, (package.body,))
                 self._sent += 1
+        opened = self._opened
         while True:
             await self.peer()
             if self._taken >= self._sent:
                 return
+            if self._opened - opened > _ATTEMPTS:
+                raise JobFailed(
+                    f"the interpreter for functions on {self._session.location} ended each time "
+                    f"that {package.name} was sent to it",
+                    location=self._session.location,
+                    reason="signalled",
+                )
             await self._bell.wait()
 
     def _with_shipped(self, peer: Peer) -> Peer:
-        return attrs.evolve(peer, shipped=frozenset(package.name for package in self._shipped))
+        return attrs.evolve(
+            peer,
+            shipped=frozenset(package.name for package in self._shipped),
+            contents=frozenset(package.digest for package in self._shipped),
+        )
 
     def _open(self, link: Link) -> None:
         self._peer = self._error = None
+        self._opened += 1
         self._taken = 0
         self._sent = 1 + len(self._shipped)
         arguments = {"python": self.path, "packages": self._sent}
@@ -94,10 +110,14 @@ class Interpreter(Listener):
         self._link = link
 
     async def _send(self, link: Link, number: int, packages: Sequence[bytes]) -> None:
+        def is_there() -> bool:
+            # Killed and started anew it is another channel, over the same link.
+            return self._link is link and self._number == number
+
         async with self._sending:
             for package in packages:
                 view = memoryview(_SIZE.pack(len(package)) + package)
-                while view and self._link is link:
+                while view and is_there():
                     room = min(link.credit(number), _PIECE)
                     if room:
                         link.data(number, Piece(0, 0, 0, 0.0, bytes(view[:room])))

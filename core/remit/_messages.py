@@ -214,6 +214,18 @@ class Refusal(msgspec.Struct, kw_only=True):
         return kind(self.message, evidence=evidence, hint=self.hint or "")
 
 
+class NotRun(Refusal, kw_only=True):
+    """Why no worker could be had for a call."""
+
+    call: int
+
+
+class PoolEnd(msgspec.Struct, kw_only=True):
+    """``problem``: what is wrong with what was sent. None: the interpreter was killed."""
+
+    problem: str | None = None
+
+
 _REFUSED: dict[str, type[RemitError]] = {
     "not-found": _errors.JobNotFound,
     "ambiguous": _errors.JobNotFound,

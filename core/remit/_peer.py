@@ -28,11 +28,12 @@ _OURS, _PICKLER = "remit", "cloudpickle"
 @attrs.frozen(cache_hash=True)
 class Peer:
     """``implementation`` is its platform.python_implementation(); ``shipped`` the top-level names
-    of the packages that it was sent."""
+    of the packages that it was sent, ``contents`` their digests."""
 
     version: tuple[int, int, int]
     implementation: str = "CPython"
     shipped: frozenset[str] = frozenset()
+    contents: frozenset[bytes] = frozenset()
 
     @property
     def minor(self) -> tuple[int, int]:

@@ -170,7 +170,7 @@ def task_head(
     return _SIZE.pack(len(head)) + head, program + size
 
 
-def _ignored(pid: int) -> None:
+def _ignored(pid: int, error: int) -> None:
     """The process tells it by itself, when it is about to run."""
 
 

@@ -103,7 +103,7 @@ class Interpreter:
         self._gathered = bytearray()
         self._size: int | None = None  # of the package that is being gathered
         self._waiting: list[_Fork] = []  # until the packages are there
-        self._forking: deque[Callable[[int], object]] = deque()  # who waits for the pid
+        self._forking: deque[Callable[[int, int], object]] = deque()  # who waits for the pid
         self._out: list[tuple[bytes, tuple[int, ...]]] = []  # packets to be sent
         self._ended: dict[int, Callable[[int], object]] = {}
         self._early: dict[int, int] = {}  # statuses of children that nobody has claimed yet
@@ -176,7 +176,11 @@ class Interpreter:
         if self.is_ready:
             waiting, self._waiting = self._waiting, []
             for fork in waiting:
-                self._order(fork)
+                try:
+                    self._order(fork)
+                except OSError as exc:
+                    fork.sent()
+                    fork.forked(0, exc.errno or 0)
             self._call_ready()
 
     @property
@@ -209,11 +213,11 @@ class Interpreter:
         argument: object,
         fds: Sequence[int],
         sent: Callable[[], object],
-        forked: Callable[[int], object],
+        forked: Callable[[int, int], object],
     ) -> None:
         """Has a process forked that gets ``fds``; they are copied, and ``sent`` is called when
-        that has been done, ``forked`` with the pid. How it ends is told to who `watch`es it.
-        Raises Refused."""
+        that has been done, ``forked`` with the pid and 0, or 0 and an errno. How it ends is told to
+        who `watch`es it. Raises Refused, and OSError where no descriptors are left."""
         if self.gone:
             raise Refused("no-python", "the interpreter for functions was killed")
         fork = _Fork(pack([verb, argument]), tuple(fds), sent, forked)
@@ -223,8 +227,8 @@ class Interpreter:
             self._waiting.append(fork)
 
     def _order(self, fork: _Fork) -> None:
-        self._forking.append(fork.forked)
         self._send(fork.message, fork.fds)
+        self._forking.append(fork.forked)
         fork.sent()
 
     def watch(self, pid: int, ended: Callable[[int], object]) -> None:
@@ -241,8 +245,7 @@ class Interpreter:
         self._agent.children.watch(pid, once)  # where it has become our own
 
     def _send(self, data: bytes, fds: tuple[int, ...] = ()) -> None:
-        # A copy of our own: the giver closes its descriptors.
-        self._out.append((data, tuple(os.dup(fd) for fd in fds)))
+        self._out.append((data, _copies(fds)))
         self._write()
 
     def _write(self) -> None:
@@ -275,19 +278,17 @@ class Interpreter:
         if not data:
             self._lost()
         elif self._greeting is None:
-            version, implementation, executable = data.split(b"\0", 2)
-            self._greeting = {
-                "version": [int(part) for part in version.split(b".")],
-                "implementation": implementation.decode(),
-                "executable": executable,
-            }
-            self._agent.accept(self._channel, self._greeting)
+            self._greeting = _greeting(data)
+            if self._greeting is None:
+                self._lost()  # whatever it is, it is no Python
+            else:
+                self._agent.accept(self._channel, self._greeting)
         else:
             self._take_news(unpack(data))
 
     def _take_news(self, news: Any) -> None:
         if news[0] == "forked":
-            self._forking.popleft()(news[1])
+            self._forking.popleft()(news[1], news[2])
         else:
             _, pid, status = news
             ended = self._ended.get(pid)
@@ -334,3 +335,28 @@ class Interpreter:
 
         # Its own jobs are ended by who started them; this is for the workers and itself.
         self._agent.helper(tree.stop, (self.id.encode(), [(self.pid, self.start)], GRACE), done)
+
+
+def _greeting(data: bytes) -> dict[str, object] | None:
+    try:
+        version, implementation, executable = data.split(b"\0", 2)
+        return {
+            "version": [int(part) for part in version.split(b".")],
+            "implementation": implementation.decode(),
+            "executable": executable,
+        }
+    except ValueError:
+        return None
+
+
+def _copies(fds: Sequence[int]) -> tuple[int, ...]:
+    """Copies of our own: the giver closes its descriptors. Raises OSError, and leaves none."""
+    copies: list[int] = []
+    try:
+        for fd in fds:
+            copies.append(os.dup(fd))
+    except OSError:
+        for fd in copies:
+            os.close(fd)
+        raise
+    return tuple(copies)

@@ -22,16 +22,18 @@ if TYPE_CHECKING:
 
 HEAD = struct.Struct(">BQQ")
 # From the agent. The number is that of the program, or of the call.
-PROGRAM = 1  # a byte: v or s (by value, by source), then its body
 FORGET = 2
-CALL = 3  # the number of its program u64, then its arguments
+CALL = 3  # a head, see below; the program, where it has not been called here yet; the arguments
 # To the agent. The number is that of the call.
 VALUE = 1
 FAILED = 2  # packed, as `remit.worker.failures` says
 PICKLED = 3
 
 PACKET = 1 << 16
-_NUMBER = struct.Struct(">Q")
+# Of a call: the number of its program, the size of that where it comes along, and how often this
+# worker was interrupted before.
+_CALL_HEAD = struct.Struct(">QQQ")
+# A program begins with a byte: by value, by source.
 _KINDS = {b"v": "value", b"s": "source"}
 
 
@@ -57,6 +59,7 @@ class _Worker:
         self._programs: dict[int, tuple[str, bytes]] = {}  # not yet called
         self._functions: dict[int, tuple[str, Any]] = {}
         self._working = False
+        self._interrupts = 0
 
     def work(self) -> None:
         signal.signal(signal.SIGINT, self._interrupt)
@@ -70,9 +73,6 @@ class _Worker:
                 data = self._gather(data, total)
             if kind == CALL:
                 self._call(number, data)
-            elif kind == PROGRAM:
-                # Loaded when it is first called, so that its failure is that call's.
-                self._programs[number] = (_KINDS[bytes(data[:1])], bytes(data[1:]))
             elif kind == FORGET:
                 self._programs.pop(number, None)
                 self._functions.pop(number, None)
@@ -88,24 +88,34 @@ class _Worker:
 
     def _call(self, number: int, data: memoryview) -> None:
         try:
-            self._working = True
             try:
-                kind, buffers = self._answer(_NUMBER.unpack_from(data)[0], data[_NUMBER.size :])
+                self._working = True
+                kind, buffers = self._answer(data)
             finally:
                 self._working = False
         except BaseException as exc:  # SystemExit too: the worker is none the worse for it
+            self._working = False
             kind, buffers = FAILED, list(failures.told(exc)[1])
         if kind == FAILED:
             _flush()
         self._send(kind, number, buffers)
 
-    def _answer(self, program: int, data: memoryview) -> tuple[int, list[Any]]:
+    def _answer(self, data: memoryview) -> tuple[int, list[Any]]:
+        program, size, interrupts = _CALL_HEAD.unpack_from(data)
+        begin = _CALL_HEAD.size
+        if size and program not in self._functions:
+            # Loaded when it is called, so that its failure is that call's.
+            body = data[begin : begin + size]
+            self._programs[program] = _KINDS[bytes(body[:1])], bytes(body[1:])
+        if self._interrupts > interrupts:
+            raise KeyboardInterrupt  # it came between the call and here
+        self._interrupts = interrupts
         if program in self._programs:
-            kind, body = self._programs[program]
-            self._functions[program] = kind, programs.load(kind, body)
+            kind, body_ = self._programs[program]
+            self._functions[program] = kind, programs.load(kind, body_)
             del self._programs[program]
         kind, function = self._functions[program]
-        value = job.plain(function(*programs.load_arguments(kind, data)))
+        value = job.plain(function(*programs.load_arguments(kind, data[begin + size :])))
         try:
             return VALUE, _values.encode(value)
         except ValueRefused:
@@ -125,7 +135,8 @@ class _Worker:
                 self._socket.sendmsg([head, view[start : start + PACKET]])
 
     def _interrupt(self, signum: int, frame: object) -> None:
-        """A call that nobody waits for any more is interrupted; there may be none by now."""
+        """A call that nobody waits for any more is interrupted; it may be over, or not begun."""
+        self._interrupts += 1
         if self._working:
             raise KeyboardInterrupt
 

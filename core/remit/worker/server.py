@@ -83,10 +83,14 @@ class _Server:
         if verb == "package":
             programs.install(self._read_all(argument))
         elif verb in ("job", "calls"):
-            pid = os.fork()
+            try:
+                pid = os.fork()
+            except OSError as exc:
+                self._tell(["forked", 0, exc.errno])
+                return None
             if not pid:
                 return self._become(verb, argument, [os.dup(fd) for fd in fds])
-            self._tell(["forked", pid])
+            self._tell(["forked", pid, 0])
         return None
 
     def _read_all(self, size: int) -> bytes:
