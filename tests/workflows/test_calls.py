@@ -145,7 +145,7 @@ async def test_more_functions_than_are_kept(anyio_backend: str) -> None:
 
         with anyio.fail_after(60 + count / 50):
             await run(range(count))
-            pids = ["self", agent_of(session), *workers_of(session)]
+            pids: list[int | str] = ["self", agent_of(session), *workers_of(session)]
             assert len(pids) == 3
             before = [memory(pid) for pid in pids]
             await run(range(count, 2 * count))
@@ -212,6 +212,9 @@ async def test_the_interpreter_dies_while_something_is_sent_to_it(
         async def kill() -> None:
             nonlocal killed
             agent = agent_of(session)
+            interpreter = session._interpreter(None)
+            while interpreter._peer is None:
+                await anyio.lowlevel.checkpoint()
             while not killed:
                 for one in processes.descendants([agent]):
                     if one.parent == agent:
@@ -255,7 +258,42 @@ async def test_an_interpreter_that_dies_of_each_package(
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(kill)
             with anyio.fail_after(60), pytest.raises(remit.RemitError, match="ended"):
-                while True:  # it may get through in between
-                    await session.ship("package_of_a_test")
-                    await session.call(own_pid)
+                await ship_and_call(session)
             over = True
+
+
+async def ship_and_call(session: remit.Session) -> None:
+    while True:  # it may get through in between
+        await session.ship("package_of_a_test")
+        await session.call(own_pid)
+
+
+async def test_changed_content_reaches_calls(
+    anyio_backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "changing_package_of_a_test.py"
+    monkeypatch.syspath_prepend(tmp_path)
+    async with remit.connect("local:", workers=2) as session:
+        pids = set()
+        for version in range(3):
+            file.write_text(f"VERSION = {version}\n")
+            await session.ship("changing_package_of_a_test")
+            got, pid = await session.call(version_there)
+            assert got == version
+            pids.add(pid)
+            # The same again changes nothing.
+            await session.ship("changing_package_of_a_test")
+            assert await session.call(version_there) == (got, pid)
+        assert len(pids) == 3
+        with anyio.fail_after(20):
+            while len(workers_of(session)) > 1:
+                await anyio.sleep(0.02)
+    sys.modules.pop("changing_package_of_a_test", None)
+
+
+def version_there() -> tuple[int, int]:
+    import os
+
+    import changing_package_of_a_test  # type: ignore[import-not-found]
+
+    return changing_package_of_a_test.VERSION, os.getpid()

@@ -95,6 +95,8 @@ class _Parts:
             total, data = _TOTAL.unpack_from(piece.data)[0], piece.data[_TOTAL.size :]
             if total > _MOST:
                 raise Malformed("%d of kind %d has %d bytes" % (piece.seq, piece.stream, total))
+            if len(data) > total:
+                raise Malformed("%d of kind %d is too large" % (piece.seq, piece.stream))
             if len(data) == total:
                 return bytes(data)
             self._begun[key] = total, bytearray(data)

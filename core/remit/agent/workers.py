@@ -256,8 +256,8 @@ class Worker:
             return
         packet, self._held = self._held, b""
         if packet:
-            self._take(packet)
             self._agent.watch_fd(self._socket.fileno(), self._readable)
+            self._take(packet)
         self._readable()
 
     def _readable(self) -> None:
