@@ -249,6 +249,9 @@ class Conversation:
             channel.granted += more
             self._say(CREDIT, number, _CREDIT.pack(more))
 
+    def is_open(self, number: int) -> bool:
+        return number in self._channels
+
     def granted(self, number: int) -> int:
         """How many bytes of DATA the peer may still send on the channel."""
         channel = self._channels.get(number)

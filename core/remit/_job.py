@@ -37,7 +37,8 @@ _PATIENCE = 20.0
 class Feed(Listener):
     """The channel on which the agent tells of one job: that of its start, or of a watch.
 
-    It holds the job weakly: when its handle is dropped, the news are given up.
+    The job holds it, and it holds the job weakly: when the handle is dropped, the channel is given
+    up.
     """
 
     def __init__(self, job: Job) -> None:
@@ -55,6 +56,10 @@ class Feed(Listener):
     def close(self) -> None:
         if self._link is not None:
             self._link.close(self._number)
+
+    def __del__(self) -> None:
+        if self._link is not None:
+            self._link.abandon(self._number)
 
     def grant(self, size: int) -> None:
         if self._link is not None:

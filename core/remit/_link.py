@@ -7,6 +7,8 @@ watches the clock. What arrives is handed, without waiting, to the listener of i
 from __future__ import annotations
 
 import time
+import weakref
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -88,7 +90,9 @@ class Link:
         self._name = name
         self._conversation = Conversation(CALLER)
         self._silence = silence
-        self._listeners: dict[int, Listener] = {}
+        # Weakly: who serves a channel is somebody's, and goes with them.
+        self._listeners: weakref.WeakValueDictionary[int, Listener] = weakref.WeakValueDictionary()
+        self._abandoned: deque[int] = deque()  # channels whose listeners are gone
         self._to_write = Bell()
         self._written = Bell()
         self._over: RemitError | None = None
@@ -115,8 +119,12 @@ class Link:
     def open(
         self, verb: str, arguments: Mapping[str, Any], listener: Listener, credit: int = 0
     ) -> int:
-        """Opens a channel. Raises LinkLost, and ValueError where the request is too large."""
+        """Opens a channel. Raises LinkLost, and ValueError where the request is too large.
+
+        The listener is held weakly; one that may be dropped calls `abandon` when it goes.
+        """
         self._check()
+        self._sweep()
         body = encode((verb, arguments))
         if len(body) > _frames.MAX_PAYLOAD:
             raise ValueError(
@@ -130,9 +138,19 @@ class Link:
 
     def close(self, number: int) -> None:
         """Gives a channel up. Quiet where it is over."""
-        if self._listeners.pop(number, None) is not None and self._over is None:
+        self._listeners.pop(number, None)
+        if self._over is None and self._conversation.is_open(number):
             self._conversation.close(number)
             self._to_write.ring()
+
+    def abandon(self, number: int) -> None:
+        """As `close`, from a finalizer: these run anywhere, in other threads, too. It is told when
+        something else is, or with the next sign of life."""
+        self._abandoned.append(number)
+
+    def _sweep(self) -> None:
+        while self._abandoned:
+            self.close(self._abandoned.popleft())
 
     def event(self, number: int, name: str, **arguments: Any) -> None:
         if self._over is None:
@@ -283,6 +301,7 @@ class Link:
             pause = pulse.next_look(time.monotonic())
             before = time.monotonic()
             await anyio.sleep(pause)
+            self._sweep()
             now = time.monotonic()
             if now - before > pause + self._silence / 3:
                 # It was we who did not listen: the loop was busy. What came meanwhile is unread.
@@ -298,13 +317,16 @@ class Link:
 
     def _finish(self, error: RemitError) -> None:
         self._over = error
-        listeners, self._listeners = self._listeners, {}
-        for listener in listeners.values():
+        listeners = list(self._listeners.values())
+        self._listeners.clear()
+        for listener in listeners:
             listener.lost(error.again())
         self._written.ring()
 
     def _take(self, event: Event) -> None:
         kind, number, body = event
+        if self._abandoned:
+            self._sweep()
         if kind == _frames.HELLO:
             self.hello = decode(body, Hello)
             self._met()

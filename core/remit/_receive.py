@@ -201,7 +201,9 @@ class SpoolReader(Listener):
             self._link.close(self._number)
             self._link = None
 
-    __del__ = close
+    def __del__(self) -> None:
+        if self._link is not None:
+            self._link.abandon(self._number)
 
     def supersede(self) -> None:
         """Another consuming reader has taken over: this one is at its end."""

@@ -452,6 +452,26 @@ async def test_many_spilled_jobs_share_one_descriptor(session: remit.Session) ->
         assert len((await job.result()).stdout) == 300_000
 
 
+async def test_what_nobody_holds_is_given_up(session: remit.Session) -> None:
+    job = await session.start("head -c 300000 /dev/zero; exec sleep 1000", placement="keep")
+    link = session._link
+    assert link is not None
+    job_id = job.id
+    for _ in range(50):
+        found = await session.job(job_id)
+        async for _record in found.receive(keep=True):
+            break
+    del found
+    gc.collect()
+    assert len(link._listeners) <= 2
+    await session.jobs()  # whatever is said next tells of it
+    assert len(link._conversation._channels) <= 3
+    del job
+    gc.collect()
+    assert len(link._listeners) == 0
+    await (await session.job(job_id)).remove(force=True)
+
+
 # -- no room here
 
 

@@ -29,7 +29,7 @@ def test_a_lease_is_a_span_of_time(seconds: float) -> None:
     [
         ({"lifetime": remit.lease(1)}, "cannot be detached"),
         ({"placement": "keep", "lifetime": "lease"}, r"remit\.lease\(seconds\)"),
-        ({"max_output": 10}, "for kept jobs"),
+        ({"max_output": 10, "on_max": "truncate"}, "for kept jobs"),
         ({"placement": "keep", "max_output": 0}, "at least 1 byte"),
         ({"placement": "keep", "on_max": "truncate"}, "needs a max_output"),
         ({"placement": "keep", "max_output": 1, "on_max": "wrap"}, "on_max must be one of"),
