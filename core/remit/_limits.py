@@ -7,6 +7,7 @@ from __future__ import annotations
 
 # What one MessagePack length can say.
 _MOST = (1 << 32) - 1
+_MEMORY = 1 << 29
 
 
 class ValueRefused(Exception):
@@ -28,21 +29,31 @@ class ValueRefused(Exception):
 
 class Limits:
     """The most that a value may be: containers within containers, items in all of them together
-    (a dict's keys and values are two each), bytes of its encoding. Frozen."""
+    (a dict's keys and values are two each), bytes of its encoding, and bytes of memory that objects
+    of the heavier types may take beside 80 for each item. Frozen."""
 
-    __slots__ = ("count", "depth", "size")
+    __slots__ = ("count", "depth", "memory", "size")
 
     depth: int
     count: int
     size: int
+    memory: int
 
-    def __init__(self, depth: int = 100, count: int = 10_000_000, size: int = 1 << 32) -> None:
+    def __init__(
+        self,
+        depth: int = 100,
+        count: int = 10_000_000,
+        size: int = 1 << 32,
+        memory: int = _MEMORY,
+    ) -> None:
         """Raises ValueError for less than one level, and for what no encoding can say."""
-        if depth < 1 or not 0 <= count <= _MOST or size < 1:
-            raise ValueError("no limits: depth=%r, count=%r, size=%r" % (depth, count, size))
+        if depth < 1 or not 0 <= count <= _MOST or size < 1 or memory < 0:
+            told = (depth, count, size, memory)
+            raise ValueError("no limits: depth=%r, count=%r, size=%r, memory=%r" % told)
         object.__setattr__(self, "depth", depth)
         object.__setattr__(self, "count", count)
         object.__setattr__(self, "size", size)
+        object.__setattr__(self, "memory", memory)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("limits are frozen")
@@ -50,8 +61,8 @@ class Limits:
     def __delattr__(self, name: str) -> None:
         raise AttributeError("limits are frozen")
 
-    def __reduce__(self) -> tuple[type[Limits], tuple[int, int, int]]:
-        return Limits, (self.depth, self.count, self.size)
+    def __reduce__(self) -> tuple[type[Limits], tuple[int, int, int, int]]:
+        return Limits, (self.depth, self.count, self.size, self.memory)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Limits):
@@ -59,10 +70,13 @@ class Limits:
         return self.__reduce__() == other.__reduce__()
 
     def __hash__(self) -> int:
-        return hash((self.depth, self.count, self.size))
+        return hash(self.__reduce__())
 
     def __repr__(self) -> str:
-        return "Limits(depth=%d, count=%d, size=%d)" % (self.depth, self.count, self.size)
+        told = "depth=%d, count=%d, size=%d" % (self.depth, self.count, self.size)
+        if self.memory != _MEMORY:
+            told += ", memory=%d" % self.memory
+        return "Limits(%s)" % told
 
 
 DEFAULT = Limits()

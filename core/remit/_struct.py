@@ -11,13 +11,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 # Python shows each exception that led to another; a loop that retries can chain thousands.
 _MOST_LINKS = 16
-_MOST_MEMBERS = 1000
+# Groups may hold one member many times, and members have links and groups of their own.
+_MOST_RECORDS = 2000
 _BECAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
 _MEANWHILE = "\nDuring handling of the above exception, another exception occurred:\n\n"
 
@@ -63,22 +64,31 @@ def _set(record: _Record, name: str, value: object) -> None:
 
 
 class Struct(_Record):
-    """The fields of an instance of a dataclass, an attrs class or a named tuple.
+    """The fields of an instance of a dataclass, an attrs class or a named tuple, or of what the
+    standard library returns like one (``os.stat_result``, ``CompletedProcess``).
 
     ``type_name`` is ``module.qualname`` of its class, ``fields`` a read-only mapping in the order
     of declaration. Each field is an attribute, too, save where its name is one of a Struct's own or
     begins and ends with an underscore (names of that form tell Python and tools what an object can
     do); ``struct["name"]`` gives any. Hashable where its fields are.
+
+    One that stands for a named tuple can be indexed and unpacked as that could: ``struct[0]``,
+    ``x, y = struct``.
     """
 
-    __slots__ = ("fields", "type_name")
+    __slots__ = ("_items", "fields", "type_name")
 
     type_name: str
     fields: Mapping[str, Any]
+    _items: tuple[Any, ...] | None
 
-    def __init__(self, type_name: str, fields: Mapping[str, Any]) -> None:
+    def __init__(
+        self, type_name: str, fields: Mapping[str, Any], items: tuple[Any, ...] | None = None
+    ) -> None:
+        """``items`` are those of a named tuple; they may be others than its fields' values."""
         _set(self, "type_name", type_name)
         _set(self, "fields", MappingProxyType(dict(fields)))
+        _set(self, "_items", items)
 
     def __getattr__(self, name: str) -> Any:
         # Slots that are not set yet (in a copy under way) come by here, too.
@@ -89,11 +99,16 @@ class Struct(_Record):
                 pass
         raise AttributeError("%s has no field %r" % (self._shown_type(), name))
 
-    def __getitem__(self, name: str) -> Any:
-        return self.fields[name]
+    def __getitem__(self, name: str | int | slice) -> Any:
+        return self.fields[name] if isinstance(name, str) else self._sequence()[name]
 
-    # A __getitem__ alone would make it a sequence.
-    __iter__ = None
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._sequence())
+
+    def _sequence(self) -> tuple[Any, ...]:
+        if self._items is None:
+            raise TypeError("%s stands for no tuple and has no items" % self._shown_type())
+        return self._items
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *filter(_NAME.match, self.fields)]
@@ -102,7 +117,11 @@ class Struct(_Record):
         return "Struct %r" % self.type_name
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Struct, (self.type_name, dict(self.fields))
+        made = Struct, (self.type_name, dict(self.fields))
+        return made if self._items is None else (*made, self._items)
+
+    def __setstate__(self, items: tuple[Any, ...]) -> None:
+        _set(self, "_items", items)
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not Struct:
@@ -182,9 +201,10 @@ class ExceptionRecord(_Record):
 
     @classmethod
     def of(cls, exc: BaseException) -> ExceptionRecord:
-        """The record of ``exc`` with what led to it: the 16 links nearest to it. Never raises for
-        an exception that cannot tell its own message."""
-        return _record_of(exc, set(), _MOST_LINKS)
+        """The record of ``exc`` with what led to it: the 16 links nearest to it. A group's record
+        says in its notes how many members it had no room for (2000 records in all). Never raises
+        for an exception that cannot tell its own message."""
+        return _record_of(exc, (), [_MOST_RECORDS])
 
     def _values(self) -> tuple[Any, ...]:
         links = (self.cause, self.context, self.exceptions)
@@ -207,31 +227,37 @@ class ExceptionRecord(_Record):
         return "ExceptionRecord(%r, %r)" % (self.type, self.message)
 
 
-def _record_of(exc: BaseException, seen: set[int], links: int) -> ExceptionRecord:
-    seen.add(id(exc))
+def _record_of(exc: BaseException, above: tuple[int, ...], room: list[int]) -> ExceptionRecord:
+    """``above`` are those that this one is part of: it can be no part of itself. ``room`` holds
+    how many records there may still be."""
+    room[0] -= 1
+    above = (*above, id(exc))
 
     def link(other: object) -> ExceptionRecord | None:
-        if not isinstance(other, BaseException) or id(other) in seen or links <= 1:
+        if not isinstance(other, BaseException) or id(other) in above:
             return None
-        return _record_of(other, seen, links - 1)
+        return _record_of(other, above, room) if room[0] > 0 and len(above) < _MOST_LINKS else None
 
     cause = link(exc.__cause__)
     context = None if exc.__cause__ or exc.__suppress_context__ else link(exc.__context__)
     members = getattr(exc, "exceptions", ())
     if not isinstance(members, tuple):
         members = ()
-    found = [link(member) for member in members[:_MOST_MEMBERS]]
+    found = [record for record in map(link, members) if record is not None]
     notes = getattr(exc, "__notes__", ())
     if not isinstance(notes, (list, tuple)):
         notes = ()
+    texts = [str.__str__(note) for note in notes if isinstance(note, str)]
+    if len(found) < len(members):
+        texts.append("%d of %d members left out" % (len(members) - len(found), len(members)))
     return ExceptionRecord(
         type_name(type(exc)),
         _message(exc),
         _traceback(exc),
-        tuple(str.__str__(note) for note in notes if isinstance(note, str)),
+        tuple(texts),
         cause,
         context,
-        tuple(record for record in found if record is not None),
+        tuple(found),
     )
 
 

@@ -149,11 +149,12 @@ def _read_array(reader: Reader, end: int) -> Any:
     if not count:
         return numpy.empty(shape, dtype, order)
     array = numpy.frombuffer(reader.source, dtype, count, reader.at)
+    if not array.flags.aligned or not array.flags.writeable:
+        # The encoding does not begin at a round address, or is not ours to write to.
+        array = numpy.frombuffer(bytearray(array.view(numpy.uint8)), dtype)
     reader.at = end
     _check_text(numpy, array)
-    array = array.reshape(shape, order=order)
-    # Where the encoding does not begin at a round address.
-    return array if array.flags.aligned else array.copy(order="K")
+    return array.reshape(shape, order=order)
 
 
 def _check_text(numpy: Any, array: Any) -> None:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import array
 import math
+import operator
 import re
 import struct
 import sys
+import types
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from remit._limits import ValueRefused
@@ -30,6 +33,7 @@ from remit._value_codes import (
     RANGE,
     SLICE,
     STRUCT,
+    TUPLE_STRUCT,
     UUID,
     WINDOWS_PATH,
 )
@@ -37,6 +41,7 @@ from remit._value_reader import numbers
 from remit._value_writer import big_int, little_endian
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import ModuleType
     from typing import Any
 
@@ -55,6 +60,7 @@ _FACTORIES: dict[str, Any] = {
     kind.__name__: kind
     for kind in (bool, bytes, dict, float, frozenset, int, list, set, str, tuple)
 }
+_NIL = 0xC0
 _SIGNED, _UNSIGNED, _FLOATS = "bhilq", "BHILQ", "fd"
 
 
@@ -66,9 +72,7 @@ def record_of(kind: type) -> Write | None:
     if enum is not None and issubclass(kind, enum.Enum):
         return _enum
     if issubclass(kind, tuple):
-        names = getattr(kind, "_fields", None)
-        named = isinstance(names, tuple) and all(type(name) is str for name in names)
-        return _named_tuple if named and kind.__len__ is tuple.__len__ else None
+        return _tuple_kind(kind)
     if issubclass(kind, (dict, list, set, frozenset, str, int, float, bytes, bytearray)):
         # What it holds besides its fields would be lost.
         return None
@@ -80,11 +84,37 @@ def record_of(kind: type) -> Write | None:
     return None
 
 
+def _tuple_kind(kind: type) -> Write | None:
+    names = getattr(kind, "_fields", None)
+    if isinstance(names, tuple) and all(type(name) is str for name in names):
+        return _named_tuple if vars(kind).get("__len__") is None else _lazy_tuple
+    # What C has like a named tuple: PyStructSequence.
+    return _struct_sequence if type(getattr(kind, "n_sequence_fields", None)) is int else None
+
+
 def _write_struct(writer: Writer, value: object, name: str, fields: dict[str, Any]) -> None:
     writer.enter(value, 2 * len(fields))
     writer.begin(STRUCT)
     writer.value(name)
     writer.pairs(fields, fields=True)
+    writer.end()
+    writer.leave(value)
+
+
+def _write_tuple_struct(
+    writer: Writer, value: object, name: str, fields: dict[str, Any], items: tuple[Any, ...]
+) -> None:
+    """The items follow the fields, where they are not just their values; else there is None."""
+    values = tuple(fields.values())
+    same = len(items) == len(values) and all(map(operator.is_, items, values))
+    writer.enter(value, 2 * len(fields) + (0 if same else len(items)))
+    writer.begin(TUPLE_STRUCT)
+    writer.value(name)
+    writer.pairs(fields, fields=True)
+    if same:
+        writer.value(None)
+    else:
+        writer.items(items)
     writer.end()
     writer.leave(value)
 
@@ -105,7 +135,27 @@ def _named_tuple(writer: Writer, value: Any) -> None:
     kind = type(value)
     if len(kind._fields) != len(value):
         raise ValueRefused("", "a named tuple of another length than its names")
-    _write_struct(writer, value, type_name(kind), dict(zip(kind._fields, value)))
+    items = tuple.__getitem__(value, slice(None))
+    _write_tuple_struct(writer, value, type_name(kind), dict(zip(kind._fields, items)), items)
+
+
+def _lazy_tuple(writer: Writer, value: Any) -> None:
+    """Of a class that finds out some of its items when they are asked for, such as
+    ``platform.uname_result``."""
+    fields = _fields(value, list(value._fields))
+    try:
+        items = tuple(value)
+    except Exception as exc:
+        raise ValueRefused("", "going through it raised %s" % _said(exc)) from exc
+    _write_tuple_struct(writer, value, type_name(type(value)), fields, items)
+
+
+def _struct_sequence(writer: Writer, value: Any) -> None:
+    kind = type(value)
+    # Of three fields of a stat_result each has a place without a name, and a name without a place.
+    names = [name for name, one in vars(kind).items() if type(one) is types.MemberDescriptorType]
+    items = tuple.__getitem__(value, slice(None))
+    _write_tuple_struct(writer, value, type_name(kind), _fields(value, names), items)
 
 
 def _dataclass(writer: Writer, value: Any) -> None:
@@ -119,15 +169,31 @@ def _attrs(writer: Writer, value: Any) -> None:
 
 
 def _struct(writer: Writer, value: Struct) -> None:
-    _write_struct(writer, value, value.type_name, dict(value.fields))
+    fields, items = dict(value.fields), value._items
+    if items is None:
+        _write_struct(writer, value, value.type_name, fields)
+    else:
+        _write_tuple_struct(writer, value, value.type_name, fields, items)
 
 
 def _read_struct(reader: Reader, end: int) -> Struct:
+    return Struct(*_name_and_fields(reader))
+
+
+def _read_tuple_struct(reader: Reader, end: int) -> Struct:
+    name, fields = _name_and_fields(reader)
+    if reader.source[reader.at] == _NIL:
+        reader.at += 1
+        return Struct(name, fields, tuple(fields.values()))
+    return Struct(name, fields, tuple(reader.items()))
+
+
+def _name_and_fields(reader: Reader) -> tuple[str, dict[str, Any]]:
     name = _text(reader.value())
     fields = reader.pairs()
     for field in fields:
         _text(field)
-    return Struct(name, fields)
+    return name, fields
 
 
 def _text(value: object) -> str:
@@ -241,6 +307,33 @@ def _read_range(reader: Reader, end: int) -> range:
 def _read_slice(reader: Reader, end: int) -> slice:
     reader.charge(3)
     return slice(*[reader.value() for _ in range(3)])
+
+
+def _completed_process(subprocess: ModuleType) -> dict[type, Write]:
+    return {subprocess.CompletedProcess: _completed}
+
+
+def _completed(writer: Writer, value: Any) -> None:
+    names = ["args", "returncode", "stdout", "stderr"]
+    _write_struct(writer, value, type_name(type(value)), _fields(value, names))
+
+
+def _namespace(writer: Writer, value: types.SimpleNamespace) -> None:
+    _write_struct(writer, value, type_name(type(value)), dict(vars(value)))
+
+
+def _iterated(writer: Writer, value: Iterable[Any]) -> None:
+    """What is there to be gone through once, as a list: it may be code of the user's that runs."""
+    try:
+        items = list(islice(value, writer.room + 1))
+    except Exception as exc:
+        raise ValueRefused("", "going through it raised %s" % _said(exc)) from exc
+    writer.value(items)
+
+
+def _said(exc: Exception) -> str:
+    record = ExceptionRecord.of(exc)
+    return "%s: %s" % (record.type, record.message) if record.message else record.type
 
 
 def _collections(collections: ModuleType) -> dict[type, Write]:
@@ -439,6 +532,9 @@ WRITERS: dict[type, Write] = {
     slice: _slice,
     array.array: _array,
     Struct: _struct,
+    **dict.fromkeys(map(type, ({}.keys(), {}.values(), {}.items())), _iterated),
+    **dict.fromkeys((zip, map, filter, enumerate, reversed, type(reversed([]))), _iterated),
+    types.SimpleNamespace: _namespace,
     EnumMember: _enum_member,
     ExceptionRecord: _exception_record,
 }
@@ -449,6 +545,7 @@ LIBRARIES = {
     "decimal": _decimals,
     "fractions": _fractions,
     "pathlib": _paths,
+    "subprocess": _completed_process,
     "uuid": _uuids,
 }
 PLAIN: dict[int, Read] = {
@@ -463,6 +560,7 @@ PLAIN: dict[int, Read] = {
 NESTED: dict[int, Read] = {
     ENUM: _read_enum,
     STRUCT: _read_struct,
+    TUPLE_STRUCT: _read_tuple_struct,
     EXCEPTION: _read_exception,
     RANGE: _read_range,
     SLICE: _read_slice,

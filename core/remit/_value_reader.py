@@ -18,11 +18,13 @@ from remit._value_codes import (
     BIG_INT,
     BYTEARRAY,
     FROZENSET,
+    ITEM_MEMORY,
     NUMBERS,
     ODD_STR,
     SET,
     STRINGS,
     TUPLE,
+    WEIGHT,
 )
 
 if TYPE_CHECKING:
@@ -52,23 +54,33 @@ class Reader:
         "_keys",
         "_left",
         "_limits",
+        "_memory",
         "_nested",
         "_plain",
         "at",
+        "exact",
         "source",
     )
 
     def __init__(
-        self, source: Source, limits: Limits, plain: dict[int, Read], nested: dict[int, Read]
+        self,
+        source: Source,
+        limits: Limits,
+        plain: dict[int, Read],
+        nested: dict[int, Read],
+        exact: bool = False,
     ) -> None:
-        """``nested`` are the extension types that count as a level of their own."""
+        """``nested`` are the extension types that count as a level of their own. ``exact``: what
+        cannot be here what it was there is refused, where else the nearest would do."""
         self.source = source
+        self.exact = exact
         self.at = 0
         self._data: bytes | memoryview = (
             bytes(source) if len(source) < _VIEW_FROM else memoryview(source)
         )
         self._depth = limits.depth
         self._left = limits.count
+        self._memory = limits.memory
         self._limits = limits
         self._plain = plain
         self._nested = nested
@@ -119,6 +131,12 @@ class Reader:
         if self._left < 0:
             raise ValueRefused("", "more than %d items" % self._limits.count)
 
+    def weigh(self, items: int) -> None:
+        """It takes up the memory of so many more items than it is charged for."""
+        self._memory -= items * ITEM_MEMORY
+        if self._memory < 0:
+            raise ValueRefused("", "objects of more than %d bytes" % self._limits.memory)
+
     def announce(self, count: int) -> None:
         """So many items are said to come, of a byte at least each."""
         there = len(self._data) - self.at
@@ -164,16 +182,19 @@ class Reader:
         self._check_keys(keys)
         table = dict(zip(keys, values))
         if len(table) != size:
-            raise ValueRefused("", "a dict with equal keys")
+            raise ValueRefused("", "two keys that are equal as data")
         return table
 
-    def members(self) -> list[Any]:
+    def members(self) -> set[Any]:
         """Of a set, as part of one that has been entered."""
         self._keys += 1
         items = self.items()
         self._keys -= 1
         self._check_keys(items)
-        return items
+        members = set(items)
+        if len(members) != len(items):
+            raise ValueRefused("", "two members that are equal as data")
+        return members
 
     def check_digits(self, size: int) -> None:
         """A number that is written with so many digits or bytes is about to be read."""
@@ -189,6 +210,8 @@ class Reader:
 
     def ext(self, code: int) -> Any:
         kind, end = self._ext_head(code)
+        if kind in WEIGHT:
+            self.weigh(WEIGHT[kind])
         read = self._plain.get(kind)
         if read is not None:
             value = read(self, end)
@@ -346,18 +369,11 @@ def _tuple(reader: Reader, end: int) -> tuple[Any, ...]:
 
 
 def _set(reader: Reader, end: int) -> set[Any]:
-    return _distinct(reader.members())
+    return reader.members()
 
 
 def _frozenset(reader: Reader, end: int) -> frozenset[Any]:
-    return frozenset(_distinct(reader.members()))
-
-
-def _distinct(items: list[Any]) -> set[Any]:
-    members = set(items)
-    if len(members) != len(items):
-        raise ValueRefused("", "a set with equal members")
-    return members
+    return frozenset(reader.members())
 
 
 COLUMNS: dict[int, Read] = {NUMBERS: _numbers_column, STRINGS: _strings_column}

@@ -1,21 +1,21 @@
-"""pandas' frames, series and indexes, and pyarrow's tables, batches and arrays.
+"""pandas' frames, series and indexes.
 
-What pandas holds travels column by column as arrays and lists: so it needs no pyarrow, and no
-name from the wire chooses what pandas builds. What pyarrow holds travels as an Arrow IPC stream.
+They travel column by column as arrays and lists: so they need no pyarrow, and no name from the wire
+chooses what pandas builds.
 Standard library only when imported, Python 3.6: the libraries are used where the writer already has
 them, and asked for by name by the reader.
 """
 
 from __future__ import annotations
 
-import struct
+import re
 import sys
-from datetime import timezone
+from datetime import timedelta, timezone
 from typing import TYPE_CHECKING
 
 from remit._limits import ValueRefused
 from remit._value_arrays import library
-from remit._value_codes import ARROW, PANDAS_FRAME, PANDAS_INDEX, PANDAS_SERIES
+from remit._value_codes import PANDAS_FRAME, PANDAS_INDEX, PANDAS_SERIES
 from remit._value_times import is_key, zone_of
 from remit._value_writer import step_to
 
@@ -36,30 +36,24 @@ _MASKED_ARRAYS = {
     "F": "FloatingArray",
     "b": "BooleanArray",
 }
-_UNITS = frozenset(("s", "ms", "us", "ns"))
-# Older ones made objects of what came in a stream, by its own account (CVE-2023-47248).
-_SAFE_ARROW = (14, 0, 1)
-_ARROW_KINDS = ("Table", "RecordBatch", "ChunkedArray", "Array")
 
 
-def _pandas(pandas: ModuleType) -> dict[type, Write]:
+UNITS = frozenset(("s", "ms", "us", "ns"))
+CLOSED = frozenset(("left", "right", "both", "neither"))
+_FREQUENCY = re.compile(r"[0-9]{0,9}[A-Za-z]{1,8}(?:-[A-Z]{3})?\Z")
+_MICROSECOND = timedelta(microseconds=1)
+_MOST_NAME = 255
+
+
+def types(pandas: ModuleType) -> dict[type, Write]:
     return {pandas.DataFrame: _frame, pandas.Series: _series}
 
 
 def kind_of(kind: type) -> Write | None:
-    """What writes an index of pandas' or an array of pyarrow's: there are many classes of them."""
-    pandas, arrow = sys.modules.get("pandas"), sys.modules.get("pyarrow")
-    if kind.__module__.split(".")[0] == "pandas" and issubclass(kind, _class(pandas, "Index")):
-        return _index
-    if kind.__module__.split(".")[0] == "pyarrow":
-        for name in _ARROW_KINDS:
-            if issubclass(kind, _class(arrow, name)):
-                return _arrow
-    return None
-
-
-def _class(module: ModuleType | None, name: str) -> Any:
-    return getattr(module, name, ())
+    """What writes an index of pandas': there are many classes of them."""
+    index = getattr(sys.modules.get("pandas"), "Index", ())
+    ours = kind.__module__.split(".")[0] == "pandas"
+    return _index if ours and issubclass(kind, index) else None
 
 
 def _frame(writer: Writer, value: Any) -> None:
@@ -143,6 +137,9 @@ def _index(writer: Writer, value: Any) -> None:
         writer.value(value.name)
         writer.value(range(value.start, value.stop, value.step))
     elif isinstance(value, pandas.MultiIndex):
+        for level in value.levels:
+            if isinstance(level, pandas.RangeIndex):
+                writer.weigh(len(level))
         writer.value("levels")
         writer.value(list(value.names))
         writer.value(list(value.levels))
@@ -169,11 +166,15 @@ def _read_index(reader: Reader, end: int) -> Any:
         if not all(type(part) is list for part in (name, levels, codes)):
             raise ValueRefused("", "no levels of an index")
         _check_index(pandas, *levels)
+        _weigh_ranges(reader, pandas, *levels)
         return pandas.MultiIndex(levels=levels, codes=codes, names=name)
     if kind != "values":
         raise ValueRefused("", "an index of no known kind")
     array = _read_column(reader, pandas)
     dtype = getattr(array, "dtype", None)
+    if getattr(dtype, "hasobject", False):
+        for item in array:
+            hash(item)  # a label is a key: TypeError where it can be none
     # pandas would guess at what objects are.
     return pandas.Index(array, dtype=dtype, name=name, copy=False)
 
@@ -184,32 +185,41 @@ def _column(writer: Writer, array: Any) -> None:
     dtype = array.dtype
     if isinstance(dtype, pandas.StringDtype):
         missing = getattr(dtype, "na_value", pandas.NA)
-        writer.value("str")
-        writer.value(missing is not pandas.NA)
-        writer.value(getattr(dtype, "storage", "python"))
-        writer.value([None if text is missing else text for text in array])
+        texts = [None if text is missing else text for text in array]
+        _words(writer, "str", missing is not pandas.NA, getattr(dtype, "storage", "python"), texts)
     elif isinstance(dtype, pandas.CategoricalDtype):
-        writer.value("category")
-        writer.value(bool(dtype.ordered))
-        writer.value(dtype.categories)
-        writer.value(array.codes)
+        if isinstance(dtype.categories, pandas.RangeIndex):
+            writer.weigh(len(dtype.categories))
+        _words(writer, "category", bool(dtype.ordered), dtype.categories, array.codes)
     elif isinstance(dtype, pandas.DatetimeTZDtype):
-        writer.value("zoned")
-        writer.value(_zone_key(dtype.tz))
-        writer.value(getattr(dtype, "unit", "ns"))
-        writer.value(array.asi8)
+        _words(writer, "zoned", zone_told(dtype.tz), getattr(dtype, "unit", "ns"), array.asi8)
+    elif isinstance(dtype, pandas.PeriodDtype):
+        _words(writer, "period", str(dtype)[len("period[") : -1], array.asi8)
+    elif isinstance(dtype, pandas.IntervalDtype):
+        _words(writer, "interval", array.closed, array.left, array.right)
+    elif isinstance(dtype, getattr(pandas, "ArrowDtype", ())):
+        _words(writer, "arrow", sys.modules["pyarrow"].chunked_array(array.__arrow_array__()))
     elif str(dtype) in _MASKED:
         numbers = "bool" if str(dtype) == "boolean" else str(dtype).lower()
-        writer.value("masked")
-        writer.value(str(dtype))
-        writer.value(array.to_numpy(dtype=numbers, na_value=0))
-        writer.value(array.isna())
+        plain = array.to_numpy(dtype=numbers, na_value=0)
+        _words(writer, "masked", str(dtype), plain, array.isna())
     elif _is_numpy(pandas, array):
         plain = array.to_numpy()
         writer.value("object" if plain.dtype.hasobject else "array")
-        writer.value(_texts(plain) if plain.dtype.hasobject else plain)
+        if plain.dtype.hasobject:
+            # By themselves: as items of a list of one kind they would be told apart no more.
+            writer.enter(array, len(plain))
+            writer.items(list(plain))
+            writer.leave(array)
+        else:
+            writer.value(plain)
     else:
         raise ValueRefused("", "a column of type %s cannot travel as data" % dtype)
+
+
+def _words(writer: Writer, *words: Any) -> None:
+    for word in words:
+        writer.value(word)
 
 
 def _is_numpy(pandas: Any, array: Any) -> bool:
@@ -218,91 +228,159 @@ def _is_numpy(pandas: Any, array: Any) -> bool:
     return isinstance(array, (wrapped, arrays.DatetimeArray, arrays.TimedeltaArray))
 
 
-def _texts(array: Any) -> list[Any]:
-    texts = list(array)
-    for place, text in enumerate(texts):
-        kind = type(text)
-        if kind is not str and text is not None and not (kind is float and text != text):
-            why = "an object of type %s in a column of objects" % kind.__name__
-            raise ValueRefused("[%d]" % place, why)
-    return texts
+def frequency(text: object) -> str:
+    """Of a period, as pandas writes it. Raises ValueRefused."""
+    if not isinstance(text, str) or not _FREQUENCY.match(text):
+        raise ValueRefused("", "periods of no known length")
+    return text
 
 
-def _zone_key(zone: Any) -> str:
-    # zoneinfo's, pytz's, or UTC as datetime has it
-    key = getattr(zone, "key", None) or getattr(zone, "zone", None) or str(zone)
-    if not is_key(key):
+def zone_told(zone: Any) -> Any:
+    """A zone of moments as data: its key; or its offset in microseconds and its name, where it has
+    one offset at all times. Raises ValueRefused for another."""
+    key = getattr(zone, "key", None) or getattr(zone, "zone", None)  # zoneinfo's, pytz's
+    if key is None and zone is timezone.utc:
+        key = "UTC"
+    if key is not None and is_key(key):
+        return str(key)
+    try:
+        offset, name = zone.utcoffset(None), zone.tzname(None)
+    except Exception as exc:
+        raise ValueRefused("", "its time zone raised %s" % type(exc).__name__) from None
+    if not isinstance(offset, timedelta):
         raise ValueRefused("", "moments in the zone %s, which has no name" % zone)
-    return str(key)
+    if not isinstance(name, str) or name == timezone(offset).tzname(None):
+        return [offset // _MICROSECOND, None]
+    return [offset // _MICROSECOND, name[:_MOST_NAME]]
 
 
-def _zone(key: object) -> Any:
-    if key == "UTC":
+def zone_read(told: Any) -> Any:
+    """The zone that was told of. Raises ValueRefused."""
+    if isinstance(told, list):
+        offset, name = told
+        if type(offset) is not int or not isinstance(name, (str, type(None))):
+            raise ValueRefused("", "no offset of a time zone")
+        span = timedelta(microseconds=offset)
+        return timezone(span) if name is None else timezone(span, name[:_MOST_NAME])
+    if told == "UTC":
         return timezone.utc
-    zone = zone_of(key) if isinstance(key, str) else None
+    zone = zone_of(told) if isinstance(told, str) else None
     if zone is None and sys.version_info >= (3, 9):
-        raise ValueRefused("", "the time zone %.99r is not known here" % (key,))
+        raise ValueRefused("", "the time zone %.99r is not known here" % (told,))
     # Where Python has no zones pandas has some: a key it does not know is refused.
-    return zone or key
+    return zone or told
 
 
 def _read_column(reader: Reader, pandas: Any) -> Any:
     """As an array of numpy's or pandas'. The words are all there are: none chooses a class."""
-    numpy = library("numpy")
     kind = reader.value()
-    if kind == "array":
-        return _flat(numpy, reader.value())
-    if kind == "object":
-        texts = reader.value()
-        if type(texts) is not list:
-            raise ValueRefused("", "no column of objects")
-        column = numpy.empty(len(texts), object)
-        column[:] = texts
-        _texts(column)
-        return column
-    if kind == "str":
-        return _read_strings(pandas, reader.value(), reader.value(), reader.value())
-    if kind == "category":
-        ordered, categories, codes = reader.value(), reader.value(), reader.value()
-        _check_index(pandas, categories)
-        if type(ordered) is not bool:
-            raise ValueRefused("", "no column of categories")
-        return pandas.Categorical.from_codes(_flat(numpy, codes), categories, ordered=ordered)
-    if kind == "zoned":
-        zone, unit = _zone(reader.value()), reader.value()
-        moments = _flat(numpy, reader.value())
-        if unit not in _UNITS or moments.dtype != numpy.int64:
-            raise ValueRefused("", "no column of moments")
-        column = pandas.DatetimeIndex(moments.view("M8[%s]" % unit))
-        return column.tz_localize("UTC").tz_convert(zone).array
-    if kind == "masked":
-        name, data, mask = (
-            reader.value(),
-            _flat(numpy, reader.value()),
-            _flat(numpy, reader.value()),
-        )
-        if name not in _MASKED:
-            raise ValueRefused("", "no column of numbers with gaps")
-        masked = getattr(pandas.arrays, _MASKED_ARRAYS[name[0]], None)
-        if masked is None:
-            raise ValueRefused("", "this pandas knows no %s" % name)
-        return masked(data, mask)
-    raise ValueRefused("", "a column of no known kind")
+    read = _COLUMNS.get(kind) if isinstance(kind, str) else None
+    if read is None:
+        raise ValueRefused("", "a column of no known kind")
+    return read(reader, library("numpy"), pandas)
 
 
-def _flat(numpy: Any, array: Any) -> Any:
-    if type(array) is not numpy.ndarray or array.ndim != 1:
-        raise ValueRefused("", "no column of numbers")
-    return array
+def _read_array(reader: Reader, numpy: Any, pandas: Any) -> Any:
+    return _flat(numpy, reader.value())
 
 
-def _read_strings(pandas: Any, plain: Any, storage: Any, texts: Any) -> Any:
+def _read_objects(reader: Reader, numpy: Any, pandas: Any) -> Any:
+    reader.enter()
+    items = reader.items()
+    reader.leave()
+    column = numpy.empty(len(items), object)
+    for place, item in enumerate(items):  # numpy would look into sequences
+        column[place] = item
+    return column
+
+
+def _read_strings(reader: Reader, numpy: Any, pandas: Any) -> Any:
+    plain, storage, texts = reader.value(), reader.value(), reader.value()
     sound = type(texts) is list and {str, type(None)}.issuperset(map(type, texts))
     if type(plain) is not bool or not sound:
         raise ValueRefused("", "no column of text")
     if storage != "pyarrow" or not _has_arrow():
         storage = "python"
     return pandas.array(texts, dtype=_string_dtype(pandas, storage, plain))
+
+
+def _read_categories(reader: Reader, numpy: Any, pandas: Any) -> Any:
+    ordered, categories, codes = reader.value(), reader.value(), reader.value()
+    _check_index(pandas, categories)
+    _weigh_ranges(reader, pandas, categories)
+    if type(ordered) is not bool:
+        raise ValueRefused("", "no column of categories")
+    return pandas.Categorical.from_codes(_flat(numpy, codes), categories, ordered=ordered)
+
+
+def _weigh_ranges(reader: Reader, pandas: Any, *found: Any) -> None:
+    """Where each item of an index is made: a range is of any size in a few bytes."""
+    reader.weigh(sum(len(index) for index in found if isinstance(index, pandas.RangeIndex)))
+
+
+def _read_zoned(reader: Reader, numpy: Any, pandas: Any) -> Any:
+    zone, unit = zone_read(reader.value()), reader.value()
+    moments = _flat(numpy, reader.value())
+    if unit not in UNITS or moments.dtype != numpy.int64:
+        raise ValueRefused("", "no column of moments")
+    column = pandas.DatetimeIndex(moments.view("M8[%s]" % unit))
+    return column.tz_localize("UTC").tz_convert(zone).array
+
+
+def _read_periods(reader: Reader, numpy: Any, pandas: Any) -> Any:
+    freq, ordinals = frequency(reader.value()), _flat(numpy, reader.value())
+    if ordinals.dtype != numpy.int64:
+        raise ValueRefused("", "no column of periods")
+    return pandas.arrays.PeriodArray(ordinals, dtype=pandas.PeriodDtype(freq))
+
+
+def _read_intervals(reader: Reader, numpy: Any, pandas: Any) -> Any:
+    closed, left, right = reader.value(), reader.value(), reader.value()
+    _check_index(pandas, left, right)
+    _weigh_ranges(reader, pandas, left, right)
+    if closed not in CLOSED:
+        raise ValueRefused("", "no column of intervals")
+    return pandas.arrays.IntervalArray.from_arrays(left, right, closed=closed)
+
+
+def _read_arrow_column(reader: Reader, numpy: Any, pandas: Any) -> Any:
+    column = reader.value()
+    made = getattr(pandas.arrays, "ArrowExtensionArray", None)
+    if made is None:
+        raise ValueRefused("", "this pandas holds nothing of pyarrow's")
+    if not isinstance(column, library("pyarrow").ChunkedArray):
+        raise ValueRefused("", "no column of pyarrow's")
+    return made(column)
+
+
+def _read_masked(reader: Reader, numpy: Any, pandas: Any) -> Any:
+    name = reader.value()
+    data, mask = _flat(numpy, reader.value()), _flat(numpy, reader.value())
+    if name not in _MASKED:
+        raise ValueRefused("", "no column of numbers with gaps")
+    masked = getattr(pandas.arrays, _MASKED_ARRAYS[name[0]], None)
+    if masked is None:
+        raise ValueRefused("", "this pandas knows no %s" % name)
+    return masked(data, mask)
+
+
+_COLUMNS: dict[str, Any] = {
+    "array": _read_array,
+    "object": _read_objects,
+    "str": _read_strings,
+    "category": _read_categories,
+    "zoned": _read_zoned,
+    "period": _read_periods,
+    "interval": _read_intervals,
+    "arrow": _read_arrow_column,
+    "masked": _read_masked,
+}
+
+
+def _flat(numpy: Any, array: Any) -> Any:
+    if type(array) is not numpy.ndarray or array.ndim != 1:
+        raise ValueRefused("", "no column of numbers")
+    return array
 
 
 def _string_dtype(pandas: Any, storage: str, plain: bool) -> Any:
@@ -325,99 +403,8 @@ def _has_arrow() -> bool:
     return True
 
 
-def _arrow(writer: Writer, value: Any) -> None:
-    arrow = sys.modules["pyarrow"]
-    kind = next(n for n, name in enumerate(_ARROW_KINDS) if isinstance(value, _class(arrow, name)))
-    if kind >= 2:
-        column = value if kind == 2 else arrow.chunked_array([value])
-        table = arrow.Table.from_arrays([column], names=[""])
-    else:
-        table = value
-    sink = arrow.BufferOutputStream()
-    # Not compressed: a reader is to know how much it will be.
-    options = arrow.ipc.IpcWriteOptions(compression=None)
-    with arrow.ipc.new_stream(sink, table.schema, options=options) as stream:
-        stream.write(table)
-    writer.enter(value, 1)
-    writer.begin(ARROW)
-    writer.buf.append(kind)
-    writer.aligned(memoryview(sink.getvalue()).cast("B"))
-    writer.end()
-    writer.leave(value)
-
-
-def _read_arrow(reader: Reader, end: int) -> Any:
-    arrow = library("pyarrow")
-    version = tuple(int(part) for part in arrow.__version__.split(".")[:3] if part.isdigit())
-    if version < _SAFE_ARROW:
-        raise ValueRefused("", "pyarrow %s is not safe to read this with" % arrow.__version__)
-    kind, zeros = reader.piece(2)
-    reader.piece(zeros)
-    if kind >= len(_ARROW_KINDS) or reader.at > end:
-        raise ValueRefused("", "an Arrow stream of no known kind")
-    data = memoryview(reader.source).cast("B")[reader.at : end]
-    reader.at = end
-    ipc = arrow.ipc
-    stream = arrow.py_buffer(data)
-    messages = ipc.MessageReader.open_stream(stream)
-    while True:
-        try:
-            message = messages.read_next_message()
-        except StopIteration:
-            break
-        if _compressed(memoryview(message.metadata).cast("B")):
-            raise ValueRefused("", "an Arrow stream that is compressed")
-    table = ipc.open_stream(stream).read_all()
-    table.validate(full=True)
-    if kind == 0:
-        return table
-    if kind == 1:
-        batches = table.combine_chunks().to_batches()
-        return batches[0] if batches else arrow.RecordBatch.from_pylist([], schema=table.schema)
-    column = table.column(0)
-    if kind == 2:
-        return column
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-_INT32, _UINT16 = struct.Struct("<i"), struct.Struct("<H")
-
-
-def _slot(data: memoryview, table: int, slot: int) -> int:
-    """Where a table of a flatbuffer has that field; 0 where it has none."""
-    vtable = table - _INT32.unpack_from(data, table)[0]
-    entry = 4 + 2 * slot
-    if vtable < 0 or entry + 2 > _UINT16.unpack_from(data, vtable)[0]:
-        return 0
-    offset = _UINT16.unpack_from(data, vtable + entry)[0]
-    return table + offset if offset else 0
-
-
-def _follow(data: memoryview, at: int) -> int:
-    return at + int(_INT32.unpack_from(data, at)[0])
-
-
-def _compressed(metadata: memoryview) -> bool:
-    """Whether a message of an Arrow stream says that its body is. Source: Message.fbs, format 1.5:
-    a Message has its header's type and the header as fields 1 and 2, a DictionaryBatch (2) its
-    RecordBatch (3) as field 1, and that its compression as field 3."""
-    message = _follow(metadata, 0)
-    kind_at, header_at = _slot(metadata, message, 1), _slot(metadata, message, 2)
-    if not kind_at or not header_at:
-        return False
-    kind, header = metadata[kind_at], _follow(metadata, header_at)
-    if kind == 2:
-        batch_at = _slot(metadata, header, 1)
-        if not batch_at:
-            return False
-        header = _follow(metadata, batch_at)
-    return kind in (2, 3) and _slot(metadata, header, 3) != 0
-
-
-LIBRARIES = {"pandas": _pandas}
 NESTED: dict[int, Read] = {
     PANDAS_FRAME: _read_frame,
     PANDAS_SERIES: _read_series,
     PANDAS_INDEX: _read_index,
-    ARROW: _read_arrow,
 }

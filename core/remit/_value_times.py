@@ -129,12 +129,16 @@ def _datetime(writer: Writer, value: datetime) -> None:
 def _read_datetime(reader: Reader, end: int) -> datetime:
     year, month, day = DATE_FORM.unpack(reader.piece(DATE_FORM.size))
     hour, minute, second, microsecond, fold = TIME_FORM.unpack(reader.piece(TIME_FORM.size))
-    keyed, fixed = _unpack_zone(reader.rest(end))
+    zone = reader.rest(end)
+    named = zone[:1] == bytes((_KEYED,))
+    keyed, fixed = _unpack_zone(zone)
     plain = datetime(year, month, day, hour, minute, second, microsecond, fold=fold)
     if keyed is not None:
         value = plain.replace(tzinfo=keyed)
         if fixed is None or value.utcoffset() == fixed.utcoffset(None):
             return value
+    if named and reader.exact:
+        raise ValueRefused("", "the time zone %s is not known here, or not as it is there" % fixed)
     return plain.replace(tzinfo=fixed)
 
 

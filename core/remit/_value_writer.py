@@ -18,11 +18,13 @@ from remit._value_codes import (
     BIG_INT,
     BYTEARRAY,
     FROZENSET,
+    ITEM_MEMORY,
     NUMBERS,
     ODD_STR,
     SET,
     STRINGS,
     TUPLE,
+    WEIGHT,
 )
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     Buffer = Union[bytearray, memoryview]
     Write = Callable[["Writer", Any], None]
     Kind = Callable[[type], "Write | None"]
+    Check = Callable[[bytes, Limits], None]
 
 # A buffer of this size travels as it is; a smaller one is cheaper copied.
 _SHARED_FROM = 64 * 1024
@@ -45,21 +48,39 @@ _EXT = struct.Struct(">BIB")
 _EXT_SIZE = struct.Struct(">I")
 _MOST_EXT = (1 << 32) - 1
 _FIXED_EXT = {1: 0xD4, 2: 0xD5, 4: 0xD6, 8: 0xD7, 16: 0xD8}
+# Keys that are as different when they are read as they were, and whose hashes are: numbers below
+# the prime that Python's hash of numbers is the remainder by (on computers of 32 bits, too).
+_TEXT = frozenset((str, bytes))
+_PLAIN_KEYS = frozenset((str, bytes, int, float, bool, type(None)))
+_SMALL_KEY = (1 << 31) - 1
 
 
 class Writer:
     """Gathers the encoding of one value. After a refusal it is of no more use."""
 
-    __slots__ = ("_active", "_before", "_left", "_limits", "_marks", "_parts", "buf", "known")
+    __slots__ = (
+        "_active",
+        "_before",
+        "_checks_keys",
+        "_left",
+        "_limits",
+        "_marks",
+        "_memory",
+        "_parts",
+        "buf",
+        "known",
+    )
 
-    def __init__(self, limits: Limits, known: Known) -> None:
+    def __init__(self, limits: Limits, known: Known, checks_keys: bool = True) -> None:
         self.buf = bytearray()
         self.known = known
         self._parts: list[Buffer] = []
         self._before = 0  # bytes in the parts
         self._left = limits.count
+        self._memory = limits.memory
         self._limits = limits
         self._active: set[int] = set()
+        self._checks_keys = checks_keys
         self._marks: list[tuple[bytearray, int, int]] = []
 
     def value(self, value: object) -> None:
@@ -92,6 +113,17 @@ class Writer:
             raise ValueRefused("", "more than %d items" % self._limits.count)
         self.check_room(count)
 
+    def weigh(self, items: int) -> None:
+        """It takes up the memory of so many more items than it is charged for."""
+        self._memory -= items * ITEM_MEMORY
+        if self._memory < 0:
+            raise ValueRefused("", "objects of more than %d bytes" % self._limits.memory)
+
+    @property
+    def room(self) -> int:
+        """How many more items there may be."""
+        return self._left
+
     def check_room(self, size: int) -> None:
         """Refuses a value that ``size`` more bytes would make too large."""
         if self._before + len(self.buf) + size > self._limits.size:
@@ -99,6 +131,8 @@ class Writer:
 
     def begin(self, code: int) -> None:
         """An extension type begins, whose size is not known yet."""
+        if code in WEIGHT:
+            self.weigh(WEIGHT[code])
         buf = self.buf
         self._marks.append((buf, len(buf), self._before + len(buf)))
         buf += _EXT.pack(0xC9, 0, code)
@@ -113,7 +147,8 @@ class Writer:
     def ext(self, code: int, body: bytes) -> None:
         """An extension type whose contents are small, or have to be copied anyway."""
         size = len(body)
-        self.check_room(size)
+        if code in WEIGHT:
+            self.weigh(WEIGHT[code])
         fixed = _FIXED_EXT.get(size)
         if fixed is not None:
             self.buf += bytes((fixed, code))
@@ -183,16 +218,43 @@ class Writer:
             raise
         if written != 2 * count - 1:
             raise ValueRefused("", "it changed while it was read")
+        self.check_keys(table)
+
+    def check_keys(self, keys: Collection[Any], step: str = "{key}") -> None:
+        """Refuses keys and members that would be equal when they are read, though they are not
+        here, or could not be keys there: so by reading them."""
+        if not self._checks_keys or _stay_apart(keys):
+            return
+        # Keys within these are read, and so checked, with them.
+        writer = Writer(self._limits, self.known, checks_keys=False)
+        writer.items(list(keys), step)
+        try:
+            self.known.check_keys(b"".join(writer.finish()), self._limits)
+        except ValueRefused as refused:
+            refused.within(step)
+            raise
+
+
+def _stay_apart(keys: Collection[Any]) -> bool:
+    kinds = set(map(type, keys))
+    if kinds <= _TEXT:
+        return True
+    return kinds <= _PLAIN_KEYS and all(
+        -_SMALL_KEY < key < _SMALL_KEY for key in keys if type(key) is int
+    )
 
 
 class Known(dict):  # type: ignore[type-arg]
     """By exact type, what writes it; ``find`` is asked for those that are not there."""
 
-    __slots__ = ("_find", "_found")
+    __slots__ = ("_find", "_found", "check_keys")
 
-    def __init__(self, known: dict[type, Write], find: Kind) -> None:
+    def __init__(self, known: dict[type, Write], find: Kind, check_keys: Check) -> None:
+        """``check_keys`` reads an encoding of a list of keys; raises ValueRefused where they could
+        not be keys of one dict."""
         super().__init__(known)
         self._find = find
+        self.check_keys = check_keys
         # Classes come and go.
         self._found: weakref.WeakKeyDictionary[type, Write] = weakref.WeakKeyDictionary()
 
@@ -316,6 +378,7 @@ def _members(writer: Writer, value: set[Any] | frozenset[Any], code: int) -> Non
     writer.enter(value, len(value))
     writer.begin(code)
     writer.items(value, step="{...}")
+    writer.check_keys(value, "{...}")
     writer.end()
     writer.leave(value)
 

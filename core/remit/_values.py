@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from remit import (
     _value_arrays,
+    _value_arrow,
     _value_plain,
     _value_reader,
+    _value_scalars,
     _value_tables,
     _value_times,
     _value_writer,
@@ -30,11 +32,16 @@ if TYPE_CHECKING:
     from remit._value_reader import Read, Source
     from remit._value_writer import Buffer, Write
 
+
+def _pandas(pandas: ModuleType) -> dict[type, Write]:
+    return {**_value_tables.types(pandas), **_value_scalars.types(pandas)}
+
+
 # By module, what writes the types that it has.
 _LIBRARIES: dict[str, Callable[[ModuleType], dict[type, Write]]] = {
     **_value_plain.LIBRARIES,
-    **_value_tables.LIBRARIES,
     "numpy": _value_arrays.types,
+    "pandas": _pandas,
 }
 _PLAIN: dict[int, Read] = {**_value_reader.PLAIN, **_value_plain.PLAIN, **_value_times.PLAIN}
 _NESTED: dict[int, Read] = {
@@ -42,6 +49,8 @@ _NESTED: dict[int, Read] = {
     **_value_plain.NESTED,
     **_value_arrays.NESTED,
     **_value_tables.NESTED,
+    **_value_scalars.NESTED,
+    **_value_arrow.NESTED,
 }
 
 
@@ -55,11 +64,23 @@ def _find(kind: type) -> Write | None:
         if write is not None:
             return write
     return (
-        _value_arrays.scalar_of(kind) or _value_tables.kind_of(kind) or _value_plain.record_of(kind)
+        _value_arrays.scalar_of(kind)
+        or _value_tables.kind_of(kind)
+        or _value_arrow.kind_of(kind)
+        or _value_plain.record_of(kind)
     )
 
 
-_KNOWN = Known({**_value_writer.WRITERS, **_value_plain.WRITERS, **_value_times.WRITERS}, _find)
+def _check_keys(data: bytes, limits: Limits) -> None:
+    """Raises ValueRefused where the values in an encoded list could not be keys of one dict."""
+    try:
+        Reader(data, limits, _PLAIN, _NESTED).members()
+    except TypeError as exc:
+        raise ValueRefused("", "it can be no key where it is read (%s)" % exc) from None
+
+
+_WRITERS = {**_value_writer.WRITERS, **_value_plain.WRITERS, **_value_times.WRITERS}
+_KNOWN = Known(_WRITERS, _find, _check_keys)
 
 
 def encode(value: object, limits: Limits = DEFAULT) -> list[Buffer]:
@@ -85,18 +106,22 @@ def encode(value: object, limits: Limits = DEFAULT) -> list[Buffer]:
         raise ValueRefused("result", "it could not be read: %s" % exc) from exc
 
 
-def decode(data: Source, limits: Limits = DEFAULT) -> Any:
+def decode(data: Source, limits: Limits = DEFAULT, exact: bool = False) -> Any:
     """The value in ``data``. Raises ValueRefused, and nothing else, whatever the bytes are.
 
-    Arrays of numpy's are views into ``data``: they keep it whole, and can be written to where it
-    can. The value takes up at most some 250 times the size of ``data``.
+    ``exact``: a moment in a zone that is not known here, or has another offset here, is refused. It
+    is otherwise the same moment with the offset that it had there.
+
+    Arrays of numpy's are views into ``data`` where it can be written to, and keep it whole; else
+    copies. All of them can be written to. Besides the contents of bytes, text and arrays the value
+    takes up at most ``limits.memory`` and 80 bytes for each of ``limits.count``.
     """
     if isinstance(data, memoryview):
         data = data.cast("B")
     size = len(data)
     if size > limits.size:
         raise ValueRefused("", "%d bytes, of %d at most" % (size, limits.size))
-    reader = Reader(data, limits, _PLAIN, _NESTED)
+    reader = Reader(data, limits, _PLAIN, _NESTED, exact)
     try:
         value = reader.value()
     except ValueRefused as refused:

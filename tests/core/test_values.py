@@ -11,11 +11,19 @@ import decimal
 import enum
 import fractions
 import itertools
+import operator
+import os
 import pathlib
 import pickle
+import platform
+import shutil
+import subprocess
 import sys
 import threading
+import time
 import traceback
+import types
+import urllib.parse
 import zoneinfo
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
@@ -28,7 +36,7 @@ from hypothesis import strategies as st
 
 import remit
 from core.values_table import EXPECTED, alike, make
-from remit import Limits, ResultError, Struct
+from remit import Limits, ResultError, Struct, _values
 from remit._limits import ValueRefused
 from remit._results import decode, encode
 
@@ -277,6 +285,8 @@ def test_a_struct_is_a_value_like_any_other() -> None:
     assert hash(struct) == hash(Struct("a.B", {"no name": "\x1b", "x": 1}))
     assert struct != Struct("a.C", dict(struct.fields))
     assert struct != ("a.B", dict(struct.fields))
+    with pytest.raises(TypeError, match="stands for no tuple"):
+        struct[0]
     assert copy.copy(struct) == copy.deepcopy(struct) == struct
     assert pickle.loads(pickle.dumps(struct)) == struct
     with pytest.raises(TypeError):
@@ -515,3 +525,136 @@ def test_the_contents_of_a_large_buffer_are_not_copied(value: Any) -> None:
 
 def test_a_path_of_this_system_comes_back_without_its_hands() -> None:
     assert type(back(pathlib.Path("/etc"))) is pathlib.PurePosixPath
+
+
+@dataclasses.dataclass(eq=False)
+class Apart:
+    """Instances are different, what is sent of them may be equal."""
+
+    x: object
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({Apart(1): 1, Apart(1): 2}, "result{key}: two keys that are equal as data"),
+        ([{Apart(1), Apart(1.0)}], "result[0]{...}: two members that are equal as data"),
+        (frozenset({Apart([])}), "result{...}: it can be no key where it is read"),
+        ({(1, Apart({})): 1}, "result{key}: it can be no key where it is read"),
+        ({memoryview(b"a"), Apart(1)}, None),
+        ({pathlib.PosixPath("a"): 1, pathlib.PurePosixPath("b"): 2}, None),
+        ({Apart(1): 1, Apart(2): 2}, None),
+        ({n * (2**61 - 1) for n in range(100)}, "result{...}: 100 keys with the same hash"),
+        (set(range(2**70, 2**70 + 100)), None),
+        ({frozenset({frozenset({(n, Apart(0))})}) for n in range(3)}, None),
+    ],
+)
+def test_keys_that_could_not_be_keys_when_they_are_read_are_not_sent(
+    table: Any, words: str | None
+) -> None:
+    if words is None:
+        assert len(back(table)) == len(table)
+        return
+    with pytest.raises(ResultError) as raised:
+        encode(table)
+    assert words.replace("keys that are equal", "members that are equal") in str(
+        raised.value
+    ).replace("keys that are equal", "members that are equal")
+
+
+def test_keys_deep_in_keys_are_read_back_once() -> None:
+    key: object = Apart(0)
+    for _ in range(90):
+        key = frozenset({key})
+    assert len(back({key: 1})) == 1  # not 2^90 times
+
+
+class Couple(NamedTuple):
+    x: object
+    y: object
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Couple(1, [2]),
+        os.stat("/"),
+        os.uname(),
+        time.localtime(),
+        sys.version_info,
+        shutil.disk_usage("/"),
+        urllib.parse.urlsplit("http://a/b"),
+        platform.uname(),
+    ],
+    ids=lambda value: type(value).__qualname__,
+)
+def test_what_is_like_a_named_tuple_gives_its_names_and_its_items(value: Any) -> None:
+    struct = back([value])[0]
+    assert isinstance(struct, Struct)
+    assert list(struct) == list(value)
+    first, *rest = struct
+    assert (first, *rest) == tuple(value)
+    assert struct[0] == value[0]
+    assert struct[-1] == value[-1]
+    assert list(struct[:2]) == list(value[:2])
+    for name, item in struct.fields.items():
+        assert getattr(value, name) == item
+    again = back(copy.deepcopy(pickle.loads(pickle.dumps(struct))))
+    assert again == struct
+    assert list(again) == list(value)
+
+
+def test_a_finished_process_and_what_is_gone_through_once_are_data() -> None:
+    done = back(subprocess.run(["echo", "a"], capture_output=True, check=True))
+    assert (done.args, done.returncode, done.stdout, done.stderr) == (["echo", "a"], 0, b"a\n", b"")
+    assert back(types.SimpleNamespace(a=1)) == Struct("types.SimpleNamespace", {"a": 1})
+    table = {"a": 1, "b": 2}
+    assert back(table.keys()) == ["a", "b"]
+    assert back([table.values(), table.items()]) == [[1, 2], [("a", 1), ("b", 2)]]
+    assert back(map(str, [1, 2])) == ["1", "2"]
+    assert back(zip("ab", [1, 2], strict=True)) == [("a", 1), ("b", 2)]
+    assert back((enumerate("a"), filter(None, [0, 1]), reversed([1, 2]))) == (
+        [(0, "a")],
+        [1],
+        [2, 1],
+    )
+    with pytest.raises(ResultError, match="going through it raised ZeroDivisionError: integer"):
+        encode(map(operator.floordiv, [1], [0]))
+    with pytest.raises(ResultError, match="more than 100 items"):
+        encode(enumerate(itertools.count()), Limits(count=100))
+
+
+def test_a_group_keeps_members_that_stand_elsewhere_too() -> None:
+    shared = ValueError("shared")
+    other = KeyError("other")
+    other.__context__ = shared
+    group = ExceptionGroup("all", [other, shared, shared])
+    record = back(group)
+    assert [member.type for member in record.exceptions] == ["KeyError", "ValueError", "ValueError"]
+    assert record.exceptions[0].context == record.exceptions[1] == record.exceptions[2]
+    assert record.notes == ()
+
+
+def test_groups_within_groups_end_and_say_what_was_left_out() -> None:
+    group: Exception = ValueError("a")
+    for _ in range(3):
+        group = ExceptionGroup("all", [group] * 20)
+    record = back(group)
+    count, found = 0, [record]
+    while found:
+        one = found.pop()
+        count += 1
+        found += one.exceptions
+        if len(one.exceptions) < 20 and one.type == "ExceptionGroup":
+            assert one.notes == (f"{20 - len(one.exceptions)} of 20 members left out",)
+    assert 2000 <= count <= 2016
+
+
+def test_an_argument_is_what_it_was_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    moment = datetime.datetime(2024, 7, 1, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin"))
+    data = sent([moment])
+    assert _values.decode(data, exact=True) == [moment]
+    monkeypatch.setattr("remit._value_times.zone_of", lambda key: None)
+    assert _values.decode(data) == [moment]
+    with pytest.raises(ValueRefused, match="Europe/Berlin is not known here"):
+        _values.decode(data, exact=True)

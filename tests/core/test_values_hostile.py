@@ -9,9 +9,11 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import example, given
@@ -214,11 +216,22 @@ def test_any_contents_of_an_extension_type_are_a_value_or_refused(code: int, bod
 
 
 @given(
-    st.sampled_from([codes.PANDAS_FRAME, codes.PANDAS_SERIES, codes.PANDAS_INDEX]),
+    st.sampled_from(
+        [codes.PANDAS_FRAME, codes.PANDAS_SERIES, codes.PANDAS_INDEX, codes.PANDAS_SCALAR]
+    ),
     st.lists(
         st.sampled_from(
             [
                 *("range", "levels", "values", "array", "object", "str", "category", "zoned"),
+                *(
+                    "period",
+                    "interval",
+                    "arrow",
+                    "M",
+                    "left",
+                    [3_600_000_000, "CET"],
+                    pd.Index([1]),
+                ),
                 *("masked", "Int64", "UTC", "ns", "python", True, None, {}, [], [None], ["a"]),
                 *(range(3), 0, 1, np.arange(3), np.zeros(3, bool), np.zeros((1, 1)), np.float64(1)),
             ]
@@ -261,6 +274,86 @@ def test_small_bytes_make_no_large_values(kind: str) -> None:
     with at_most(250 * len(data) + 100_000):
         value = decode(data)
     assert len(value) == 10_000
+
+
+@pytest.mark.parametrize("kind", ["short deques", "short sets", "structs", "short ordered dicts"])
+def test_small_bytes_of_large_objects_are_refused_before_they_fill_memory(kind: str) -> None:
+    data = items(*[SMALL[kind]] * 100_000)
+    limits = Limits(memory=1 << 20)
+    with at_most(4 << 20), pytest.raises(ResultError, match="objects of more than 1048576 bytes"):
+        decode(data, limits)
+    value = decode(items(*[SMALL[kind]] * 10_000))
+    with pytest.raises(ResultError, match="objects of more than 1048576 bytes"):
+        encode(value, limits)
+
+
+def range_index(size: int) -> bytes:
+    return ext(codes.PANDAS_INDEX, sent("range") + b"\xc0" + sent(range(size)))
+
+
+BOMBS = {
+    "a level that is a range": ext(
+        codes.PANDAS_INDEX,
+        sent("levels") + sent([None]) + items(range_index(10**12)) + items(sent(np.zeros(1, "i1"))),
+    ),
+    "categories that are a range": ext(
+        codes.PANDAS_INDEX,
+        sent("values")
+        + sent(None)
+        + sent("category")
+        + sent(False)
+        + range_index(10**12)
+        + sent(np.zeros(1, "i1")),
+    ),
+    "intervals of ranges": ext(
+        codes.PANDAS_INDEX,
+        sent("values") + sent(None) + sent("interval") + sent("left") + range_index(10**12) * 2,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_range_where_each_item_would_be_made_counts_as_its_items(name: str) -> None:
+    decode(range_index(1))
+    with at_most(2 << 20), pytest.raises(ResultError, match="objects of more than"):
+        decode(BOMBS[name])
+
+
+MANY = 10**8
+RUNS = pa.RunEndEncodedArray.from_arrays(pa.array([MANY], pa.int32()), pa.array([1]))
+IMAGINED: dict[str, Any] = {
+    "nothing but missing ones": pa.nulls(MANY),
+    "runs": RUNS,
+    "bytes of no length": pa.Array.from_buffers(pa.binary(0), MANY, [None, pa.py_buffer(b"")]),
+    "lists of runs": pa.FixedSizeListArray.from_arrays(RUNS, 2),
+    "structs of nothing": pa.Array.from_buffers(pa.struct([]), MANY, [None]),
+    "lists of no length": pa.Array.from_buffers(
+        pa.list_(pa.int8(), 0), MANY, [None], children=[pa.array([], pa.int8())]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", IMAGINED)
+def test_arrow_items_that_stand_in_no_memory_count_as_items(name: str) -> None:
+    with pytest.raises(ResultError, match="objects of more than"):
+        encode(IMAGINED[name])
+    sink = io.BytesIO()
+    table = pa.Table.from_arrays([IMAGINED[name]], names=[""])
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write(table)
+    assert len(sink.getvalue()) < 2000
+    with pytest.raises(ResultError, match="objects of more than"):
+        decode(ext(codes.ARROW, b"\x03\0" + sink.getvalue()))
+
+
+def test_an_arrow_stream_of_an_older_version_is_refused() -> None:
+    # These may say in another place that they are compressed.
+    sink = io.BytesIO()
+    options = pa.ipc.IpcWriteOptions(metadata_version=pa.ipc.MetadataVersion.V4)
+    with pa.ipc.new_stream(sink, TABLE.schema, options=options) as stream:
+        stream.write(TABLE)
+    with pytest.raises(ResultError, match="another version than 5"):
+        decode(ext(codes.ARROW, b"\0\0" + sink.getvalue()))
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
 
+# What is given to a function is what the caller has, or is refused.
+_exactly = functools.partial(_values.decode, exact=True)
+
+
 def load(kind: str, body: bytes) -> Callable[..., Any]:
     """The callable of a program. ImportError where a module is missing: see `explain_missing`."""
     content: Any = unpack(body)
@@ -38,7 +42,7 @@ def load(kind: str, body: bytes) -> Callable[..., Any]:
 
 def load_arguments(kind: str, data: bytes | memoryview) -> tuple[Any, ...]:
     if kind == "source":
-        return tuple(_values.decode(data))
+        return tuple(_exactly(data))
     args: tuple[Any, ...] = pickle.loads(data)
     return args
 
@@ -97,15 +101,15 @@ class _Source:
         if kind == "function":
             return self._functions[what]
         if kind == "value":
-            return _values.decode(what)
+            return _exactly(what)
         if kind == "partial":
-            args, keywords = map(_values.decode, words[2:])
+            args, keywords = map(_exactly, words[2:])
             return functools.partial(self.entry(what), *args, **keywords)
         module = importlib.import_module(what)
         if kind == "from":
             return functools.reduce(getattr, words[2].split("."), module)
         if kind == "call":
-            return getattr(module, words[2])(*_values.decode(words[3]))
+            return getattr(module, words[2])(*_exactly(words[3]))
         for name in words[2]:
             importlib.import_module(name)
         return module
@@ -118,6 +122,6 @@ class _Source:
         space = self._spaces[one["space"]]
         function: Any = definitions.define(code, one["defined"], space)
         function.__name__, function.__qualname__ = one["name"], one["qualname"]
-        function.__defaults__ = tuple(_values.decode(one["defaults"])) or None
-        function.__kwdefaults__ = _values.decode(one["keywords"]) or None
+        function.__defaults__ = tuple(_exactly(one["defaults"])) or None
+        function.__kwdefaults__ = _exactly(one["keywords"]) or None
         return function
