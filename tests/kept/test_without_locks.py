@@ -34,7 +34,7 @@ def running(wire: Wire, state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 def view(directory: Path) -> dict[str, Any]:
     fd = os.open(directory, os.O_RDONLY)
     try:
-        return jobview.look_in(fd, directory.name)
+        return jobview.job_map(fd, directory.name)
     finally:
         os.close(fd)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import time
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,14 @@ def ask(dir_fd: int, what: str, request: dict[str, Any], patience: float) -> dic
 
     ``{}`` is the answer of a supervisor that did it and had no space to say more.
     """
+    try:
+        return _ask(dir_fd, what, request, patience)
+    except OSError as exc:
+        # A job may do to its own directory what it likes.
+        raise Unanswered("it cannot be asked: %s" % exc) from exc
+
+
+def _ask(dir_fd: int, what: str, request: dict[str, Any], patience: float) -> dict[str, Any]:
     wake = _open_wake(dir_fd)
     try:
         ask_fd = os.open(jobdir.ASK, _DIRECTORY, dir_fd=dir_fd)
@@ -59,12 +68,16 @@ def ask(dir_fd: int, what: str, request: dict[str, Any], patience: float) -> dic
 
 def _open_wake(dir_fd: int) -> int:
     try:
-        return os.open(
+        wake = os.open(
             jobdir.WAKE, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd
         )
     except OSError as exc:
         # ENXIO: nobody reads the FIFO, so there is no supervisor on this computer.
         raise Unanswered("nobody reads %s: %s" % (jobdir.WAKE.decode(), exc.strerror)) from exc
+    if not stat.S_ISFIFO(os.fstat(wake).st_mode):
+        os.close(wake)
+        raise Unanswered("nobody reads %s: it is no FIFO" % jobdir.WAKE.decode())
+    return wake
 
 
 def _ring(wake: int, byte: bytes) -> None:

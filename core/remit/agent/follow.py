@@ -192,7 +192,7 @@ class _Watcher(_Following):
             raise keeper.not_found(job_id) from None
         self._linger = linger
         self.gone_by = "removed"  # why, should the directory vanish before an end was seen
-        self.view = jobview.look_in(self.dir_fd, job_id)
+        self.view = jobview.job_map(self.dir_fd, job_id)
         # Whoever watches a job with a lease is one of its callers.
         self._hold = lease.hold(self.dir_fd) if self.view["lifetime"] == "lease" else None
         self.tell_of(self.dir_fd, MOVED_IN, self.look)
@@ -200,7 +200,7 @@ class _Watcher(_Following):
     def look(self) -> None:
         if self.channel not in self.agent.handlers:
             return
-        view = jobview.look_in(self.dir_fd, self.job_id)
+        view = jobview.job_map(self.dir_fd, self.job_id)
         if view["problem"] is not None and not os.fstat(self.dir_fd).st_nlink:
             self._end(_removed(self.view, self.gone_by))
             return
@@ -351,7 +351,7 @@ class _Reader(_Following):
         if self._asked is not None and now - self._asked < _POLL:
             return False
         self._asked = now
-        return jobview.look_in(self.dir_fd, self.job_id)["state"] in _jobstate.FINISHED
+        return jobview.job_map(self.dir_fd, self.job_id)["state"] in _jobstate.FINISHED
 
     def _all_sent(self) -> None:
         self._sent = True
@@ -368,7 +368,7 @@ class _Reader(_Following):
                 return
             if not self._write_marks():
                 return  # it comes here again once they are written
-        view = jobview.look_in(self.dir_fd, self.job_id)
+        view = jobview.job_map(self.dir_fd, self.job_id)
         position = self._cursor.position
         whole = all(position[stream] >= size for stream, size in view["sizes"].items())
         self.agent.end(self.channel, {"complete": self._over and whole, "job": view})
@@ -376,7 +376,7 @@ class _Reader(_Following):
 
     def _fail(self, exc: Exception) -> None:
         """The index makes no sense from here on: the caller gets what there was before."""
-        view = jobview.look_in(self.dir_fd, self.job_id)
+        view = jobview.job_map(self.dir_fd, self.job_id)
         view["problem"] = str(exc)
         self._write_marks()
         self.agent.end(self.channel, {"complete": False, "job": view})
@@ -456,7 +456,7 @@ class _Reader(_Following):
     def _superseded(self) -> None:
         self._marked = dict(self._used)  # the marks are somebody else's now
         self.agent.event(self.channel, "superseded")
-        view = jobview.look_in(self.dir_fd, self.job_id)
+        view = jobview.job_map(self.dir_fd, self.job_id)
         self.agent.end(self.channel, {"complete": False, "job": view})
         self.close()
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
+from binascii import hexlify
 from collections import namedtuple
 from typing import TYPE_CHECKING
 
@@ -33,13 +35,19 @@ OUTPUTS = ("stdout", "stderr")
 # The last only where the job is a function.
 STREAMS = (*OUTPUTS, "records")
 
-# A command of the largest request there is, each of its bytes escaped; more is nobody's job.
+# A command of the largest request there is, each of its bytes escaped; more is nobody's job. All
+# other files hold a few words.
 MAX_JSON = 8 << 20
+_MAX_SMALL = 1 << 16
+# Sizes and offsets are what the kernel takes for one.
+MAX_SIZE = (1 << 63) - 1
 # Space for the outcome, held from the start so that a full disk cannot keep it from being written.
 RESERVED = 16384
 _RESERVE = b".outcome"
 _MAX_TEXT = 500
 _MAX_NAMED = 16
+# How deep directories are entered that a job has made in its own.
+_MAX_NESTED = 32
 
 ID_LENGTH = 13
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz234567")
@@ -53,6 +61,10 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 class Unreadable(Exception):
     """A file that is not what format 1 says; ``str()`` tells what is wrong with it."""
+
+
+class Unavailable(Unreadable):
+    """A file that may well be what it should be, but cannot be had here and now."""
 
 
 def is_id(text: str) -> bool:
@@ -69,7 +81,14 @@ _LINE = b"%17.6f %-8s %20d %15d\n"
 Line = namedtuple("Line", "time stream offset size")
 
 
+# The latest that fits into its column: the year 2286.
+_LATEST = 9999999999.0
+
+
 def pack_line(time: float, stream: bytes, offset: int, size: int) -> bytes:
+    """A time that is none, or has no room there, becomes the nearest that has."""
+    # Not a number is neither more nor less.
+    time = min(time, _LATEST) if time > 0 else 0.0
     return _LINE % (time, stream, offset, size)
 
 
@@ -79,10 +98,15 @@ def parse_line(line: bytes) -> Line:
         time, stream, offset, size = line.split()
         parsed = Line(float(time), stream.decode("ascii"), int(offset), int(size))
     except ValueError:
-        raise Unreadable("a line of the index reads %r" % line) from None
-    if parsed.offset < 0 or parsed.size < 0:
-        raise Unreadable("a line of the index reads %r" % line)
+        raise _no_line(line) from None
+    whole = parsed.offset >= 0 and parsed.size >= 0 and parsed.offset + parsed.size <= MAX_SIZE
+    if not (whole and 0 <= parsed.time <= _LATEST):
+        raise _no_line(line)
     return parsed
+
+
+def _no_line(line: bytes) -> Unreadable:
+    return Unreadable("a line of the index reads %r" % line[:LINE_SIZE])
 
 
 # -- JSON files
@@ -90,39 +114,44 @@ def parse_line(line: bytes) -> Line:
 
 def read_json(dir_fd: int, name: bytes) -> dict[str, Any]:
     """Raises FileNotFoundError where there is none, and Unreadable."""
+    words = name.decode()
     try:
-        fd = os.open(name, _READ, dir_fd=dir_fd)
+        value = json.loads(_read_small(dir_fd, name))
     except FileNotFoundError:
         raise
     except OSError as exc:
-        raise Unreadable("%s: %s" % (name.decode(), exc.strerror)) from exc
-    try:
-        data = os.read(fd, 1 << 16)
-        if len(data) == 1 << 16:
-            data += _read_rest(fd)
-        value = json.loads(data)
-    except OSError as exc:
-        raise Unreadable("%s: %s" % (name.decode(), exc.strerror)) from exc
+        # A link, or a device that is none.
+        kind = Unreadable if exc.errno in (errno.ELOOP, errno.ENXIO, errno.ENODEV) else Unavailable
+        raise kind("%s: %s" % (words, exc.strerror)) from exc
     except json.JSONError as exc:
-        raise Unreadable("%s: %s" % (name.decode(), exc)) from exc
-    finally:
-        os.close(fd)
+        raise Unreadable("%s: %s" % (words, exc)) from exc
     if not isinstance(value, dict):
-        raise Unreadable("%s holds no object" % name.decode())
+        raise Unreadable("%s holds no object" % words)
     return value
 
 
-def _read_rest(fd: int) -> bytes:
-    pieces: list[bytes] = []
-    size = 1 << 16
-    while True:
-        piece = os.read(fd, 1 << 20)
-        if not piece:
-            return b"".join(pieces)
-        pieces.append(piece)
-        size += len(piece)
-        if size > MAX_JSON:
-            raise json.JSONError("larger than %d bytes" % MAX_JSON)
+def _read_small(dir_fd: int, name: bytes) -> bytes:
+    """The whole of an ordinary file. Raises OSError, and JSONError for any other kind."""
+    most = MAX_JSON if name == JOB else _MAX_SMALL
+    fd = os.open(name, _READ, dir_fd=dir_fd)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise json.JSONError("no ordinary file")
+        if status.st_size > most:
+            raise json.JSONError("larger than %d bytes" % most)
+        pieces = []
+        size = 0
+        while size <= most:
+            piece = os.read(fd, 1 << 16)
+            if not piece:
+                break
+            pieces.append(piece)
+            size += len(piece)
+        # It may have grown as it was read; what is cut here makes no sense.
+        return b"".join(pieces)
+    finally:
+        os.close(fd)
 
 
 def write_json(dir_fd: int, name: bytes, value: dict[str, Any], durable: bool = True) -> None:
@@ -164,6 +193,10 @@ def higher_format(dir_fd: int) -> bool:
         version = read_json(dir_fd, JOB).get("format")
     except (FileNotFoundError, Unreadable):
         return False
+    return is_later(version)
+
+
+def is_later(version: object) -> bool:
     return type(version) is int and version > FORMAT
 
 
@@ -291,7 +324,7 @@ def read_freed(dir_fd: int) -> Freed:
 
 def number(value: object) -> int:
     """A size from a file that somebody may have edited: 0 where it is none."""
-    return value if type(value) is int and value > 0 else 0
+    return value if type(value) is int and 0 < value <= MAX_SIZE else 0
 
 
 # -- removal
@@ -348,15 +381,34 @@ def discard(jobs_fd: int, job_id: str, dir_fd: int) -> None:
 
 
 def _empty(dir_fd: int) -> None:
+    """The job may have made anything there, as deep and as odd as it liked."""
     last = {os.fsdecode(OUTCOME): 1, os.fsdecode(JOB): 2}
-    for name in sorted(os.listdir(dir_fd), key=lambda name: last.get(name, 0)):
-        raw = os.fsencode(name)
-        try:
-            unlink(dir_fd, raw)
-        except (IsADirectoryError, PermissionError):
-            fd = statedir.open_directory(raw, dir_fd, raw)
-            try:
-                _empty(fd)
-            finally:
-                os.close(fd)
-            os.rmdir(raw, dir_fd=dir_fd)
+    while True:
+        names = sorted(os.listdir(dir_fd), key=lambda name: last.get(name, 0))
+        for name in names:
+            _delete(os.fsencode(name), dir_fd, dir_fd, _MAX_NESTED)
+        # What was moved up here meanwhile is still to be deleted.
+        if not os.listdir(dir_fd):
+            return
+
+
+def _delete(name: bytes, dir_fd: int, top_fd: int, depth: int) -> None:
+    """Deletes a file or a directory; what is nested deeper is moved to ``top_fd``."""
+    try:
+        unlink(dir_fd, name)
+        return
+    except (IsADirectoryError, PermissionError):
+        pass
+    if not depth:
+        os.rename(name, b".deep-" + hexlify(os.urandom(8)), src_dir_fd=dir_fd, dst_dir_fd=top_fd)
+        return
+    if not stat.S_ISDIR(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode):
+        raise PermissionError(errno.EPERM, "cannot be deleted", name)
+    os.chmod(name, 0o700, dir_fd=dir_fd)
+    fd = os.open(name, _READ | os.O_DIRECTORY, dir_fd=dir_fd)
+    try:
+        for each in os.listdir(fd):
+            _delete(os.fsencode(each), fd, top_fd, depth - 1)
+    finally:
+        os.close(fd)
+    os.rmdir(name, dir_fd=dir_fd)

@@ -1,13 +1,14 @@
 """What a kept job's directory says about it: the job map of docs/wire.md.
 
 States that nobody could write down (LOST, DISCONNECTED, SUSPENDED, STOPPING) are worked out here,
-each time anew. A directory that makes no sense gives a map with its ``problem``, never an error.
-Standard library only, Python 3.6.
+each time anew. Whatever the files hold, the map is of bounded size and of the types that the wire
+promises, and its ``problem`` says what is wrong. Standard library only, Python 3.6.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from remit import _jobstate
@@ -19,42 +20,59 @@ if TYPE_CHECKING:
 
 # A page of jobs has to fit into a frame; more of a command line is for job.json to tell.
 _MAX_COMMAND = 1 << 16
+# What the head of a word counts for beside it: an empty one costs something too.
+_WORD = 5
 _MAX_NAME = 1000
+_MAX_TEXT = 500
+_MAX_PATH = 4096
+_MAX_NAMED = 32
+# The last second of the year 9999: nobody's calendar goes further.
+_LATEST = 253402300799.0
+_MAX_STATUS = 255
+_MAX_REQUESTS = 1000
+_REASON = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
+_SIGNAL = re.compile(r"SIG[A-Z0-9+-]{1,20}\Z")
 
 
 def look(jobs_fd: int, job_id: str) -> dict[str, Any]:
     """The job map. Raises FileNotFoundError where there is no directory of that id."""
+    name = job_id.encode()
     try:
-        dir_fd = statedir.open_directory(job_id.encode(), jobs_fd, job_id.encode())
+        dir_fd = statedir.open_directory(name, jobs_fd, name)
     except FileNotFoundError:
         raise
     except Refused as exc:
-        return _unreadable(job_id, None, exc.message)
+        return _untrusted(jobs_fd, job_id, exc.message)
     except OSError as exc:
-        return _unreadable(job_id, None, "its directory cannot be opened: %s" % exc.strerror)
+        words = "its directory cannot be opened: %s" % exc.strerror
+        return _unreadable({}, job_id, None, jobdir.Unavailable(words))
     try:
-        return look_in(dir_fd, job_id)
+        return job_map(dir_fd, job_id)
     finally:
         os.close(dir_fd)
 
 
-def look_in(dir_fd: int, job_id: str) -> dict[str, Any]:
-    """The job map of the directory that ``dir_fd`` is open on."""
+def job_map(dir_fd: int, job_id: str) -> dict[str, Any]:
+    """The job map of the directory that ``dir_fd`` is open on. Raises nothing."""
+    facts: dict[str, Any] = {}
     try:
-        job = jobdir.read_json(dir_fd, jobdir.JOB)
-        version = job.get("format")
-        if version != jobdir.FORMAT:
-            raise jobdir.Unreadable("job.json is of format %r, not %d" % (version, jobdir.FORMAT))
-        view = _facts(job, job_id)
-        state = _state(dir_fd)
+        facts = _facts(dir_fd, job_id)
+        return _finish(dir_fd, facts)
     except FileNotFoundError:
-        view = _unreadable(job_id, dir_fd, "there is no job.json: its start was cut short")
+        view = _unreadable({}, job_id, dir_fd, "there is no job.json: its start was cut short")
         if not _nobody_starts(dir_fd):
             view.update(_going_on({}, _jobstate.PENDING, None), sizes=sizes(dir_fd), has_more=True)
         return view
-    except (jobdir.Unreadable, json.JSONError) as exc:
-        return _unreadable(job_id, dir_fd, str(exc))
-    view.update(state)
+    except Exception as exc:
+        # Be it a file that makes no sense, no descriptor left, or one more way that nobody has
+        # thought of: it is this job's trouble, and the others are listed all the same.
+        return _unreadable(facts, job_id, dir_fd, exc)
+
+
+def _finish(dir_fd: int, facts: dict[str, Any]) -> dict[str, Any]:
+    problem = facts["problem"]
+    view = dict(facts, **_state(dir_fd))
+    view["problem"] = view["problem"] or problem
     marks = jobdir.read_marks(dir_fd)
     view["used"] = marks.position
     if view["sizes"] is None:
@@ -100,38 +118,124 @@ def read_process(dir_fd: int) -> dict[str, Any] | None:
         return None
 
 
-def _facts(job: dict[str, Any], job_id: str) -> dict[str, Any]:
-    """What was known before the job ran. Raises JSONError for a command that is none."""
+class _Fields:
+    """The values of one file, each checked. ``problem`` is what is wrong with the first that is."""
+
+    def __init__(self, name: bytes, values: dict[str, Any]) -> None:
+        self.problem: str | None = None
+        self._name = name.decode()
+        self._values = values
+
+    def text(self, key: str, most: int = _MAX_TEXT) -> str | None:
+        value = self._values.get(key)
+        if isinstance(value, str):
+            return value[:most]
+        self._wrong(key, value)
+        return None
+
+    def texts(self, key: str) -> list[str]:
+        value = self._values.get(key)
+        if not isinstance(value, list):
+            self._wrong(key, value)
+            return []
+        return [item[:_MAX_TEXT] for item in value[:_MAX_NAMED] if isinstance(item, str)]
+
+    def time(self, key: str) -> float | None:
+        value = self._values.get(key)
+        if isinstance(value, (int, float)) and value is not True and 0 <= value <= _LATEST:
+            return float(value)
+        self._wrong(key, value)
+        return None
+
+    def size(self, key: str) -> int | None:
+        value = self._values.get(key)
+        if type(value) is int and 0 <= value <= jobdir.MAX_SIZE:
+            return value
+        self._wrong(key, value)
+        return None
+
+    def sizes(self, key: str) -> dict[str, int]:
+        value = self._values.get(key)
+        if not isinstance(value, dict):
+            self._wrong(key, value)
+            value = {}
+        return {stream: jobdir.number(value.get(stream)) for stream in jobdir.STREAMS}
+
+    def _wrong(self, key: str, value: object) -> None:
+        if value is not None and self.problem is None:
+            self.problem = "%s: %s is %s" % (self._name, key, _shown(value))
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, (dict, list)):
+        return "an array" if isinstance(value, list) else "an object"
+    if isinstance(value, str):
+        value = value[:60]
+    return repr(value)[:80]
+
+
+def _facts(dir_fd: int, job_id: str) -> dict[str, Any]:
+    """What was known before the job ran. Raises FileNotFoundError and Unreadable."""
+    job = jobdir.read_json(dir_fd, jobdir.JOB)
+    version = job.get("format")
+    if version != jobdir.FORMAT or type(version) is not int:
+        words = "job.json is of format %s, not %d" % (_shown(version), jobdir.FORMAT)
+        # A later remit may know very well how this job stands.
+        later = jobdir.is_later(version)
+        raise jobdir.Unavailable(words) if later else jobdir.Unreadable(words)
+    fields = _Fields(jobdir.JOB, job)
     cwd = job.get("cwd")
-    return {
+    try:
+        command = _command(job.get("command"))
+        directory = None if cwd is None else json.to_bytes(cwd)[:_MAX_PATH]
+    except json.JSONError as exc:
+        raise jobdir.Unreadable("job.json: %s" % exc) from exc
+    facts = {
         "id": job_id,
-        "name": _text(job.get("name")),
-        "group": _text(job.get("group")),
-        "placement": _text(job.get("placement")) or "keep",
-        "lifetime": _text(job.get("lifetime")) or "detached",
-        "location": _text(job.get("location")),
-        "command": _command(job.get("command")),
-        "cwd": None if cwd is None else json.to_bytes(cwd),
-        "created": _time(job.get("created")),
+        "name": fields.text("name"),
+        "group": fields.text("group"),
+        "placement": fields.text("placement") or "keep",
+        "lifetime": fields.text("lifetime") or "detached",
+        "location": fields.text("location"),
+        "command": command,
+        "cwd": directory,
+        "created": fields.time("created"),
     }
+    return dict(facts, problem=fields.problem)
 
 
 def _command(value: object) -> dict[str, Any]:
+    """Raises JSONError for a command that is none."""
     if isinstance(value, dict) and isinstance(value.get("function"), str):
         return {"function": value["function"][:_MAX_NAME]}
     if isinstance(value, dict) and "line" in value:
         return {"line": json.to_bytes(value["line"])[:_MAX_COMMAND]}
     words = value.get("argv") if isinstance(value, dict) else None
     if not isinstance(words, list) or not words:
-        raise json.JSONError("job.json names no command")
+        raise json.JSONError("it names no command")
     argv = []
     left = _MAX_COMMAND
     for word in words:
         argv.append(json.to_bytes(word)[:left])
-        left -= len(argv[-1])
-        if not left:
+        left -= len(argv[-1]) + _WORD
+        if left <= 0:
             break
     return {"argv": argv}
+
+
+def shorten(view: dict[str, Any], most: int) -> None:
+    """Cuts the command of a job map to ``most`` bytes."""
+    command = view["command"]
+    if "line" in command:
+        command["line"] = command["line"][:most]
+    elif "argv" in command:
+        argv = []
+        for word in command["argv"]:
+            argv.append(word[: max(0, most)])
+            most -= len(word) + _WORD
+            if most <= 0:
+                break
+        command["argv"] = argv
 
 
 def _state(dir_fd: int) -> dict[str, Any]:
@@ -145,7 +249,7 @@ def _state(dir_fd: int) -> dict[str, Any]:
         alive = liveness.alive(dir_fd)
     except OSError as exc:
         words = "its lock cannot be asked (%s), and its supervisor on %s cannot be seen from here"
-        problem = words % (exc.strerror, _text(process.get("hostname")))
+        problem = words % (exc.strerror, _host(process))
         return _going_on(process, _jobstate.DISCONNECTED, problem)
     if alive:
         return _going_on(process, _running(dir_fd, process), None)
@@ -157,10 +261,12 @@ def _state(dir_fd: int) -> dict[str, Any]:
         return _lost("supervisor-lost", process)
     if liveness.same_host(process):
         return _lost("host-restarted", process)
-    problem = "it was started on %s, which cannot be asked from here" % _text(
-        process.get("hostname")
-    )
+    problem = "it was started on %s, which cannot be asked from here" % _host(process)
     return _going_on(process, _jobstate.DISCONNECTED, problem)
+
+
+def _host(process: dict[str, Any]) -> str | None:
+    return _Fields(jobdir.PROCESS, process).text("hostname")
 
 
 def _nobody_starts(dir_fd: int) -> bool:
@@ -197,60 +303,86 @@ def _asked_to_stop(dir_fd: int) -> bool:
     except OSError:
         return False
     try:
-        return any(name.startswith("stop-") for name in os.listdir(fd))
+        return any(name.startswith("stop-") for name in os.listdir(fd)[:_MAX_REQUESTS])
+    except OSError:
+        return False
     finally:
         os.close(fd)
 
 
 def _going_on(process: dict[str, Any], state: str, problem: str | None) -> dict[str, Any]:
+    fields = _Fields(jobdir.PROCESS, process)
     return {
         "state": state,
-        "started": _time(process.get("started")),
+        "started": fields.time("started"),
         "finished": None,
         "outcome": None,
         "sizes": None,
-        "problem": problem,
+        "problem": problem or fields.problem,
     }
 
 
 def _after_the_end(outcome: dict[str, Any]) -> dict[str, Any]:
-    status = outcome.get("exit_status")
-    reason = _text(outcome.get("reason")) or "exited"
+    """Raises Unreadable where it does not say how the job ended."""
+    fields = _Fields(jobdir.OUTCOME, outcome)
+    status, signal = _how_it_ended(outcome)
+    reason = outcome.get("reason") or "exited"
+    if not isinstance(reason, str) or not _REASON.match(reason):
+        raise jobdir.Unreadable("outcome.json: the reason is %s" % _shown(reason))
     end: dict[str, Any] = {
-        "exit_status": status if type(status) is int else None,
-        "signal": _text(outcome.get("signal")),
+        "exit_status": status,
+        "signal": signal,
         "reason": reason,
-        "error": _text(outcome.get("error")),
-        "note": _text(outcome.get("note")),
-        "left_behind": _texts(outcome.get("left_behind")),
-        "result_at": _place(outcome.get("result_at")),
+        "error": fields.text("error"),
+        "note": fields.text("note"),
+        "left_behind": fields.texts("left_behind"),
+        "result_at": fields.size("result_at"),
     }
-    final = outcome.get("sizes")
-    if not isinstance(final, dict):
-        final = {}
-    return {
-        "state": _jobstate.move(
-            _jobstate.RUNNING, _jobstate.ended(end["exit_status"], end["signal"], reason)
-        ),
-        "started": _time(outcome.get("started")),
-        "finished": _time(outcome.get("finished")),
+    view = {
+        "state": _jobstate.move(_jobstate.RUNNING, _jobstate.ended(status, signal, reason)),
+        "started": fields.time("started"),
+        "finished": fields.time("finished"),
         "outcome": end,
-        "sizes": {stream: jobdir.number(final.get(stream)) for stream in jobdir.STREAMS},
-        "problem": None,
+        "sizes": fields.sizes("sizes"),
     }
+    return dict(view, problem=fields.problem)
 
 
-def _place(value: object) -> int | None:
-    return value if type(value) is int and value >= 0 else None
+def _how_it_ended(outcome: dict[str, Any]) -> tuple[int | None, str | None]:
+    """The exit status and the signal, of which a job has one at most. Raises Unreadable."""
+    status, signal = outcome.get("exit_status"), outcome.get("signal")
+    if status is not None and not (type(status) is int and 0 <= status <= _MAX_STATUS):
+        raise jobdir.Unreadable("outcome.json: the exit status is %s" % _shown(status))
+    if signal is not None and not (isinstance(signal, str) and _SIGNAL.match(signal)):
+        raise jobdir.Unreadable("outcome.json: the signal is %s" % _shown(signal))
+    return status, signal
 
 
 def _lost(reason: str, process: dict[str, Any]) -> dict[str, Any]:
-    view = _after_the_end({"reason": reason, "started": process.get("started")})
+    view = _after_the_end({"reason": reason, "started": process.get("started"), "sizes": {}})
     view["sizes"] = None
     return view
 
 
-def _unreadable(job_id: str, dir_fd: int | None, problem: str) -> dict[str, Any]:
+def _untrusted(jobs_fd: int, job_id: str, problem: str) -> dict[str, Any]:
+    """Of what is no directory that is ours alone: nothing is believed but the supervisor's lock."""
+    try:
+        dir_fd = os.open(
+            job_id.encode(), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=jobs_fd
+        )
+    except OSError:
+        return _unreadable({}, job_id, None, problem)
+    try:
+        return _unreadable({}, job_id, dir_fd, problem)
+    finally:
+        os.close(dir_fd)
+
+
+def _unreadable(
+    facts: dict[str, Any], job_id: str, dir_fd: int | None, problem: Exception | str
+) -> dict[str, Any]:
+    """LOST, its end can no longer be known; DISCONNECTED where it may run or be known all the
+    same."""
     view: dict[str, Any] = {
         "id": job_id,
         "name": None,
@@ -260,23 +392,38 @@ def _unreadable(job_id: str, dir_fd: int | None, problem: str) -> dict[str, Any]
         "location": None,
         "command": {"argv": []},
         "cwd": None,
-        "created": None if dir_fd is None else os.fstat(dir_fd).st_mtime,
+        "created": None if dir_fd is None else _changed(dir_fd),
     }
-    view.update(_going_on({}, _jobstate.LOST, problem[:500]))
+    view.update(facts)
+    elsewhere = not isinstance(problem, (str, jobdir.Unreadable))
+    words = _words(problem) if isinstance(problem, Exception) else problem
+    if elsewhere or isinstance(problem, jobdir.Unavailable) or (dir_fd and _may_run(dir_fd)):
+        state = _jobstate.DISCONNECTED
+    else:
+        state = _jobstate.LOST
+    view.update(_going_on({}, state, words[:_MAX_TEXT]))
     nothing = dict.fromkeys(jobdir.STREAMS, 0)
-    view.update(sizes=nothing, used=nothing, has_more=False)
+    view.update(sizes=nothing, used=nothing, has_more=state == _jobstate.DISCONNECTED)
     return view
 
 
-def _text(value: object) -> str | None:
-    return value[:500] if isinstance(value, str) else None
+def _words(exc: Exception) -> str:
+    if isinstance(exc, jobdir.Unreadable):
+        return str(exc)
+    if isinstance(exc, OSError):
+        return "its directory cannot be read: %s" % exc.strerror
+    return "the agent cannot make sense of its directory: %r" % exc
 
 
-def _texts(value: object) -> list[str]:
-    return (
-        [item[:500] for item in value if isinstance(item, str)] if isinstance(value, list) else []
-    )
+def _changed(dir_fd: int) -> float | None:
+    try:
+        return _Fields(b"", {"at": os.fstat(dir_fd).st_mtime}).time("at")
+    except OSError:
+        return None
 
 
-def _time(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and type(value) is not bool else None
+def _may_run(dir_fd: int) -> bool:
+    try:
+        return liveness.alive(dir_fd)
+    except OSError:
+        return False  # as nothing there can be believed, this alone keeps no job from being lost

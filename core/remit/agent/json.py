@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Deeper than any file of ours; keeps a hostile one from our recursion limit.
 MAX_DEPTH = 64
+# Digits of a whole number: what more of them cost grows with their square.
+MAX_DIGITS = 1000
 
 _SPACE = " \t\n\r"
 _DIGITS = frozenset("0123456789")
@@ -112,6 +114,9 @@ def loads(data: bytes) -> Any:
         raise
     except (ValueError, IndexError, RecursionError, StopIteration) as exc:
         raise JSONError("malformed or cut short: %s" % exc) from exc
+    except SystemError:
+        # The C scanner of 3.10 and 3.11 has lost its words: it takes json.decoder for imported.
+        raise JSONError("malformed or cut short") from None
     if at != len(text):
         raise JSONError("something follows the value")
     return value
@@ -222,7 +227,13 @@ def _scan_number(text: str, start: int) -> tuple[object, int]:
         exponent = end + 1 + (text[end + 1 : end + 2] in ("+", "-"))
         if _skip_digits(text, exponent) > exponent:
             end = _skip_digits(text, exponent)
-    return (int if end == whole else float)(text[start:end]), end
+    return (_whole_number if end == whole else float)(text[start:end]), end
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise JSONError("a number of %d digits" % len(digits))
+    return int(digits)
 
 
 def _skip_digits(text: str, at: int) -> int:
@@ -238,7 +249,7 @@ class _Rules:
     object_hook = None
     object_pairs_hook = None
     parse_float = float
-    parse_int = int
+    parse_int = staticmethod(_whole_number)
     memo = {}  # type: ignore[var-annotated]  # noqa: RUF012  (3.6 to 3.8 ask for it)
 
     @staticmethod

@@ -51,6 +51,8 @@ _RUNS_ON = "over, but what it left behind runs on"
 _FORCE = "it can be removed with force"
 # A page of job maps is one frame of 1 MiB at most.
 _PAGE_SIZE = 700_000
+_MOST_FOUND = 100
+_MAX_FOUND_COMMAND = 1000
 
 # One job's directory, open: both descriptors, and what is in it
 Opened = namedtuple("Opened", "jobs_fd dir_fd view")
@@ -68,7 +70,7 @@ def opened(path: bytes, job_id: str) -> Iterator[Opened]:
         if dir_fd is None:
             raise not_found(job_id)
         try:
-            yield Opened(jobs_fd, dir_fd, jobview.look_in(dir_fd, job_id))
+            yield Opened(jobs_fd, dir_fd, jobview.job_map(dir_fd, job_id))
         finally:
             os.close(dir_fd)
     finally:
@@ -119,7 +121,7 @@ def start(
     dir_fd, made = _claim(jobs_fd, gone_fd, job["id"])
     if _was_run(dir_fd):
         jobdir.unclaim(dir_fd)
-        return _answer_again(jobview.look_in(dir_fd, job["id"]))
+        return _answer_again(jobview.job_map(dir_fd, job["id"]))
     try:
         jobdir.prepare(dir_fd, jobdir.OUTPUTS if function is None else jobdir.STREAMS)
         work = _work(job, env, function)
@@ -133,7 +135,7 @@ def start(
     except (OSError, Refused) as exc:
         if _was_run(dir_fd):
             # The supervisor was killed a moment too late: the first process may well run.
-            return _answer_again(jobview.look_in(dir_fd, job["id"]))
+            return _answer_again(jobview.job_map(dir_fd, job["id"]))
         if made:
             jobdir.discard(jobs_fd, job["id"], dir_fd)
         if isinstance(exc, Refused):
@@ -141,7 +143,7 @@ def start(
         raise statedir.refused(
             "the job cannot be kept in %s: %s" % (os.fsdecode(path), exc.strerror)
         ) from exc
-    view = jobview.look_in(dir_fd, job["id"])
+    view = jobview.job_map(dir_fd, job["id"])
     if not work.session and view["state"] not in _jobstate.FINISHED:
         view["warning"] = logind.warning(_process(dir_fd)["supervisor"]["pid"])
     return view
@@ -290,7 +292,22 @@ def find(path: bytes, name: str) -> dict[str, Any]:
         views = [_listed(path, jobs_fd, job_id) for job_id in named]
         if not views and len(name) >= 4:
             views = [_listed(path, jobs_fd, each) for each in ids if each.startswith(name)]
-    return {"jobs": [view for view in views[:100] if view is not None]}
+    return {"jobs": _fitting_page([view for view in views if view is not None])}
+
+
+def _fitting_page(views: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As many as fit into one answer. Who found several by one name is told their ids: the whole
+    command of each is for who asks for it."""
+    page: list[dict[str, Any]] = []
+    size = 0
+    for view in views[:_MOST_FOUND]:
+        if len(views) > 1:
+            jobview.shorten(view, _MAX_FOUND_COMMAND)
+        size += len(pack(view))
+        if page and size > _PAGE_SIZE:
+            break
+        page.append(view)
+    return page
 
 
 def _ids(path: bytes, after: str = "") -> tuple[int, list[str]]:
@@ -306,10 +323,10 @@ def _listed(path: bytes, jobs_fd: int, job_id: str) -> dict[str, Any] | None:
     """The job map, or None for what is gone, or not there yet."""
     try:
         view = jobview.look(jobs_fd, job_id)
-        if view["lifetime"] == "session" and view["state"] in _jobstate.FINISHED:
-            return None if _expired(path, jobs_fd, job_id) else view
-    except OSError:
+    except FileNotFoundError:
         return None  # removed as we looked
+    if view["lifetime"] == "session" and view["state"] in _jobstate.FINISHED:
+        return None if _expired(path, jobs_fd, job_id) else view
     return view
 
 
@@ -330,7 +347,10 @@ def _name_of(jobs_fd: int, job_id: str) -> object:
 
 def _expired(path: bytes, jobs_fd: int, job_id: str) -> bool:
     """Looks after what a broken session left: a day after somebody first saw it, it goes."""
-    dir_fd = open_job(jobs_fd, job_id)
+    try:
+        dir_fd = open_job(jobs_fd, job_id)
+    except Refused:
+        return False
     if dir_fd is None:
         return True
     try:
@@ -338,7 +358,14 @@ def _expired(path: bytes, jobs_fd: int, job_id: str) -> bool:
             return False
         try:
             expires = float(jobdir.read_json(dir_fd, jobdir.EXPIRES)["time"])
-        except (FileNotFoundError, KeyError, TypeError, ValueError, jobdir.Unreadable):
+        except (
+            FileNotFoundError,
+            KeyError,
+            TypeError,
+            ValueError,
+            OverflowError,
+            jobdir.Unreadable,
+        ):
             jobdir.write_json(dir_fd, jobdir.EXPIRES, {"time": time.time() + _EXPIRES_AFTER})
             return False
         if time.time() < expires:
@@ -374,7 +401,7 @@ def stop(path: bytes, job_id: str, grace: float, reason: str = "stopped") -> dic
     """``{survivors, job}`` once nothing of the job runs any more. Raises Refused."""
     with opened(path, job_id) as job:
         survivors = _stop(job, job_id, grace, reason)
-        return {"survivors": survivors, "job": jobview.look_in(job.dir_fd, job_id)}
+        return {"survivors": survivors, "job": jobview.job_map(job.dir_fd, job_id)}
 
 
 def _stop(job: Opened, job_id: str, grace: float, reason: str = "stopped") -> list[str]:
@@ -400,7 +427,13 @@ def _check_reach(
 ) -> None:
     """Raises Refused where the job is another computer's, or may be."""
     elsewhere = bool(process) and not liveness.same_boot(process)
-    if view["state"] != _jobstate.DISCONNECTED and not (elsewhere and _held(job.dir_fd)):
+    disconnected = view["state"] == _jobstate.DISCONNECTED
+    try:
+        # Where files make no sense, its supervisor may be here all the same.
+        out_of_reach = elsewhere and (disconnected or liveness.held(job.dir_fd))
+    except OSError:
+        out_of_reach = elsewhere or disconnected  # no locks here: nobody knows
+    if not out_of_reach:
         return
     words = view["problem"] or "it runs on %s" % process.get("hostname")
     hint = "ask for it there; where that computer is gone for good, delete the directory %s"
@@ -417,7 +450,7 @@ def _past_pending(job: Opened, job_id: str) -> dict[str, Any]:
     deadline = time.monotonic() + _CLAIM_PATIENCE
     while view["state"] == _jobstate.PENDING and time.monotonic() < deadline:
         time.sleep(_POLL)
-        view = jobview.look_in(job.dir_fd, job_id)
+        view = jobview.job_map(job.dir_fd, job_id)
     return view
 
 
@@ -458,7 +491,7 @@ def _ask_running(path: bytes, job_id: str, what: str) -> dict[str, Any]:
             raise Refused("state", "job %s: cannot %s" % (job_id, what), str(exc)) from exc
         if "error" in answer:
             raise Refused("state", "job %s: %s" % (job_id, answer["error"]))
-        return jobview.look_in(job.dir_fd, job_id)
+        return jobview.job_map(job.dir_fd, job_id)
 
 
 # -- removal
@@ -599,7 +632,8 @@ def begin_reading(
 ) -> dict[str, Any]:
     """Where a reader begins; a consuming one (``reader``) takes over from whoever was it."""
     with opened(path, job_id) as job:
-        if job.view["state"] == _jobstate.LOST and job.view["outcome"] is None:
+        unreadable = job.view["state"] == _jobstate.LOST and job.view["outcome"] is None
+        if unreadable or jobdir.higher_format(job.dir_fd):
             raise Refused("state", "job %s: %s" % (job_id, job.view["problem"]))
         marks = jobdir.read_marks(job.dir_fd)
         if reader is not None:

@@ -106,7 +106,7 @@ def _look(jobs_fd: int, name: str) -> Found:
     if dir_fd is None:
         return Found(name, 0, None, 0.0)
     try:
-        view = jobview.look_in(dir_fd, name)
+        view = jobview.job_map(dir_fd, name)
         size = _disk_use(dir_fd)
         if not _is_over(dir_fd, view):
             return Found(name, size, None, 0.0)
@@ -161,7 +161,7 @@ def _remove(jobs_fd: int, gone_fd: int, each: Found) -> bool:
         if dir_fd is None:
             return False
         try:
-            if not _is_over(dir_fd, jobview.look_in(dir_fd, each.id)):
+            if not _is_over(dir_fd, jobview.job_map(dir_fd, each.id)):
                 return False
             jobdir.remove(jobs_fd, gone_fd, each.id, dir_fd)
             return True
