@@ -96,11 +96,9 @@ class Receiver(AsyncIterator[Record]):
                 self._position, follow=self._follow, consume=self._consume
             )
         while True:
-            if self._in_hand is not None and self._consume:
-                self._reader.used(self._in_hand)
-            self._in_hand = None
+            self._use_up(self._reader)
             if self._said:
-                given = self._next_said()
+                given = self._next_said(self._reader)
             else:
                 given = await self._reader.next()
                 if given is None:
@@ -133,13 +131,23 @@ class Receiver(AsyncIterator[Record]):
         except Malformed as exc:
             raise RemoteProtocolError(f"job {record.job} said what is no record: {exc}") from exc
 
-    def _next_said(self) -> Record | None:
+    def _use_up(self, reader: StoreReader) -> None:
+        if self._in_hand is not None and self._consume:
+            reader.used(self._in_hand)
+        self._in_hand = None
+
+    def _next_said(self, reader: StoreReader) -> Record | None:
         said, record = self._said.popleft()
         if said is None:
             self._in_hand = record
             return attrs.evolve(record, stream="value")
         self._in_hand = attrs.evolve(record, data=b"", offset=said.end)
-        return self._teller.record(said, record.seq)
+        try:
+            return self._teller.record(said, record.seq)
+        except RemitError:
+            # It has been told of, and must not stand before what comes behind it.
+            self._use_up(reader)
+            raise
 
 
 class SpoolReader(Listener):

@@ -9,7 +9,7 @@ import attrs
 import msgspec
 
 from remit import _records, _values
-from remit._errors import JobFailed, RemoteProtocolError, ResultError
+from remit._errors import JobFailed, RemitError, RemoteProtocolError, ResultError
 from remit._limits import ValueRefused
 from remit._messages import decode, moment
 from remit._records import Said
@@ -50,7 +50,11 @@ class Teller:
         time = moment(said.time)
         if stream is None or time is None:
             return None
-        data = self.value(said) if stream == "value" else _plain(kind, bytes(said.body))
+        try:
+            data = self.value(said) if stream == "value" else _plain(kind, bytes(said.body))
+        except RemitError as exc:
+            where = f"{stream} {said.number} (byte {said.at} of what job {self.job} said)"
+            raise type(exc)(f"{where}: {exc.message}", hint=exc.hint) from exc
         return Record(stream, data, said.number, seq, time, self.job, self.location)
 
     def value(self, said: Said) -> Any:

@@ -49,6 +49,8 @@ class SpooledJob(Job):
     def found(cls, session: Session, job: JobMap) -> SpooledJob:
         """A handle of a job that is there."""
         placement = session._plugins.placement(job.placement or "keep")
+        if not placement.spools:  # a return job of elsewhere, collected there
+            placement = session._plugins.placement("keep")
         self = cls(session, job.info(session.location), placement)
         self._began = True
         self._hear(job)

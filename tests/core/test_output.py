@@ -18,7 +18,7 @@ import pytest
 import remit
 from core.conftest import Play
 from core.fake_agent import FakeAgent, agent_script, job_map, pack
-from remit import _frames, _return_job
+from remit import _frames, _records, _return_job
 from remit._conversation import Piece
 from remit_return import _disk, _store
 
@@ -55,6 +55,13 @@ class Job:
             size -= most
             await self.agent.flush()
 
+    async def say(self, data: bytes) -> None:
+        """What a function says, with no regard to credit."""
+        piece = Piece(3, self._seq, 0, 1.0, data)
+        self.agent.conversation.data(self._channel, piece)
+        self._seq += 1
+        await self.agent.flush()
+
     async def end(self, state: str = "COMPLETED", **outcome: Any) -> None:
         outcome = {"exit_status": 0, "reason": "exited", **outcome}
         body = {"job": job_map(self.id, state, outcome=outcome)}
@@ -68,6 +75,10 @@ async def started(agent: FakeAgent) -> Job:
     job = Job(agent, channel, arguments["id"])
     await job.accept()
     return job
+
+
+def record(kind: int, number: int, body: bytes) -> bytes:
+    return _records.HEAD.pack(kind, number, 1.0, len(body)) + body
 
 
 Act = Callable[[Job], Awaitable[None]]
@@ -242,6 +253,34 @@ async def test_a_list_of_items_with_some_dropped_is_no_result(session: remit.Ses
     records = [record async for record in job.receive()]
     assert isinstance(records[0].data, remit.Gap)
     assert 0 < len(records) < 20
+
+
+@pytest.mark.parametrize("full", ["spill", "block", "drop"])
+async def test_a_value_that_cannot_be_read_is_told_once(play: Play, full: Any) -> None:
+    said = [(_records.ITEM, pack(n)) for n in range(8)]
+    said[2] = said[5] = (_records.ITEM, b"\xc1")
+    said[3] = (_records.LOG, b"\xc1")
+
+    async def talk(job: Job) -> None:
+        await job.say(b"".join(record(kind, n, body) for n, (kind, body) in enumerate(said)))
+        await job.end()
+
+    play(acting(talk))
+    async with remit.connect("fake:") as session:
+        job = await session.start(["true"], full=full)
+        for how in ({"keep": True}, {}):
+            got: list[Any] = []
+            reader = job.receive(**how)
+            while not got or got[-1] != 7:
+                try:
+                    got.append((await anext(reader)).data)
+                except (remit.ResultError, remit.RemoteProtocolError) as exc:
+                    got.append(exc.message.partition(" (")[0])
+            assert got == [0, 1, "value 2", "log 3", 4, "value 5", 6, 7]
+        assert [one async for one in reader] == []
+        assert not job.has_more_data
+        # Who comes new does not meet it again.
+        assert [one async for one in job.receive()] == []
 
 
 # -- limits that hold whatever the target does

@@ -354,8 +354,9 @@ def _expired(path: bytes, jobs_fd: int, job_id: str) -> bool:
     if dir_fd is None:
         return True
     try:
-        if session_lives(jobdir.read_json(dir_fd, jobdir.JOB)):
-            return False
+        job = jobdir.read_json(dir_fd, jobdir.JOB)
+        if "session" not in job or session_lives(job):
+            return False  # without one it was collected here, from elsewhere
         try:
             expires = float(jobdir.read_json(dir_fd, jobdir.EXPIRES)["time"])
         except (

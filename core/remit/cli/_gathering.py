@@ -136,8 +136,8 @@ def _facts(job_id: str, work: Work, location: str) -> dict[str, object]:
         "command": command,
         "cwd": None if work.cwd is None else _text(work.cwd),
         "created": time.time(),
-        "placement": "keep",
-        "lifetime": "detached",
+        "placement": "return",
+        "lifetime": "session",  # the collector's own; there is no agent that could be named
         "location": location,
         "limits": {},
     }

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
-from remit import JobFailed, JobState
+from remit import JobFailed, JobState, ResultError
 from remit.cli import _endings, _where
 from remit.cli._interrupts import Interrupts
 from remit.cli._output import Outputs
-from remit.cli._report import FAILED, OK, say
+from remit.cli._report import FAILED, OK, report, say
 
 
 async def receive(
@@ -30,10 +28,18 @@ async def receive(
     async def pass_on() -> int:
         async with _where.jobs([word], on) as (job,):
             output = Outputs(raw=raw).of()
-            with suppress(JobFailed):  # it is Lost, as is said below
-                async for record in job.receive(keep=keep, wait=wait, from_start=from_start):
-                    if stream in (None, record.stream):
-                        await output.write(record.stream, record.data)
+            status = OK
+            reader = job.receive(keep=keep, wait=wait, from_start=from_start)
+            while True:
+                try:
+                    record = await anext(reader)
+                except ResultError as exc:
+                    status = report(exc)  # of one value: the others come all the same
+                    continue
+                except (StopAsyncIteration, JobFailed):
+                    break  # JobFailed: it is Lost, as is said below
+                if stream in (None, record.stream):
+                    await output.write(record.stream, record.data)
             await output.finish()
             if job.state is JobState.LOST:
                 words = _endings.words(job.outcome) or "its end can no longer be known"
@@ -42,6 +48,6 @@ async def receive(
             if job._runs_function and job.outcome is not None and job.outcome.error:
                 # What a command has to say stands in its stderr; of a function this is left.
                 say(f"remit: {job.id} is {job.state.capitalize()}: {job.outcome.error}")
-        return OK
+        return status
 
     return await interrupts.around(pass_on)
