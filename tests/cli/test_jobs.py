@@ -43,7 +43,8 @@ def _alive(state: Path) -> list[int]:
 def test_a_job_is_started_waited_for_and_received(cli: Cli, placement: str) -> None:
     job = cli.answer("start", placement, "--name", "three", "--shell", "local:", "--", THREE)
     how = {"--return": ("return", "session"), "--keep": ("keep", "detached")}[placement]
-    assert (cli.listed()[job]["placement"], cli.listed()[job]["lifetime"]) == how
+    listed = cli.listed()["three"]
+    assert (listed["placement"], listed["lifetime"]) == how
     assert cli.answer("wait", "three") == f"{job}  three  Completed"
     table = cli.answer("jobs").splitlines()
     assert table == [
