@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import attrs
 
+from remit._errors import TargetError
 from remit._words import PIPE, Lease, Pipe, is_job_id, new_job_id
 from remit.abc import Placement
 
@@ -122,6 +123,26 @@ class Start:
         }
 
 
+def check_words(
+    work: Work, *, name: str | None, cwd: Word | None, env: Mapping[str, str] | None
+) -> None:
+    """Raises what a start of a command by these words would, before there is a session."""
+    _work(work, (), None)
+    _name(name)
+    _cwd(cwd, here=False)
+    _env(env)
+
+
+def own_directory() -> bytes:
+    """Where the caller is. Raises TargetError where that directory is gone."""
+    try:
+        return os.getcwdb()
+    except FileNotFoundError as exc:
+        raise TargetError(
+            "the current directory was removed", hint="another one, or a cwd that is absolute"
+        ) from exc
+
+
 def _command(work: str | tuple[str, ...] | Function) -> dict[str, Any]:
     if isinstance(work, Function):
         return {"function": work.name}
@@ -210,7 +231,7 @@ def _name(name: str | None) -> str | None:
 
 def _cwd(cwd: Word | None, here: bool) -> bytes | None:
     if cwd is None:
-        return os.getcwdb() if here else None
+        return own_directory() if here else None
     path = os.fsencode(cwd)
     if not path:
         raise ValueError("an empty cwd")

@@ -16,7 +16,7 @@ from remit._job import Feed, Job, announced
 from remit._link import Link
 from remit._messages import JobMap, JobPage, Nothing, Saved
 from remit._receive import SpoolReader
-from remit._request import Function, Start
+from remit._request import Function, Start, own_directory
 from remit._task import TASK
 from remit._words import JobInfo, JobState, LogoutWarning
 from remit.abc import Placement, Position, StoreReader
@@ -177,7 +177,7 @@ class SpooledJob(Job):
             "save",
             Saved,
             path=os.fsencode(path),
-            cwd=os.getcwdb() if self._session._here else None,
+            cwd=own_directory() if self._session._here else None,
             stream=stream,
         )
         return os.fsdecode(saved.path)

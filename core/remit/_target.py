@@ -13,6 +13,8 @@ from remit.abc import ChecksTarget, TakesOptions, TakesRawAddress, Target, Trans
 _COMMON = frozenset({"python", "state"})
 # RFC 3986, 3.1.
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):")
+# Bytes of the command line that are no text: PEP 383.
+_NO_TEXT = re.compile(r"[\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -22,6 +24,10 @@ def parse_target(
     """The target and its transport. Raises TargetError for what can never be right."""
     if not text:
         raise TargetError("an empty target", hint="local:, or SCHEME:ADDRESS; `remit transports`")
+    if _NO_TEXT.search(text):
+        raise TargetError(
+            f"the target {text!r} holds a byte that is no UTF-8", hint="%XX in options"
+        )
     if _CONTROL.search(text):
         raise TargetError(f"the target {text!r} holds a control character")
     scheme, transport, rest = _split_scheme(text, plugins)

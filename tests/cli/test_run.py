@@ -49,6 +49,7 @@ def test_exit_status_is_the_commands_own(cli: Cli, line: str, status: int, told:
         (["--shell", "local:", "--", "a", "b"], 2, "--shell takes one word"),
         (["--no-such-option", "local:", "--", "true"], 2, "--no-such-option"),
         (["--timeout", "soon", "local:", "--", "true"], 2, "--timeout"),
+        (["--timeout", "0", "local:", "--", "true"], 2, "--timeout 0"),
         ([], 2, "TARGET"),
         (["command:false", "--", "true"], 255, "command:false"),
         (["command:/no/such/program", "--", "true"], 255, "/no/such/program"),
@@ -73,6 +74,28 @@ def test_environment_and_directory(cli: Cli) -> None:
     done = cli("run", "--env", "A=b c", "--shell", "local:", "--", 'echo "$A"; pwd')
     assert done.stdout.decode() == f"b c\n{cli.directory}\n"
     assert cli("run", "--cwd", "/", "local:", "--", "pwd").stdout == b"/\n"
+
+
+@pytest.mark.parametrize("words", [["run"], ["start"], ["start", "--keep"]])
+def test_a_directory_that_is_gone_is_said_to_be_gone(cli: Cli, words: list[str]) -> None:
+    def gone(*options: str) -> subprocess.CompletedProcess[bytes]:
+        line = shlex.join([str(REMIT), *words, *options, "local:", "--", "pwd"])
+        return subprocess.run(
+            ["sh", "-c", f"mkdir gone && cd gone && rmdir ../gone && {line}"],
+            cwd=cli.directory,
+            env=cli.env,
+            capture_output=True,
+            timeout=60.0,
+        )
+
+    done = gone()
+    first, *more = done.stderr.decode().splitlines()
+    assert first == "remit: the current directory was removed"
+    assert all(line.startswith("  ") for line in more)
+    assert (done.returncode, done.stdout) == (2, b"")
+    # Elsewhere it works.
+    done = gone("--cwd", "/")
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_both_streams_come_byte_for_byte(cli: Cli) -> None:

@@ -142,6 +142,7 @@ def test_doctor_names_what_is_wrong(cli: Cli) -> None:
     assert told.splitlines()[0].startswith("ok       transport")
     assert "problem  agent" in told
     assert "no entry" in told
+    assert "remit doctor" not in told
     assert cli("doctor", "bogus:", status=1).stdout.startswith(b"problem  transport")
 
 

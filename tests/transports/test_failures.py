@@ -161,6 +161,16 @@ def test_what_ssh_did_not_say_is_not_explained(end: End) -> None:
     assert Ssh().explain(Target("ssh", "box"), end) is None
 
 
+def test_hints_lead_to_the_very_place(tmp_path: Path) -> None:
+    config = tmp_path / "a config"
+    config.write_text("")
+    target = Target("ssh", "me@box:2222", {"config": str(config)})
+    for said in (b"me@box: Permission denied (publickey).", b"Host key verification failed."):
+        error = Ssh().explain(target, End(255, said))
+        assert error is not None
+        assert f"`ssh -F '{config}' -p 2222 -l me box`" in error.hint
+
+
 def test_what_ssh_says_at_length_is_cut_from_the_front() -> None:
     said = b"debug1: something\r\n" * 200 + b"ssh: connect to host box: Connection refused\r\n"
     error = Ssh().explain(Target("ssh", "box"), End(255, said))

@@ -15,7 +15,7 @@ import attrs
 
 import remit
 from remit.abc import ByteStream, End, Target, Transport
-from remit_ssh._address import parse_address
+from remit_ssh._address import Address, parse_address
 from remit_ssh._failures import explain
 
 # ssh should give up before remit does: it knows why. A day is more than anybody waits.
@@ -43,19 +43,27 @@ class Ssh:
         timeout = min(target.connect_timeout, _LONGEST_TIMEOUT) * _SHARE_OF_TIMEOUT
         words = [self.program, "-T", "-o", "BatchMode=yes"]
         words += ["-o", f"ConnectTimeout={max(1, int(timeout))}"]
-        if config := _file(target, "config"):
-            words += ["-F", config]
-        if key := _file(target, "key"):
-            words += ["-i", key]
-        if address.port is not None:
-            words += ["-p", str(address.port)]
-        if address.user:
-            words += ["-l", address.user]
+        words += _way(target, address)
         # ssh joins its arguments with spaces for the login shell over there: ssh(1).
         return remit.open_process([*words, "--", address.host, shlex.join(argv)])
 
     def explain(self, target: Target, end: End) -> remit.ConnectError | None:
-        return explain(target, parse_address(target).host, end)
+        address = parse_address(target)
+        return explain(target, shlex.join(["ssh", *_way(target, address)]), address.host, end)
+
+
+def _way(target: Target, address: Address) -> list[str]:
+    """The options that lead ssh there, for us and for a person alike."""
+    words = []
+    if config := _file(target, "config"):
+        words += ["-F", config]
+    if key := _file(target, "key"):
+        words += ["-i", key]
+    if address.port is not None:
+        words += ["-p", str(address.port)]
+    if address.user:
+        words += ["-l", address.user]
+    return words
 
 
 def _file(target: Target, option: str) -> str | None:

@@ -35,7 +35,7 @@ _FAILURES = (
     _failure(
         r"REMOTE HOST IDENTIFICATION HAS CHANGED",
         "the host key of {host} is not the one that is known; nothing was sent there",
-        "find out why it changed. If it may have, `ssh-keygen -R {host}`, then `ssh {host}`",
+        "find out why. If it may have changed, remove the line that ssh names, then `{ssh} {host}`",
     ),
     _failure(
         r"REVOKED HOST KEY DETECTED|host key .* is marked as revoked",
@@ -45,13 +45,13 @@ _FAILURES = (
     _failure(
         r"host key is known for|Host key verification failed",
         "the host key of {host} is not known",
-        "`ssh {host}` once, and compare the fingerprint it shows",
+        "`{ssh} {host}` once, and compare the fingerprint it shows",
     ),
     _failure(
         r"Bad configuration option|[Bb]ad configuration options?|Bad owner or permissions"
         r"|^Can't open user config file",
         "ssh does not accept its configuration",
-        "`ssh -G {host}` reads the same configuration",
+        "`{ssh} -G {host}` reads the same configuration",
     ),
     _failure(
         r"Cannot execute command-line and remote command",
@@ -62,7 +62,7 @@ _FAILURES = (
         r"Permission denied(?: \(|, please)|Too many authentication failures"
         r"|[Aa]uthentication failed",
         "{host} did not let us in",
-        "`ssh {host}` to see what it asks for; a key by ?key=FILE, or `ssh-add`",
+        "`{ssh} {host}` to see what it asks for; a key by ?key=FILE, or `ssh-add`",
         remit.AuthenticationError,
     ),
     _failure(
@@ -89,7 +89,7 @@ _FAILURES = (
     _failure(
         r"Unable to negotiate with",
         "{host} and this ssh have no common way to encrypt",
-        "`ssh -v {host}` shows what each side offers",
+        "`{ssh} -v {host}` shows what each side offers",
     ),
     _failure(
         # ssh_exchange_identification: the same before OpenSSH 8.
@@ -101,8 +101,9 @@ _FAILURES = (
 )
 
 
-def explain(target: Target, host: str, end: End) -> remit.ConnectError | None:
-    """The error that ssh's last words speak of; None where they say nothing of the kind."""
+def explain(target: Target, ssh: str, host: str, end: End) -> remit.ConnectError | None:
+    """The error that ssh's last words speak of; None where they say nothing of the kind. ``ssh`` is
+    how a person starts it for that target."""
     if end.exit_status != _OWN_STATUS:
         return None
     said = end.stderr.decode(errors="replace")
@@ -111,7 +112,7 @@ def explain(target: Target, host: str, end: End) -> remit.ConnectError | None:
             return failure.kind(
                 f"{target}: {failure.message.format(host=host)}",
                 evidence="\n".join(_lines(said)),
-                hint=failure.hint.format(host=host),
+                hint=failure.hint.format(ssh=ssh, host=host),
                 exit_status=end.exit_status,
                 stderr_tail=end.stderr,
             )

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from remit._plugins import plugins
 from remit._target import parse_target
 from remit.agent import shims
-from remit.agent.harmless import harmless
 from remit.cli._report import FAILED, OK, answer, say
 from remit.cli._typing import DemoFailed, Typist
 
@@ -38,7 +37,7 @@ def demo(target: str) -> int:
             return FAILED
         finally:
             stage.clean_up()
-    answer("\nAll three workflows are done.")
+    answer("", "All three workflows are done.")
     return OK
 
 
@@ -53,7 +52,7 @@ class Stage:
         self._undo: list[Callable[[], object]] = []
 
     def title(self, text: str) -> None:
-        answer(f"\n== {text}")
+        answer("", f"== {text}")
 
     def remit(self, *words: str, shows: str = "", status: int = OK) -> str:
         """Runs ``remit WORDS`` and shows both. Raises DemoFailed unless its output matches the
@@ -63,7 +62,7 @@ class Stage:
         done = self._run(words)
         for text in (done.stdout, done.stderr):
             if text:
-                answer(harmless(text.rstrip("\n")))
+                answer(*text.rstrip("\n").split("\n"))
         if done.returncode != status:
             raise DemoFailed(f"`{typed}` ended with {done.returncode}, not {status}")
         if not re.search(shows, done.stdout):

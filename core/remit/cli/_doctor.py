@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,6 +22,9 @@ _MOST_SKEW = 5.0
 _ROUND_TRIPS = 5
 # Seconds for one step; a target that hangs is a finding.
 _STEP_LIMIT = 30.0
+
+# Who reads a finding of ours has come by this advice.
+_OURSELVES = re.compile(r"(?:, or |; )?`remit doctor [^`]*`(?: tells more)?")
 
 _INTERPRETERS = """
 for p in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 \
@@ -60,7 +64,7 @@ async def doctor(target: str, *, as_json: bool) -> int:
     async for finding in examine(target):
         findings.append(finding)
         if not as_json:
-            answer(_words(finding))
+            answer(*_words(finding))
     if as_json:
         write_all(1, array([attrs.asdict(finding) for finding in findings]).encode())
     return OK if all(finding.ok for finding in findings) else FAILED
@@ -98,7 +102,8 @@ async def _take(name: str, step: Step, session: Session) -> Finding:
 
 
 def _problem(step: str, exc: RemitError) -> Finding:
-    return Finding(step, False, "\n".join(filter(None, [exc.message, exc.evidence])), exc.hint)
+    hint = _OURSELVES.sub("", exc.hint)
+    return Finding(step, False, "\n".join(filter(None, [exc.message, exc.evidence])), hint)
 
 
 def _identity(session: Session) -> str:
@@ -180,11 +185,11 @@ _STEPS: dict[str, Step] = {
 }
 
 
-def _words(finding: Finding) -> str:
+def _words(finding: Finding) -> list[str]:
     verdict = "ok" if finding.ok else "problem"
     first, *more = finding.evidence.splitlines() or [""]
     lines = [f"{verdict:<8} {finding.step:<11} {first}"]
     lines += [f"{'':<21}{line}" for line in more]
     if finding.hint and not finding.ok:
         lines.append(f"{'':<21}try {finding.hint}")
-    return "\n".join(lines)
+    return lines

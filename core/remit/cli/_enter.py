@@ -231,5 +231,5 @@ def _tell(error: RemitError) -> int:
     lines = error.evidence.splitlines()
     if os.isatty(2):
         lines.insert(0, "")  # the program there was somewhere in a line
-    say("\n".join([*lines, f"remit: {error.message}"]))
+    say(*lines, f"remit: {error.message}")
     return LINK

@@ -27,15 +27,20 @@ def talk(data: object) -> str:
     """A log record, a warning, progress or a gap, as lines for stderr."""
     match data:
         case LogRecord():
-            return harmless(f"{logging.getLevelName(data.level)} {data.logger}: {data.message}")
+            return _said(f"{logging.getLevelName(data.level)} {data.logger}: {data.message}")
         case WarningRecord():
-            return harmless(f"{data.category}: {data.message} ({data.filename}:{data.lineno})")
+            return _said(f"{data.category}: {data.message} ({data.filename}:{data.lineno})")
         case Progress():
             total = "" if data.total is None else f"/{data.total:g}"
-            return harmless(f"progress {data.done:g}{total} {data.text}".rstrip())
+            return _said(f"progress {data.done:g}{total} {data.text}".rstrip())
         case Gap():
             return f"remit: {data.size} bytes are missing here"
     return one_line(str(data))
+
+
+def _said(text: str) -> str:
+    """Further lines of one record are set in, so that they are nobody else's."""
+    return harmless(text).replace("\r", "\\r").replace("\n", "\n  ")
 
 
 def _is_json(data: object) -> bool:

@@ -47,7 +47,7 @@ Shell = Annotated[bool, typer.Option("--shell", help="The one word after -- is a
 Cwd = Annotated[str | None, typer.Option("--cwd", metavar="DIR", help="Where it runs.")]
 Env = Annotated[list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="Repeatable.")]
 Timeout = Annotated[
-    float | None, typer.Option("--timeout", metavar="S", min=0, help="Stop it after S seconds.")
+    str | None, typer.Option("--timeout", metavar="TIME", help="Stop it after so long: 90s, 15m.")
 ]
 
 
@@ -170,14 +170,15 @@ def wait(
     on: On = None,
     any_: Annotated[bool, typer.Option("--any", help="Until the first has ended.")] = False,
     timeout: Annotated[
-        float | None, typer.Option("--timeout", metavar="S", min=0, help="At most S seconds.")
+        str | None, typer.Option("--timeout", metavar="TIME", help="At most so long: 90s, 15m.")
     ] = None,
 ) -> None:
     """Wait until jobs have ended. Exit status 1 if one is not Completed, or not in time."""
-    from remit.cli import _manage
+    from remit.cli import _amounts, _manage
 
     with told():
-        _exit(_manage.wait, jobs, on, any_=any_, timeout=timeout)
+        limit = None if timeout is None else _amounts.seconds("--timeout", timeout)
+        _exit(_manage.wait, jobs, on, any_=any_, timeout=limit)
 
 
 @app.command()
@@ -185,14 +186,15 @@ def stop(
     jobs: JobWords,
     on: On = None,
     grace: Annotated[
-        float, typer.Option("--grace", metavar="S", min=0, max=3600, help="From TERM to KILL.")
-    ] = 5.0,
+        str, typer.Option("--grace", metavar="TIME", help="From TERM to KILL, at most 1h.")
+    ] = "5s",
 ) -> None:
     """Stop jobs with all their processes."""
-    from remit.cli import _manage
+    from remit.cli import _amounts, _manage
 
     with told():
-        _exit(_manage.stop, jobs, on, grace=grace)
+        limit = _amounts.seconds("--grace", grace, most=3600)
+        _exit(_manage.stop, jobs, on, grace=limit)
 
 
 @app.command("rm")

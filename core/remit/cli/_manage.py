@@ -14,33 +14,59 @@ from remit.cli._report import FAILED, OK, answer, report, say
 async def wait(words: Sequence[str], on: str | None, *, any_: bool, timeout: float | None) -> int:
     """A line on stdout for each job, as it ends; FAILED unless all of them (``any_``: the first)
     are COMPLETED in time."""
-    status = OK
     async with _where.jobs(words, on) as jobs:
-        waiting = list(jobs)
+        waiting = _Waiting(jobs, any_=any_)
+        # With a limit of 0 this is all: no await below would come to its end.
+        for job in jobs:
+            if job.state.finished and not waiting.over:
+                waiting.ended(job)
         with anyio.move_on_after(timeout):
-            async with anyio.create_task_group() as tasks:
+            if not waiting.over:
+                await waiting.follow()
+        if not waiting.over:
+            for job in waiting.jobs:
+                answer(_line(job, job.state))
+            say(f"remit: {timeout:g} s are over, {len(waiting.jobs)} not finished")
+            return FAILED
+        return waiting.status
 
-                async def follow(job: Job) -> None:
-                    nonlocal status
-                    try:
-                        state = await job.wait()
-                    except RemitError as exc:
-                        status = max(status, report(exc))
-                    else:
-                        answer(_line(job, state))
-                        if state is not JobState.COMPLETED:
-                            status = max(status, FAILED)
-                    waiting.remove(job)
-                    if any_ or not waiting:
-                        tasks.cancel_scope.cancel()
 
-                for job in jobs:
-                    tasks.start_soon(follow, job)
-            return status
-        for job in waiting:
-            answer(_line(job, job.state))
-        say(f"remit: {timeout:g} s are over, {len(waiting)} not finished")
-        return FAILED
+class _Waiting:
+    """``jobs`` have not ended yet; ``over``: as many have as were waited for."""
+
+    def __init__(self, jobs: Sequence[Job], *, any_: bool) -> None:
+        self.jobs = list(jobs)
+        self.status = OK
+        self._left = len(jobs) - 1 if any_ else 0
+
+    @property
+    def over(self) -> bool:
+        return len(self.jobs) <= self._left
+
+    def ended(self, job: Job) -> None:
+        answer(_line(job, job.state))
+        self._done(job, OK if job.state is JobState.COMPLETED else FAILED)
+
+    async def follow(self) -> None:
+        """Returns once it is `over`."""
+        async with anyio.create_task_group() as tasks:
+
+            async def one(job: Job) -> None:
+                try:
+                    await job.wait()
+                except RemitError as exc:
+                    self._done(job, report(exc))
+                else:
+                    self.ended(job)
+                if self.over:
+                    tasks.cancel_scope.cancel()
+
+            for job in list(self.jobs):
+                tasks.start_soon(one, job)
+
+    def _done(self, job: Job, status: int) -> None:
+        self.status = max(self.status, status)
+        self.jobs.remove(job)
 
 
 def _line(job: Job, state: JobState) -> str:

@@ -45,8 +45,10 @@ class Harmless:
 class Lines:
     """Whole lines with ``prefix`` in front, so that several jobs can share one stream."""
 
-    def __init__(self, prefix: bytes, sink: Sink) -> None:
+    def __init__(self, prefix: bytes, sink: Sink, *, terminal: bool) -> None:
+        """On a ``terminal`` a carriage return is shown: it would hide whose line it is."""
         self._prefix = prefix
+        self._terminal = terminal
         self._sink = sink
         self._begun = bytearray()
 
@@ -55,17 +57,22 @@ class Lines:
         if b"\n" in data:
             *lines, rest = self._begun.split(b"\n")
             self._begun = rest
-            await self._sink.write(b"".join(self._prefix + line + b"\n" for line in lines))
+            await self._sink.write(b"".join(self._line(bytes(line)) for line in lines))
         while len(self._begun) >= LONGEST_LINE:
             piece = bytes(self._begun[:LONGEST_LINE])
             del self._begun[:LONGEST_LINE]
-            await self._sink.write(self._prefix + piece + b"\n")
+            await self._sink.write(self._line(piece))
 
     async def finish(self) -> None:
         if self._begun:
-            await self._sink.write(self._prefix + bytes(self._begun) + b"\n")
+            await self._sink.write(self._line(bytes(self._begun)))
             self._begun.clear()
         await self._sink.finish()
+
+    def _line(self, line: bytes) -> bytes:
+        if self._terminal:
+            line = line.removesuffix(b"\r").replace(b"\r", b"\\r")
+        return self._prefix + line + b"\n"
 
 
 class Output:
@@ -105,9 +112,10 @@ class Outputs:
 
     def _sink(self, descriptor: Descriptor, prefix: str | None) -> Sink:
         sink: Sink = descriptor
+        harmless = descriptor.terminal and not self._raw
         if prefix is not None:
             # Text of one job must not end inside another's: the lines are made first.
-            sink = Lines(f"{one_line(prefix)}: ".encode(), sink)
-        if descriptor.terminal and not self._raw:
+            sink = Lines(f"{one_line(prefix)}: ".encode(), sink, terminal=harmless)
+        if harmless:
             sink = Harmless(sink)
         return sink

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from remit import (
@@ -37,16 +37,23 @@ class ToldElsewhere(RemitError):
         self.status = status
 
 
-def say(text: str) -> None:
-    """Talk, on stderr: each line of it in front of nobody's output. A closed stderr is no error."""
+def say(*lines: str) -> None:
+    """Talk, on stderr; each of ``lines`` stays one, whatever it holds. A closed stderr is no
+    error."""
     # Nobody may be left to tell.
     with suppress(OSError):
-        write_all(2, (harmless(text) + "\n").encode())
+        write_all(2, _shown(lines))
 
 
-def answer(text: str) -> None:
-    """A line of answer, on stdout. Raises BrokenPipeError once nobody reads."""
-    write_all(1, (harmless(text) + "\n").encode())
+def answer(*lines: str) -> None:
+    """Lines of answer, on stdout. Raises BrokenPipeError once nobody reads."""
+    write_all(1, _shown(lines))
+
+
+def _shown(lines: Sequence[str]) -> bytes:
+    """What a target wrote into a line neither ends it nor goes back to its beginning."""
+    whole = (harmless(line).replace("\n", "\\n").replace("\r", "\\r") for line in lines)
+    return "".join(f"{line}\n" for line in whole).encode()
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -65,13 +72,31 @@ def write_all(fd: int, data: bytes) -> None:
 def report(error: BaseException) -> int:
     """Says what went wrong, and returns the exit status for it."""
     if isinstance(error, RemitError):
-        text = str(error)
+        first, more = error.message, [f"  {line}" for line in error.evidence.splitlines()]
+        if error.hint:
+            more.append(f"  try     {error.hint}")
         if isinstance(error, JobFailed) and error.traceback:
-            text += "\n" + error.traceback.rstrip()
+            more += [f"  {line}" for line in error.traceback.rstrip().split("\n")]
     else:
-        text = str(error) or type(error).__name__
-    say(f"remit: {text}")
+        first, more = _words(error), []
+    say(f"remit: {first}", *more)
     return status_of(error)
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        what = "" if error.filename is None else f": {os.fsdecode(error.filename)}"
+        return error.strerror + what
+    return str(error) or type(error).__name__
+
+
+@contextmanager
+def usage() -> Iterator[None]:
+    """What remit's functions refuse of the words of the command line, as a UsageError."""
+    try:
+        yield
+    except (ValueError, TypeError) as exc:
+        raise UsageError(str(exc)) from exc
 
 
 def status_of(error: BaseException) -> int:

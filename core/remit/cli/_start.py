@@ -22,15 +22,10 @@ Begin = Callable[[str, str, Work], Awaitable[None]]
 def limits(*, keep: bool, lease: str | None, max_output: str | None, on_max: str) -> dict[str, Any]:
     """What `Session.start` is told beside the work, for kept jobs alone. Raises UsageError."""
     told: dict[str, Any] = {}
-    try:
-        if lease is not None:
-            told["lifetime"] = remit.lease(_amounts.seconds("--lease", lease))
-    except ValueError as exc:
-        raise UsageError(f"--lease {lease}: {exc}") from exc
+    if lease is not None:
+        told["lifetime"] = remit.lease(_amounts.seconds("--lease", lease, positive=True))
     if max_output is not None:
-        told["max_output"] = _amounts.size("--max-output", max_output)
-        if not told["max_output"]:
-            raise UsageError("--max-output 0 can never be right")
+        told["max_output"] = _amounts.size("--max-output", max_output, positive=True)
         told["on_max"] = on_max
     if on_max not in ("stop", "truncate") or (on_max != "stop" and max_output is None):
         raise UsageError(

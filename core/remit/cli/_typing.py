@@ -118,7 +118,7 @@ class Typist:
 
     def _tell(self, end: int) -> None:
         if end > self._told:
-            answer(_text(self._shown[self._told : end]).rstrip("\n"))
+            answer(*_text(self._shown[self._told : end]).rstrip("\n").split("\n"))
             self._told = end
 
     def _ready(self, seconds: float) -> bool:

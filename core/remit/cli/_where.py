@@ -10,6 +10,7 @@ import attrs
 import remit
 from remit import Job, JobNotFound, RemoteProtocolError, Session
 from remit.cli import _known, _local
+from remit.cli._report import UsageError
 
 # Shorter beginnings fit by accident.
 SHORTEST_PREFIX = 4
@@ -25,7 +26,10 @@ class Place:
 
 
 def place(word: str, on: str | None) -> Place:
-    """The place of JOB; with ``on`` it is for that target to find. Raises JobNotFound."""
+    """The place of JOB; with ``on`` it is for that target to find. Raises JobNotFound, and
+    UsageError for what is no word."""
+    if not word.isprintable() or not word:
+        raise UsageError(f"no job can be called {word!r}: names are printable characters")
     if on is not None:
         return Place(on, word)
     notes = [Place(note.target, note.id, note.name) for note in _known.read()]

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 import attrs
 
-from remit.cli._report import UsageError
+from remit._request import check_words
+from remit.cli._amounts import seconds
+from remit.cli._report import UsageError, usage
 
 
 @attrs.frozen
@@ -32,7 +34,7 @@ def parse(
     name: str | None = None,
     cwd: str | None = None,
     env: Sequence[str] = (),
-    timeout: float | None = None,
+    timeout: str | None = None,
 ) -> Work:
     """``command`` is what stands after ``--``, None without one. Raises UsageError."""
     if not command:
@@ -44,13 +46,16 @@ def parse(
         )
     if cwd == "" or command[0] == "" or name == "":
         raise UsageError("an empty command, --cwd or --name can never be right")
-    return Work(
+    work = Work(
         command=command[0] if shell else tuple(command),
         name=name,
         cwd=cwd,
         env=dict(map(_variable, env)),
-        timeout=timeout,
+        timeout=None if timeout is None else seconds("--timeout", timeout, positive=True),
     )
+    with usage():
+        check_words(work.words(), name=work.name, cwd=work.cwd, env=work.env)
+    return work
 
 
 def _variable(word: str) -> tuple[str, str]:
