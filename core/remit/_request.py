@@ -19,6 +19,7 @@ Stdin = bytes | bytearray | memoryview | BinaryIO | AsyncIterable[bytes] | Pipe 
 
 FULL = ("spill", "block", "drop")
 ON_MAX = ("stop", "truncate")
+LEFTOVERS = ("leave", "stop")
 
 
 @attrs.frozen
@@ -49,6 +50,7 @@ class Start:
     stdin: Stdin
     timeout: float | None
     merge: bool
+    leftovers: str
     full: str
     buffer_limit: int
     max_output: int | None
@@ -68,6 +70,7 @@ class Start:
         stdin: Stdin,
         timeout: float | None,
         merge: bool,
+        leftovers: str,
         full: str,
         buffer_limit: int,
         max_output: int | None,
@@ -79,6 +82,8 @@ class Start:
         TypeError saying what cannot be right."""
         if full not in FULL:
             raise ValueError(f"full must be one of {', '.join(FULL)}, not {full!r}")
+        if leftovers not in LEFTOVERS:
+            raise ValueError(f"leftovers must be 'leave' or 'stop', not {leftovers!r}")
         if buffer_limit < 1:
             raise ValueError(f"buffer_limit must be at least 1 byte, not {buffer_limit}")
         if timeout is not None and not 0 < timeout < math.inf:
@@ -98,6 +103,7 @@ class Start:
             stdin=_stdin(stdin, placement),
             timeout=timeout,
             merge=bool(merge),
+            leftovers=leftovers,
             full=full,
             buffer_limit=buffer_limit,
             max_output=max_output,
@@ -118,6 +124,7 @@ class Start:
             "lifetime": self.lifetime,
             "timeout": self.timeout,
             "merge": self.merge,
+            "leftovers": self.leftovers,
             "stdin": self.stdin is not None,
             "limits": dict(self.limits),
         }

@@ -173,6 +173,7 @@ class Session:
         stdin: Stdin = None,
         timeout: float | None = None,
         merge: bool = False,
+        leftovers: str = "leave",
         full: str = "spill",
         buffer_limit: int = 8 << 20,
         max_output: int | None = None,
@@ -187,6 +188,10 @@ class Session:
         stopped and FAILED. ``full`` tells what becomes of the output of a return job that nobody
         reads once ``buffer_limit`` bytes are held here: ``spill`` to a temporary file, ``block``
         the job, or ``drop`` the oldest (a `Gap` record stands for it).
+
+        ``leftovers``: what becomes of processes that outlive a job which ends by itself: they run
+        on and are named in `Outcome.left_behind`, or with ``"stop"`` are ended as well. A job that
+        is ended (a stop, the time limit, a cancel, the end of its session) takes all with it.
 
         ``lifetime``: ``session``, ``detached``, or `lease` for a kept job that is stopped some time
         after its last caller has gone. ``max_output``: once stdout and stderr together pass so many
@@ -212,6 +217,7 @@ class Session:
             stdin=stdin,
             timeout=timeout,
             merge=merge,
+            leftovers=leftovers,
             full=full,
             buffer_limit=buffer_limit,
             max_output=max_output,

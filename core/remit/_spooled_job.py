@@ -165,9 +165,13 @@ class SpooledJob(Job):
                 self._hear(job)
 
     async def remove(self, force: bool = False) -> None:
+        await self._remove(force=force)
+
+    async def _remove(self, *, force: bool, leave: bool = False) -> None:
+        """``leave``: what the job has left behind, if it is over, runs on."""
         if force and not self.state.finished:
             await self.stop()  # so that this handle knows how it ended
-        await self._ask("remove", Nothing, force=force)
+        await self._ask("remove", Nothing, force=force, leave=leave)
         self._session._unwatch(self)
         self._feed.close()
 
@@ -194,7 +198,7 @@ class SpooledJob(Job):
 
     async def _discard(self) -> None:
         try:
-            await self.remove(force=True)
+            await self._remove(force=True, leave=True)
         except RemitError:
             # The link is lost or the job is gone; a seal is tried once there is a link again.
             self._session._seal_soon(self.id)

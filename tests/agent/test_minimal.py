@@ -85,11 +85,14 @@ class TestReturned:
         assert processes_of(asked["id"]) == []
         assert wire.collect(channel).job["state"] == "STOPPED"
 
-    def test_who_holds_the_output_open_is_named_and_ended(self, wire: Wire) -> None:
-        done = wire.run(line="setsid sleep 1000 & echo done")
+    @pytest.mark.parametrize("leftovers", ["leave", "stop"])
+    def test_who_holds_the_output_open_is_named(self, wire: Wire, leftovers: str) -> None:
+        done = wire.run(line="setsid sleep 1000 & echo done", leftovers=leftovers)
         assert done.stdout == b"done\n"
         assert "(sleep)" in done.outcome["note"]
-        wait_until_gone(done.job["id"])
+        left = processes_of(done.job["id"])
+        assert len(left) == len(done.outcome["left_behind"]) == (leftovers == "leave")
+        processes.kill(left)
 
     def test_nothing_outlives_a_killed_agent(self, wire: Wire) -> None:
         asked = job(line="setsid sleep 1000 & echo up; sleep 1000")

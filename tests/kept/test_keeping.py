@@ -379,13 +379,6 @@ class TestWhatOutlivesWhat:
         assert other.call("jobs", after=None, limit=10)["jobs"] == []
         assert not expires.parent.exists()
 
-    def test_a_session_bound_job_leaves_nothing_behind(self, wire: Wire) -> None:
-        channel, accepted = keep(wire, line="setsid sleep 1000 & echo x", lifetime="session")
-        done = wire.collect(channel)
-        assert done.job["state"] == "COMPLETED"
-        assert done.outcome["left_behind"] == []
-        assert processes_of(accepted["id"]) == []
-
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:

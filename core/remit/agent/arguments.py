@@ -64,6 +64,14 @@ def command(args: dict[str, Any]) -> dict[str, Any]:
     return {"argv": argv} if line is None else {"line": line}
 
 
+def leftovers(args: dict[str, Any]) -> str:
+    """What becomes of processes that outlive a job which ended by itself: leave or stop."""
+    value: str = take(args, "leftovers", str, default="leave")
+    if value not in ("leave", "stop"):
+        raise Refused("bad-request", "the argument leftovers is leave or stop")
+    return value
+
+
 def environment(args: dict[str, Any]) -> dict[bytes, bytes]:
     value = take(args, "env", dict, default={})
     for key, item in value.items():

@@ -87,11 +87,15 @@ class Entered:
         self._closed = False  # our end of the terminal is
         self._status: int | None = None  # of the first program, as waitpid tells it
         self._last_words = 0  # bytes shown since then
+        self._left: list[str] | None = None  # who runs on without it; None until that is known
+        self._all_shown = False
         self._gone: list[Callable[..., object]] = []  # to be called once the first program ended
 
     def begin(self) -> None:
         self._agent.children.watch(self._pid, self._program_ended)
-        self._agent.session_terminal(self._pid, tree.start_time(self._pid))
+        self._orphans = self._agent.orphans  # from the beginning: it may leave some at once
+        root = (self._pid, tree.start_time(self._pid) or 0)
+        self._terminal = self._agent.session_terminal(self._pid, root)
         self._agent.on_session_end.append(self._session_ends)
         self._agent.conversation.grant(self._channel, TYPED_WINDOW)
         self._watch()
@@ -184,26 +188,39 @@ class Entered:
 
     def _program_ended(self, status: int) -> None:
         self._status = status
-        self._agent.session_terminal(self._pid, None)
+        search = self._agent.orphans.search({}, self._terminal)
+        self._agent.session_job(self._terminal, False, left=True)
         for call in self._gone:
             call()
         self._agent.on_session_end.remove(self._session_ends)
         if self._closed:
             return
+        try:
+            self._agent.helper(tree.named_in_the_end, (search,), self._found_left)
+        except OSError:
+            self._left = []  # no process can be had to look
         self._show()
+
+    def _found_left(self, left: list[str] | None, error: Refused | None) -> None:
+        self._left = left or []
+        if self._all_shown:
+            self._end()
 
     def _end(self) -> None:
         """The program is gone and what it said last is sent."""
         self._close()
+        self._all_shown = True
+        if self._left is None:
+            return
         status = self._status or 0
         signalled = os.WIFSIGNALED(status)
-        self._agent.end(
-            self._channel,
-            {
-                "exit_status": None if signalled else os.WEXITSTATUS(status),
-                "signal": _signal_name(os.WTERMSIG(status)) if signalled else None,
-            },
-        )
+        end: dict[str, object] = {
+            "exit_status": None if signalled else os.WEXITSTATUS(status),
+            "signal": _signal_name(os.WTERMSIG(status)) if signalled else None,
+        }
+        if self._left:
+            end["left_behind"] = self._left
+        self._agent.end(self._channel, end)
 
     def _hang_up(self) -> None:
         """Nobody looks at the terminal any more: the program is told, and ended if need be."""

@@ -36,8 +36,6 @@ _MAX_REPORT = 4096
 class FunctionJob(ReturnedJob):
     """See the module."""
 
-    _end_tree = staticmethod(tree.interrupt_and_stop)
-
     def __init__(self, agent: Agent, channel: int, job_id: str, args: dict[str, Any]) -> None:
         """Raises Refused, as the base."""
         super().__init__(agent, channel, job_id, args)
@@ -106,6 +104,11 @@ class FunctionJob(ReturnedJob):
 
     def _watch_root(self, pid: int) -> None:
         self._interpreter.watch(pid, self._root_ended)
+
+    @staticmethod
+    def _end_tree(search: tree.Search, roots: list[tuple[int, int]], grace: float) -> list[str]:
+        """INT before all else, and half of the grace to clean up."""
+        return tree.end(search, tree.interrupt(roots, grace))
 
     # -- what arrives on its channel
 

@@ -1,8 +1,8 @@
 """The agent's parent, which outlives it and ends what it leaves behind.
 
-The agent tells it, over a pipe, which session-bound jobs live. However the agent ends, also by
-SIGKILL, the janitor then ends what is left of those jobs. Kept jobs that are not bound to the
-session are none of its business: they and their supervisors are left alone.
+The agent tells it, over a pipe, which session-bound jobs run. However the agent ends, also by
+SIGKILL, the janitor then ends what is left of those jobs. What a job left behind that had ended by
+itself runs on. Kept jobs are none of its business: they and their supervisors are left alone.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from binascii import unhexlify
 from typing import TYPE_CHECKING
 
 from remit.agent import fds, orphans, tree
+from remit.agent.lifetimes import Lifetimes
 
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Callable, NoReturn
 
 # Seconds between TERM and KILL for what the agent left behind.
 GRACE = 3.0
@@ -42,7 +43,8 @@ class _Janitor:
     def __init__(self, agent: int, news: int) -> None:
         self._agent = agent
         self._news = news
-        self._jobs: dict[bytes, list[tuple[int, int]]] = {}  # id: roots, as remit.agent.tree's
+        self._roots: dict[str, list[tuple[int, int]]] = {}  # by id, as remit.agent.tree wants them
+        self._lifetimes = Lifetimes()
         self._directories: list[bytes] = []  # of doorways, to be removed
         self._unread = b""
         self._status: int | None = None  # the agent's, as waitpid tells it
@@ -102,37 +104,51 @@ class _Janitor:
                 self._take(line)
 
     def _take(self, line: bytes) -> None:
-        """``+ID`` (it lives), ``=ID PID START`` (its root), ``-ID`` (gone);
+        """``+ID TICKS`` (it begins), ``=ID PID START`` (its root), ``-ID LEFT`` (it is over);
         ``/DIRECTORY`` in hexadecimal."""
         words = line[1:].split()
-        if line.startswith(b"-"):
-            self._jobs.pop(words[0], None)
-        elif line.startswith(b"="):
-            self._jobs.setdefault(words[0], []).append((int(words[1]), int(words[2])))
-        elif line.startswith(b"/"):
+        if line.startswith(b"/"):
             self._directories.append(unhexlify(words[0]))
+            return
+        job_id, numbers = words[0].decode(), [int(word) for word in words[1:]]
+        if line.startswith(b"-"):
+            self._roots.pop(job_id, None)
+            self._lifetimes.ended(job_id, bool(numbers[0]))
+        elif line.startswith(b"="):
+            self._roots.setdefault(job_id, []).append((numbers[0], numbers[1]))
         else:
-            self._jobs.setdefault(words[0], [])
+            self._roots.setdefault(job_id, [])
+            self._lifetimes.began(job_id, None if numbers[0] < 0 else numbers[0])
 
     def _clean_up(self) -> None:
         # Most often the agent has left nothing, and this look is all.
-        tree.end(self._left_behind, GRACE)
+        tree.end(self._searching(), GRACE)
         if self._directories:
             from remit.agent import doorway
 
             for directory in self._directories:
                 doorway.remove(directory)
 
-    def _left_behind(self) -> dict[int, tree.Process]:
-        self._reap()
-        found = tree.members_of(self._jobs) if self._jobs else {}
-        everyone = tree.processes()
-        descendants = tree.below(everyone, [os.getpid()])
-        # Supervisors, and helpers about to end. What they look after is theirs.
-        own = [pid for pid in descendants if orphans.runs_this_program(pid)]
-        spared = tree.below(everyone, own).union(own)
-        for pid in descendants - spared:
-            process = everyone[pid]
-            if process.state not in "ZX" and tree.job_of(pid) is None:
-                found[pid] = process
-        return found
+    def _searching(self) -> Callable[[], dict[int, tree.Process]]:
+        """What ran when the link ended: jobs with all that is theirs, and what leads a terminal's
+        session, which the kernel has told of the hang-up. What ended by itself took nothing with
+        it, and kept jobs have supervisors."""
+        leaders = {root for name in self._roots if _is_terminal(name) for root in self._roots[name]}
+        jobs = {name: roots for name, roots in self._roots.items() if not _is_terminal(name)}
+        ids = {name.encode(): roots for name, roots in jobs.items()}
+        search = tree.Search(ids, orphans.strays(self._lifetimes, jobs, ()))
+
+        def find() -> dict[int, tree.Process]:
+            self._reap()
+            found = search() if jobs else {}
+            for pid, start in leaders:
+                leader = tree.look(pid)
+                if leader is not None and tree.lives(pid, start):
+                    found[pid] = leader
+            return found
+
+        return find
+
+
+def _is_terminal(name: str) -> bool:
+    return name.startswith("terminal")

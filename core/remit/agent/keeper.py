@@ -144,7 +144,7 @@ def start(
             "the job cannot be kept in %s: %s" % (os.fsdecode(path), exc.strerror)
         ) from exc
     view = jobview.job_map(dir_fd, job["id"])
-    if not work.session and view["state"] not in _jobstate.FINISHED:
+    if job["lifetime"] != "session" and view["state"] not in _jobstate.FINISHED:
         view["warning"] = logind.warning(_process(dir_fd)["supervisor"]["pid"])
     return view
 
@@ -167,7 +167,7 @@ def _work(
         max_output=job["limits"].get("max_output"),
         truncate=job["limits"].get("on_max") == "truncate",
         merge=job["merge"],
-        session=job["lifetime"] == "session",
+        clean=job.get("leftovers") == "stop",
         command=pack([words, cwd, env]),
         script=b"" if function is None else function[1],
     )
@@ -386,7 +386,7 @@ def session_lives(job: dict[str, Any]) -> bool:
         return False
     if liveness.reachable(session):
         pid = session.get("pid")
-        return type(pid) is int and tree.start_time(pid) == session.get("start_time")
+        return tree.lives(pid, session.get("start_time"))
     return not liveness.same_host(session) or liveness.same_boot(session)
 
 
@@ -418,6 +418,9 @@ def _stop(job: Opened, job_id: str, grace: float, reason: str = "stopped") -> li
             raise Refused("state", "the supervisor of job %s does not answer" % job_id, str(exc))
     if process and not liveness.reachable(process):
         return []  # nothing of it can be running: LOST by a restart
+    if _exists(job.dir_fd, jobdir.OUTCOME):
+        # It has ended, and its pid and its session may be anybody's by now.
+        return tree.stop(job_id.encode(), [], grace)
     pid, start = process.get("pid"), process.get("start_time")
     roots = [(pid, start)] if type(pid) is int and type(start) is int else []
     return tree.stop(job_id.encode(), roots, grace)
@@ -498,10 +501,11 @@ def _ask_running(path: bytes, job_id: str, what: str) -> dict[str, Any]:
 # -- removal
 
 
-def remove(path: bytes, job_id: str, force: bool) -> dict[str, Any]:
+def remove(path: bytes, job_id: str, force: bool, leave: bool = False) -> dict[str, Any]:
     """``{}`` once the directory is gone. Raises Refused.
 
     Force also removes what cannot be used as a job's directory, but for another account's.
+    ``leave``: what a job that is over has left behind runs on.
     """
     trusted = True
     if force:
@@ -516,13 +520,14 @@ def remove(path: bytes, job_id: str, force: bool) -> dict[str, Any]:
             raise Refused("state", words, hint="remove it with the remit that made it")
         _check_reach(job, job_id, view, _process(job.dir_fd), "removed")
         runs = view["state"] not in _jobstate.FINISHED
+        leave = leave and not runs
         if not runs and not force and not (view["outcome"] or {}).get("left_behind"):
             _wait_for_supervisor(job.dir_fd)
-        if (runs or _held(job.dir_fd)) and not force:
+        if (runs or (_held(job.dir_fd) and not leave)) and not force:
             words = view["state"] if runs else view["problem"] or _RUNS_ON
             hint = "stop it first, or remove it with force"
             raise Refused("state", "job %s is %s" % (job_id, words), hint=hint)
-        if not force:
+        if leave or not force:
             survivors = []
         elif trusted:
             survivors = _stop(job, job_id, GRACE)
@@ -532,7 +537,8 @@ def remove(path: bytes, job_id: str, force: bool) -> dict[str, Any]:
         if survivors:
             words = "job %s is not removed, it cannot be stopped" % job_id
             raise Refused("state", words, ", ".join(survivors))
-        _wait_for_supervisor(job.dir_fd)
+        if not leave:
+            _wait_for_supervisor(job.dir_fd)
         gone_fd = State(path).open_gone(create=True)
         jobdir.remove(job.jobs_fd, gone_fd, job_id, job.dir_fd)
         forget_old_seals(gone_fd)
@@ -617,9 +623,12 @@ def end_session(path: bytes, job_ids: list[str]) -> list[str]:
 
 def _end_one(path: bytes, job_id: str) -> str:
     try:
-        survivors = stop(path, job_id, GRACE, "session-ended")["survivors"]
+        with opened(path, job_id) as job:
+            ended = job.view["state"] in _jobstate.FINISHED
+        # What ended by itself took nothing with it, and its session does not either.
+        survivors = [] if ended else stop(path, job_id, GRACE, "session-ended")["survivors"]
         if not survivors:
-            remove(path, job_id, True)
+            remove(path, job_id, True, leave=ended)
         return "\n".join(survivors)
     except Refused as exc:
         return "" if exc.code == "not-found" else exc.message

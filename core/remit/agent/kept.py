@@ -60,7 +60,8 @@ def remove(agent: Agent, channel: int, args: dict[str, Any]) -> None:
     force = arguments.take(args, "force", bool, default=False)
     if force:
         follow.expect_removal(agent, job_id)
-    _change(agent, channel, job_id, keeper.remove, force)
+    leave = arguments.take(args, "leave", bool, default=False)
+    _change(agent, channel, job_id, keeper.remove, force, leave)
 
 
 def seal(agent: Agent, channel: int, args: dict[str, Any]) -> None:
@@ -322,6 +323,7 @@ def _job(args: dict[str, Any]) -> dict[str, Any]:
         "placement": arguments.take(args, "placement", str, default="keep"),
         "lifetime": lifetime,
         "merge": arguments.take(args, "merge", bool, default=False),
+        "leftovers": arguments.leftovers(args),
         "limits": limits,
     }
     try:

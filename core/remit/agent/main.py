@@ -17,6 +17,7 @@ from remit._msgpack import UnpackError, pack, unpack
 from remit.agent import fds
 from remit.agent.children import Children
 from remit.agent.helpers import Helper, Refused
+from remit.agent.lifetimes import Lifetimes, now
 from remit.agent.link import Link, import_verbs
 from remit.agent.loop import Loop
 
@@ -37,6 +38,8 @@ LAST_WORDS_PATIENCE = 3.0
 # Seconds after which the janitor is told what can wait.
 NEWS_DELAY = 1.0
 SILENCE = 15.0
+# How ids begin that stand for entered terminals.
+TERMINAL = "terminal"
 
 
 def run(tell_fd: int) -> NoReturn:
@@ -68,6 +71,8 @@ class Agent(Link):
         # with the descriptions of what it could not end.
         self.on_session_end: list[Callable[[Callable[..., object]], object]] = [self._end_returned]
         self.returned: dict[str, ReturnedJob] = {}
+        self.lifetimes = Lifetimes()  # of jobs, interpreters and terminals
+        self.terminals: set[str] = set()
         self.interpreters: dict[bytes | None, Interpreter] = {}  # for functions, by their paths
         self.hello: dict[str, Any] = {}  # the caller's
         self.state: State | None = None
@@ -112,7 +117,7 @@ class Agent(Link):
         if self._orphans is None:
             from remit.agent.orphans import Orphans
 
-            self._orphans = Orphans(self.children)
+            self._orphans = Orphans(self.children, self.lifetimes)
         return self._orphans
 
     def helper(
@@ -149,41 +154,45 @@ class Agent(Link):
         self.watch_fd(helper.fd, readable)
         self.children.watch(helper.pid, ended)
 
-    def session_job(
-        self,
-        job_id: str,
-        alive: bool,
-        root: tuple[int, int] | None = None,
-    ) -> None:
-        """Tells the janitor of a session-bound job: before it is started, and when it is gone.
+    def session_job(self, job_id: str, alive: bool, left: bool = False) -> None:
+        """Tells the janitor of a session-bound job: before it is started, and when it is over.
 
-        ``root``: in a second call, the pid and start time of its first process.
+        ``left``: whether anything that it started may run on. Twice is quiet.
         """
-        if root is not None:
-            self._tell("=%s %d %d\n" % ((job_id, *root)))
-        elif not alive:
-            self._tell("-%s\n" % job_id)
+        if alive:
+            at = now()
+            self.lifetimes.began(job_id, at)
+            self._tell("+%s %d\n" % (job_id, -1 if at is None else at))
         else:
-            self._tell("+%s\n" % job_id)
-            self._send_news()  # what is started before the janitor knows might be left behind
+            self.lifetimes.ended(job_id, left)
+            self._tell("-%s %d\n" % (job_id, left))
+        if alive or left:
+            # What is started before the janitor knows might be left behind, and what runs on
+            # without its job be taken for one's that runs.
+            self.send_news()
 
-    def session_terminal(self, pid: int, start: int | None) -> None:
-        """Tells the janitor of a terminal's first process by its start time; None: it is gone.
+    def session_root(self, job_id: str, root: tuple[int, int]) -> None:
+        """Tells the janitor of the first process of a job, by pid and start time."""
+        self._tell("=%s %d %d\n" % ((job_id, *root)))
 
-        No job's id is in its environment: where orphans are not adopted nothing else tells it.
-        """
-        if start is None:
-            self._tell("-terminal%d\n" % pid)
-        else:
-            self._tell("=terminal%d %d %d\n" % (pid, pid, start))
-            self._send_news()
+    def session_terminal(self, pid: int, root: tuple[int, int]) -> str:
+        """Tells the janitor of a terminal's first process; the id that stands for the terminal,
+        for `session_job` once that has ended."""
+        job_id = "%s%d" % (TERMINAL, pid)
+        self.terminals.add(job_id)
+        self.session_job(job_id, True)
+        # No job's id is in its environment: where orphans are not adopted nothing else tells it.
+        self.session_root(job_id, root)
+        self.send_news()
+        return job_id
 
     def _tell(self, line: str) -> None:
         self._news += line.encode()
         if self._news_timer is None:
-            self._news_timer = self.call_later(NEWS_DELAY, self._send_news)
+            self._news_timer = self.call_later(NEWS_DELAY, self.send_news)
 
-    def _send_news(self) -> None:
+    def send_news(self) -> None:
+        """Tells the janitor at once what it has not been told."""
         if self._news_timer is not None:
             self._news_timer.cancel()
             self._news_timer = None
@@ -194,12 +203,12 @@ class Agent(Link):
         except BrokenPipeError:
             self._news = b""  # nobody is left to be told
         if self._news:
-            self._news_timer = self.call_later(NEWS_DELAY, self._send_news)
+            self._news_timer = self.call_later(NEWS_DELAY, self.send_news)
 
     def remove_at_end(self, directory: bytes) -> None:
         """Has the janitor remove that directory of a doorway, should we be killed before."""
         self._tell("/%s\n" % hexlify(directory).decode())
-        self._send_news()
+        self.send_news()
 
     # -- what arrives
 
@@ -351,7 +360,7 @@ class Agent(Link):
             if (self._out or self.conversation.queued) and time.monotonic() < deadline:
                 self.call_later(0.01, leave)
                 return
-            self._send_news()
+            self.send_news()
             self._status = status
 
         last_words()

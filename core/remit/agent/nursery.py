@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from remit.agent.main import Agent
 
-# How an order begins: id, timeout, lease and max_output (-1 for none), truncate, merge, session,
+# How an order begins: id, timeout, lease and max_output (-1 for none), truncate, merge, clean,
 # size of the command, of the script and of stdin, which follow. What is unpacked with less ado
 # touches less memory.
 _ORDER = struct.Struct(">13sddq???QQQ")
@@ -81,7 +81,7 @@ def order(
             os.close(fd)
         orders.close()
     limits = [-1 if limit is None else limit for limit in work[1:4]]
-    flags = (work.truncate, work.merge, work.session)
+    flags = (work.truncate, work.merge, work.clean)
     sizes = (len(work.command), len(work.script), len(stdin))
     head = _ORDER.pack(work.id, *limits, *flags, *sizes)
     try:

@@ -1,9 +1,9 @@
 """Orphans: processes whose parents have ended. They come to the agent, else to the janitor.
 
 For that a process declares itself their reaper. It takes ctypes, which Debian's python3-minimal
-lacks. There they go to init and are found by session and environment alone, so one that left its
-session, dropped its environment and lost its parent is not found, neither by a stop nor at the
-session's end; and each look at what a job left behind is one through the whole of /proc.
+lacks. There they go to init and are found by their environment, or by the session of one that is.
+Elsewhere one that left its session, dropped its environment and lost its parent is ended with the
+jobs whose it can only be: `remit.agent.lifetimes`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ import os
 from typing import TYPE_CHECKING
 
 from remit.agent import tree
+from remit.agent.lifetimes import now
 
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable, Collection, Iterable, Mapping
 
     from remit.agent.children import Children
+    from remit.agent.lifetimes import Lifetimes
 
 _PR_SET_CHILD_SUBREAPER = 36
-
+# What those bear whose job is not told: nothing, or the id of the job within which we run.
+_NOBODY = (None, os.environb.get(tree.VARIABLE))
 
 _prctl: list[Any] = []
 
@@ -61,15 +64,18 @@ def _command(pid: int | str) -> bytes:
 class Orphans:
     """What the agent adopted: a quick way to see that an ended job has left nothing."""
 
-    def __init__(self, children: Children) -> None:
+    def __init__(self, children: Children, lifetimes: Lifetimes) -> None:
         self._children = children
+        self._lifetimes = lifetimes
         self._adopting = become_subreaper()
+        self.has_any = False  # of any job, at the last look
 
-    def may_be_of(self, job_id: bytes) -> bool:
+    def may_be_of(self, job_id: str) -> bool:
         """Whether a job whose first process has ended may have left something behind.
 
         False is certain: whatever it left would have become our child.
         """
+        self.has_any = True
         if not self._adopting:
             return True
         try:
@@ -77,12 +83,49 @@ class Orphans:
                 pids = {int(word) for word in file.read().split()}
         except OSError:
             return True  # a kernel without that list
-        return any(
-            _lives(pid) and tree.job_of(pid) in (job_id, None) and not runs_this_program(pid)
-            for pid in pids - self._children.known
-        )
+        found = [tree.look(pid) for pid in pids - self._children.known]
+        living = [one for one in found if one is not None and one.state not in "ZX"]
+        self.has_any = bool(living)
+        return any(self._may_have(job_id, process) for process in living)
+
+    def _may_have(self, job_id: str, orphan: tree.Process) -> bool:
+        bears = tree.job_of(orphan.pid)
+        if bears not in _NOBODY:
+            return bears == job_id.encode()
+        may = self._lifetimes.may_only_be_of([job_id], orphan.start)
+        return may and not runs_this_program(orphan.pid)
+
+    def search(self, jobs: Mapping[str, Iterable[tuple[int, int]]], *others: str) -> tree.Search:
+        """For a helper process: finds what is of these jobs, by ids with their roots, strays that
+        can be nobody's but theirs or of those ``others`` included."""
+        ids = {job_id.encode(): roots for job_id, roots in jobs.items()}
+        if not self._adopting:
+            return tree.Search(ids)
+        whose = {*jobs, *others}
+        return tree.Search(ids, strays(self._lifetimes, whose, self._children.known, now() or 0))
 
 
-def _lives(pid: int) -> bool:
-    process = tree.look(pid)
-    return process is not None and process.state not in "ZX"
+def strays(
+    lifetimes: Lifetimes, job_ids: Collection[str], known: Collection[int], until: int | None = None
+) -> Callable[[dict[int, tree.Process]], list[int]]:
+    """Finds those whom the calling process has adopted, of which nothing but the time tells that
+    they are of these jobs. ``known``: its children that are something else, as they were
+    ``until`` then, in ticks."""
+    adopter = os.getpid()
+
+    def find(everyone: dict[int, tree.Process]) -> list[int]:
+        found = [
+            process.pid
+            for process in everyone.values()
+            if process.ppid == adopter
+            and process.pid not in known
+            and process.state not in "ZX"
+            # Children that the adopter has made since then may be anything.
+            and (until is None or process.start <= until)
+            and lifetimes.may_only_be_of(job_ids, process.start)
+            and not runs_this_program(process.pid)
+            and not tree.is_supervisor(process.pid)
+        ]
+        return [pid for pid in found if tree.job_of(pid) in _NOBODY]
+
+    return find

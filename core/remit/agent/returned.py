@@ -91,9 +91,6 @@ class _Output:
 class ReturnedJob:
     """One return job, and the handler of its channel."""
 
-    # How its processes are ended; runs in a helper process.
-    _end_tree = staticmethod(tree.stop)
-
     def __init__(self, agent: Agent, channel: int, job_id: str, args: dict[str, Any]) -> None:
         """Raises Refused where an argument is malformed; starts nothing."""
         self.id = job_id
@@ -116,6 +113,7 @@ class ReturnedJob:
             raise Refused("bad-request", "a job that is not kept lives as long as its session")
         self._env = arguments.environment(args)
         self._timeout = arguments.seconds(args, "timeout", None)
+        self._leftovers = arguments.leftovers(args)
         self._merge = arguments.take(args, "merge", bool, default=False)
         self._wants_stdin = arguments.take(args, "stdin", bool, default=False)
         self._started: float | None = None
@@ -237,7 +235,7 @@ class ReturnedJob:
 
     def _tell_root(self) -> None:
         for root in self._roots:
-            self._agent.session_job(self.id, True, root=root)
+            self._agent.session_root(self.id, root)
 
     @property
     def finished(self) -> bool:
@@ -397,13 +395,30 @@ class ReturnedJob:
             return
         if not self._swept:
             self._swept = True
-            if self._orphans.may_be_of(self.id.encode()):
-                self._help(tree.stop, (self.id.encode(), self._roots, GRACE), self._found_left)
+            if self._orphans.may_be_of(self.id):
+                if self._takes_all:
+                    self._help(tree.end, (self._search(), GRACE), self._found_left)
+                else:
+                    self._help(tree.named, (self._search(),), self._found_left)
                 return
         self._finish(self._status)
 
-    def _found_left(self, survivors: list[str] | None, error: Refused | None) -> None:
-        self._left = survivors or []
+    def _found_left(self, left: list[str] | None, error: Refused | None) -> None:
+        if self.state != _jobstate.STOPPING:  # else it is found by whoever ends them
+            self._left = left or []
+
+    @property
+    def _takes_all(self) -> bool:
+        """Whether what it left behind ends with it: not where it ended by itself, unless asked."""
+        return self._reason is not None or self._leftovers == "stop"
+
+    def _search(self) -> tree.Search:
+        return self._orphans.search({self.id: self._roots})
+
+    @staticmethod
+    def _end_tree(search: tree.Search, roots: list[tuple[int, int]], grace: float) -> list[str]:
+        """How its processes are ended; runs in a helper process."""
+        return tree.end(search, grace)
 
     def _finish(self, status: int) -> None:
         exit_status = signal = None
@@ -414,6 +429,8 @@ class ReturnedJob:
         reason = self._reason or ("exited" if signal is None else "signalled")
         if signal == "SIGKILL" and self._reason is None and memory.look():
             self._note = self._note or memory.NOTE
+        if self._left and self._note is None and not self._takes_all:
+            self._note = "left running: " + ", ".join(self._left)
         outcome = outcome_map(reason, exit_status, signal, self._note, self._left)
         self._outcome = self._judge(outcome)
         reason = str(outcome["reason"])
@@ -426,7 +443,8 @@ class ReturnedJob:
         return outcome
 
     def _over(self) -> None:
-        self._agent.session_job(self.id, False)
+        left = not self._takes_all and self._orphans.has_any
+        self._agent.session_job(self.id, False, left=left)
         self._let_go()
         answer = {"job": self.view()}
         for channel in (self._channel, *self._watchers):
@@ -477,7 +495,7 @@ class ReturnedJob:
             elif channel is not None:
                 self._stops.append(channel)
 
-        self._help(self._end_tree, (self.id.encode(), self._roots, grace), stopped)
+        self._help(self._end_tree, (self._search(), self._roots, grace), stopped)
 
     def stopped(self, survivors: list[str]) -> None:
         """Its processes have been ended, but for those."""
@@ -526,7 +544,7 @@ class ReturnedJob:
                     self._read_on()  # so that it shows if it is held up
             self._agent.reply(channel, self.view())
 
-        self._help(function, (self.id.encode(), self._roots), done)
+        self._help(function, (self._search(),), done)
 
     def remove(self, channel: int, args: dict[str, Any]) -> None:
         if not self.finished:
@@ -617,8 +635,10 @@ def end_all(agent: Agent, finished: Callable[..., object]) -> None:
         else:
             finished(survivors)
 
-    roots = {job.id.encode(): job.end_with_session() for job in jobs}
-    agent.helper(tree.stop_all, (roots, GRACE), ended)
+    roots = {job.id: job.end_with_session() for job in jobs}
+    # Whatever the session started ends now, but for what runs in a terminal.
+    search = agent.orphans.search(roots, *agent.lifetimes.running - agent.terminals)
+    agent.helper(tree.end, (search, GRACE), ended)
 
 
 def outcome_map(

@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 
 # What is to be run. id bytes, timeout float or None, lease float or None, max_output int or None,
 # truncate bool: whether the newest max_output bytes are kept, or the job is stopped; merge bool,
-# session bool: whether nothing may be left behind; command bytes-like: packed [command dict, cwd
-# bytes or None, env {bytes: bytes}], which the first process alone unpacks; script bytes-like: of
-# a function what its interpreter reads as descriptor 3, else nothing
-Work = namedtuple("Work", "id timeout lease max_output truncate merge session command script")
+# clean bool: whether what it leaves behind is stopped; command bytes-like: packed [command dict,
+# cwd bytes or None, env {bytes: bytes}], which the first process alone unpacks; script bytes-like:
+# of a function what its interpreter reads as descriptor 3, else nothing
+Work = namedtuple("Work", "id timeout lease max_output truncate merge clean command script")
 
 # How long after the first process's end its pipes may stay open.
 DRAIN = 2.0
@@ -110,6 +110,7 @@ class Supervisor:
         self._reason: str | None = None  # why the job did not end by itself
         self._error: str | None = None
         self._recorded = False
+        self._abandoned = False  # what it left behind is no longer looked after
         self._stopper = 0  # the process that is stopping the tree
         self._stopper_fd = -1
         self._kill_at = 0.0
@@ -273,8 +274,7 @@ class Supervisor:
             return False
         if self._sources and time.monotonic() < (self._drained or 0.0):
             return False
-        if self._work.session and not self._survivors and self._left():
-            # Session-bound jobs leave nothing behind.
+        if self._work.clean and not self._survivors and self._left():
             self._stop(None, GRACE)
             return False
         return True
@@ -283,9 +283,11 @@ class Supervisor:
         """Whether no process is left that a request could be about."""
         if self._stopper:
             return False
-        if self._adopts:
-            return not _has_children()
-        return not self._members()
+        if self._abandoned:
+            return True
+        if self._adopts and not _has_children():
+            return True
+        return not self._search()()
 
     # -- output and input
 
@@ -388,7 +390,11 @@ class Supervisor:
     def _session_is_over(self) -> None:
         """The agent is gone, however it went: nobody holds the other end of the lifeline."""
         self._poll.unregister(self._lifeline)  # type: ignore[arg-type]
-        self._stop("session-ended", GRACE)
+        if self._recorded:
+            # It ended before, and took nothing with it. Nobody is left who would ask for the rest.
+            self._abandoned = True
+        else:
+            self._stop("session-ended", GRACE)
 
     def _reap(self) -> None:
         """Orphans that we adopted included: nobody else would."""
@@ -417,7 +423,7 @@ class Supervisor:
                     self._stop(_reason(request), _grace(request))
             elif what in (b"suspend", b"resume"):
                 act = tree.pause if what == b"suspend" else tree.unpause
-                act(self._job_id, self._roots())
+                act(self._search())
                 self._inbox.answer(name, {})
             else:
                 words = "%s is no request that this supervisor knows" % what.decode(
@@ -443,9 +449,10 @@ class Supervisor:
         if not self._stopper:
             try:
                 signal.set_wakeup_fd(-1)
+                search = self._search()
                 if self._spotter is not None and self._end is None:
-                    grace = tree.interrupt(self._roots()[:1], grace)
-                survivors = tree.end(self._members, grace)
+                    grace = tree.interrupt(self._roots(), grace)
+                survivors = tree.end(search, grace)
                 os.write(sender, _msgpack.pack(survivors[:64]))
             finally:
                 os._exit(0)
@@ -473,23 +480,31 @@ class Supervisor:
         self._to_answer = []
 
     def _roots(self) -> list[tuple[int, int]]:
-        """The first process, and those that became our children when their parents ended."""
         if not self._start and self._end is None:
-            # Until it has been reaped its pid is its own; afterwards its session tells.
+            # Until it has been reaped its pid is its own.
             self._start = tree.start_time(self._pid) or 0
-        roots = [(self._pid, self._start)]
-        for process in tree.processes().values():
-            if process.ppid == self._me and process.pid not in (self._stopper, os.getpid()):
-                roots.append((process.pid, process.start))
-        return roots
+        return [(self._pid, self._start)]
 
-    def _members(self) -> dict[int, tree.Process]:
-        return tree.members(self._job_id, self._roots())
+    def _search(self) -> tree.Search:
+        """Where orphans are adopted all that is the job's descends from us; else sessions tell."""
+        adopted = self._adopted if self._adopts else None
+        return tree.Search({self._job_id: self._roots()}, adopted, by_session=not self._adopts)
+
+    def _adopted(self, everyone: dict[int, tree.Process]) -> list[int]:
+        """Our children, but for the process that stops the tree, and for supervisors of other jobs,
+        which were started from within this one."""
+        return [
+            process.pid
+            for process in everyone.values()
+            if process.ppid == self._me
+            and process.pid not in (self._stopper, os.getpid())
+            and not tree.is_supervisor(process.pid)
+        ]
 
     def _left(self) -> list[str]:
         if self._adopts and not _has_children():
             return []
-        return [tree.describe(process) for process in self._members().values()]
+        return tree.named(self._search())
 
     # -- the end
 

@@ -1,8 +1,9 @@
 """The processes of a job: which they are, and signals to all of them.
 
-A job's processes are known by descent, by session and by ``REMIT_JOB`` in their environment, and
-each by its pid and start time together: a pid alone may be somebody else's by now. All here reads
-/proc and takes its time, so the agent's loop leaves it to helper processes.
+A job's processes are known by ``REMIT_JOB`` in their environment, or by pid and start time
+together, since a pid alone may be somebody else's by now; then by descent from one of these, and by
+its session. All here reads /proc and takes its time, so the agent's loop leaves it to helper
+processes. The choice itself is `chosen`, a pure function.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections import namedtuple
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing import Callable, Iterable, Mapping
+    from typing import Callable, Collection, Iterable, Mapping
 
     Root = tuple[int, int]  # pid and start time of a job's first process
 
@@ -22,10 +23,15 @@ if TYPE_CHECKING:
 Process = namedtuple("Process", "pid ppid pgid sid state start")
 
 VARIABLE = b"REMIT_JOB"
+# What supervisors of kept jobs are called in /proc/PID/comm.
+SUPERVISOR = b"remit-keep"
 # How long KILL may take to work: a process can be in the middle of something uninterruptible.
 KILL_PATIENCE = 5.0
 # What the kernel needs, at most and with much to spare, to lay out the memory of a new program.
 EXEC_TIME = 0.005
+# What a program needs, with some to spare, to end at the HUP of a terminal that is closed.
+HANG_UP_TIME = 0.2
+_MOST_NAMES = 64
 
 
 def processes() -> dict[int, Process]:
@@ -68,50 +74,117 @@ def _job_in(environment: bytes) -> bytes | None:
 
 
 def describe(process: Process) -> str:
-    name = _read("/proc/%d/comm" % process.pid).decode("utf-8", "replace").strip()
+    name = name_of(process.pid).decode("utf-8", "replace")
     return "pid %d (%s)" % (process.pid, name)
+
+
+def name_of(pid: int) -> bytes:
+    return _read("/proc/%d/comm" % pid).strip()
+
+
+def lives(pid: object, start: object) -> bool:
+    """Whether that very process still runs: an ended one that nobody has reaped does not."""
+    process = look(pid) if type(pid) is int else None
+    return process is not None and process.start == start and process.state not in "ZX"
+
+
+def chosen(
+    everyone: Mapping[int, Process],
+    certain: Iterable[int],
+    kin: Collection[int],
+    is_supervisor: Callable[[int], bool],
+    by_session: bool = True,
+) -> set[int]:
+    """The pids of those who belong to a job, if these are ``certain``ly its own. Pure.
+
+    What descends from one of them is. So is who is in the session of one of them where the leader
+    of that is one, too, or gone: who joined a session descends from its leader. ``kin``, the
+    calling process and those above it, are never chosen, nor who shares no more than a session
+    with them. A supervisor looks after another job, which may run within this one: it and what is
+    below it are left alone.
+    """
+    children: dict[int, list[int]] = {}
+    sessions: dict[int, list[int]] = {}
+    for process in everyone.values():
+        children.setdefault(process.ppid, []).append(process.pid)
+        sessions.setdefault(process.sid, []).append(process.pid)
+    # What came into a pid namespace from outside has the session id 0, whatever its session.
+    avoided = {0}.union(everyone[pid].sid for pid in kin if pid in everyone)
+    found: set[int] = set()
+    to_visit = [pid for pid in certain if pid in everyone]
+    certain = set(to_visit)
+    while to_visit:
+        pid = to_visit.pop()
+        if pid in found or pid in kin or (pid not in certain and is_supervisor(pid)):
+            continue
+        found.add(pid)
+        to_visit += children.get(pid, ())
+        sid = everyone[pid].sid
+        if by_session and sid not in avoided and (sid == pid or sid not in everyone):
+            to_visit += sessions[sid]
+    return found
+
+
+class Search:
+    """Looks for the live processes of jobs; what was found once is known from then on."""
+
+    def __init__(
+        self,
+        jobs: Mapping[bytes, Iterable[Root]],
+        strays: Callable[[dict[int, Process]], Iterable[int]] | None = None,
+        by_session: bool = True,
+    ) -> None:
+        """``jobs`` are the first processes by job ids. ``strays`` gives, of all processes, those
+        that nothing but their descent tells to be of these jobs. ``by_session``: whether a session
+        may tell; those who adopt orphans need it not."""
+        self._ids = frozenset(jobs)
+        # Without a pid it is no process yet, and without a start time nobody's for certain.
+        self._known = {root for roots in jobs.values() for root in roots if all(root)}
+        self._strays = strays
+        self._by_session = by_session
+
+    def __call__(self) -> dict[int, Process]:
+        """By pid, parents first; never the calling process or one above it."""
+        everyone = processes()
+        kin = lineage(everyone)
+        certain = [pid for pid, process in everyone.items() if (pid, process.start) in self._known]
+        certain += _bearers(everyone, kin, self._ids)
+        if self._strays is not None:
+            certain += self._strays(everyone)
+        found = chosen(everyone, certain, kin, is_supervisor, self._by_session)
+        self._known.update((pid, everyone[pid].start) for pid in found)
+        # A shell that sees its command end before it is told to may be gone by then.
+        oldest_first = sorted(found, key=lambda pid: (everyone[pid].start, pid))
+        return {pid: everyone[pid] for pid in oldest_first if everyone[pid].state not in "ZX"}
 
 
 def members(job_id: bytes, roots: Iterable[Root]) -> dict[int, Process]:
     """The live processes of a job, never the calling process or one above it."""
-    return members_of({job_id: roots})
+    return Search({job_id: roots})()
 
 
-def members_of(jobs: Mapping[bytes, Iterable[Root]]) -> dict[int, Process]:
-    """As `members`, for several jobs in one look."""
-    everyone = processes()
-    # Session id 0 is that of everything that came from outside a pid namespace, or before any
-    # session was made: a root that has no pid yet must not be read as it.
-    roots = {pid: start for those in jobs.values() for pid, start in those if pid > 0}
-    kin = lineage(everyone)
-    chosen, bare = set(), []
-    for process in everyone.values():
-        if process.pid in kin:
+def is_supervisor(pid: int) -> bool:
+    return name_of(pid) == SUPERVISOR
+
+
+def _bearers(
+    everyone: Mapping[int, Process], kin: Collection[int], ids: Collection[bytes]
+) -> list[int]:
+    """Those who bear one of these ids in their environment."""
+    found, bare = [], []
+    for pid, process in everyone.items():
+        if pid in kin or process.state in "ZX":
             continue
-        if (
-            roots.get(process.pid) == process.start
-            # A session outlives its leader, and keeps the leader's pid from being used again.
-            or (process.sid in roots and _same_session(everyone, process.sid, roots[process.sid]))
-        ):
-            chosen.add(process.pid)
-            continue
-        environment = _read("/proc/%d/environ" % process.pid)
-        if _job_in(environment) in jobs:
-            chosen.add(process.pid)
-        elif not environment and process.state not in "ZX" and _is_ours(process.pid):
-            bare.append(process.pid)
+        environment = _read("/proc/%d/environ" % pid)
+        if _job_in(environment) in ids:
+            found.append(pid)
+        elif not environment and _is_ours(pid):
+            bare.append(pid)
     if bare:
         # In the middle of an exec the old environment is gone and the new one not yet to be seen.
         time.sleep(EXEC_TIME)
-        chosen.update(pid for pid in bare if job_of(pid) in jobs)
-    chosen |= below(everyone, chosen)
-    # Parents first: a shell that sees its command end before it is told to may be gone by then.
-    oldest_first = sorted(chosen, key=lambda pid: (everyone[pid].start, pid))
-    return {
-        pid: everyone[pid]
-        for pid in oldest_first
-        if pid not in kin and everyone[pid].state not in "ZX"
-    }
+        found += [pid for pid in bare if job_of(pid) in ids]
+    return found
 
 
 def _is_ours(pid: int) -> bool:
@@ -124,12 +197,7 @@ def _is_ours(pid: int) -> bool:
         return False  # gone meanwhile
 
 
-def _same_session(everyone: dict[int, Process], sid: int, start: int) -> bool:
-    leader = everyone.get(sid)
-    return leader is None or leader.start == start
-
-
-def lineage(everyone: dict[int, Process]) -> set[int]:
+def lineage(everyone: Mapping[int, Process]) -> set[int]:
     """The pids of the calling process and of those above it."""
     pids = set()
     pid = os.getpid()
@@ -137,21 +205,6 @@ def lineage(everyone: dict[int, Process]) -> set[int]:
         pids.add(pid)
         pid = everyone[pid].ppid
     return pids
-
-
-def below(everyone: dict[int, Process], pids: Iterable[int]) -> set[int]:
-    """The pids of all descendants of these."""
-    children: dict[int, list[int]] = {}
-    for process in everyone.values():
-        children.setdefault(process.ppid, []).append(process.pid)
-    found: set[int] = set()
-    parents = list(pids)
-    while parents:
-        for pid in children.get(parents.pop(), ()):
-            if pid not in found:
-                found.add(pid)
-                parents.append(pid)
-    return found
 
 
 def send(process: Process, signum: int) -> None:
@@ -182,12 +235,7 @@ def stop(job_id: bytes, roots: Iterable[Root], grace: float) -> list[str]:
 
     Returns those that are still there in the end, described; normally none.
     """
-    return stop_all({job_id: roots}, grace)
-
-
-def interrupt_and_stop(job_id: bytes, roots: Iterable[Root], grace: float) -> list[str]:
-    """As `stop`, but the first process gets INT before, and half of the grace to clean up."""
-    return stop(job_id, roots, interrupt(roots, grace))
+    return end(Search({job_id: roots}), grace)
 
 
 def interrupt(roots: Iterable[Root], grace: float) -> float:
@@ -196,26 +244,15 @@ def interrupt(roots: Iterable[Root], grace: float) -> float:
     until = time.monotonic() + grace
     deadline = time.monotonic() + grace / 2
     first = [look(pid) for pid, _ in roots]
-    living = [process for process in first if process is not None]
+    living = [one for one in first if one is not None and (one.pid, one.start) in roots]
     for process in living:
-        if (process.pid, process.start) in roots:
-            send(process, signal.SIGINT)
-            send(process, signal.SIGCONT)
+        send(process, signal.SIGINT)
+        send(process, signal.SIGCONT)
     pause = 0.005
-    while time.monotonic() < deadline and any(map(_runs, living)):
+    while time.monotonic() < deadline and any(lives(one.pid, one.start) for one in living):
         time.sleep(pause)
         pause = min(2 * pause, 0.1)
     return max(0.0, until - time.monotonic())
-
-
-def _runs(process: Process) -> bool:
-    now = look(process.pid)
-    return now is not None and now.start == process.start and now.state not in "ZX"
-
-
-def stop_all(jobs: Mapping[bytes, Iterable[Root]], grace: float) -> list[str]:
-    """As `stop`, for several jobs at once."""
-    return end(lambda: members_of(jobs), grace)
 
 
 def end(find: Callable[[], dict[int, Process]], grace: float) -> list[str]:
@@ -247,12 +284,25 @@ def end(find: Callable[[], dict[int, Process]], grace: float) -> list[str]:
     return [describe(process) for process in found.values()]
 
 
-def pause(job_id: bytes, roots: Iterable[Root]) -> None:
-    """Stops the job's processes in their tracks (SIGSTOP), newcomers included."""
+def named(find: Callable[[], dict[int, Process]]) -> list[str]:
+    """Those that ``find`` finds, described; the oldest where there are very many."""
+    return [describe(process) for process in list(find().values())[:_MOST_NAMES]]
+
+
+def named_in_the_end(find: Callable[[], dict[int, Process]]) -> list[str]:
+    """As `named`, of those who do not heed the hang-up that has just come."""
+    if not find():
+        return []
+    time.sleep(HANG_UP_TIME)
+    return named(find)
+
+
+def pause(find: Callable[[], dict[int, Process]]) -> None:
+    """Stops those in their tracks (SIGSTOP), newcomers included."""
     stopped: set[int] = set()
     while True:
         # One that forked before its STOP came leaves a child that runs.
-        running = {pid: one for pid, one in members(job_id, roots).items() if pid not in stopped}
+        running = {pid: one for pid, one in find().items() if pid not in stopped}
         if not running:
             return
         for process in running.values():
@@ -260,9 +310,9 @@ def pause(job_id: bytes, roots: Iterable[Root]) -> None:
         stopped.update(running)
 
 
-def unpause(job_id: bytes, roots: Iterable[Root]) -> None:
-    """Lets the job's processes go on (SIGCONT)."""
-    for process in members(job_id, roots).values():
+def unpause(find: Callable[[], dict[int, Process]]) -> None:
+    """Lets those go on (SIGCONT)."""
+    for process in find().values():
         send(process, signal.SIGCONT)
 
 

@@ -29,6 +29,7 @@ class Assignment(msgspec.Struct, kw_only=True):
     cwd: bytes | None
     env: dict[bytes, bytes]
     timeout: float | None
+    leftovers: str
 
     @classmethod
     def of(cls, target: str, job_id: str, work: Work) -> Assignment:
@@ -42,6 +43,7 @@ class Assignment(msgspec.Struct, kw_only=True):
             cwd=None if work.cwd is None else os.fsencode(work.cwd),
             env={os.fsencode(name): os.fsencode(value) for name, value in work.env.items()},
             timeout=work.timeout,
+            leftovers=work.leftovers,
         )
 
     def work(self) -> Work:
@@ -53,6 +55,7 @@ class Assignment(msgspec.Struct, kw_only=True):
             cwd=None if self.cwd is None else os.fsdecode(self.cwd),
             env={os.fsdecode(name): os.fsdecode(value) for name, value in self.env.items()},
             timeout=self.timeout,
+            leftovers=self.leftovers,
         )
 
 

@@ -81,6 +81,7 @@ class _Collector:
                     cwd=work.cwd,
                     env=work.env,
                     timeout=work.timeout,
+                    leftovers=work.leftovers,
                     full="block",
                 )
                 _answer(Answer())

@@ -48,4 +48,7 @@ def words(outcome: Outcome | None) -> str:
     elif outcome.exit_status:
         parts.append(f"exit status {outcome.exit_status}")
     parts += [text for text in (outcome.error, outcome.note) if text]
+    told = outcome.note or ""
+    if left := [process for process in outcome.left_behind if process not in told]:
+        parts.append("left running: " + ", ".join(left))
     return ", ".join(parts)

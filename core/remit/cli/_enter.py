@@ -35,6 +35,7 @@ class _Entered(msgspec.Struct, kw_only=True):
 class _End(msgspec.Struct, kw_only=True):
     exit_status: int | None = None
     signal: str | None = None
+    left_behind: list[str] = []
 
 
 async def enter(target: str, *, command: list[str] | None = None) -> int:
@@ -52,6 +53,8 @@ async def enter(target: str, *, command: list[str] | None = None) -> int:
             status = await _converse(screen, make_raw)
         if screen.error is not None:
             return _tell(screen.error)
+        if screen.end is not None and screen.end.left_behind:
+            say(f"remit: {session.location}: left running: {', '.join(screen.end.left_behind)}")
         return status
 
 

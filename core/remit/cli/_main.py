@@ -50,6 +50,13 @@ Timeout = Annotated[
     str | None, typer.Option("--timeout", metavar="TIME", help="Stop it after so long: 90s, 15m.")
 ]
 
+Leftovers = Annotated[
+    str,
+    typer.Option(
+        "--leftovers", metavar="HOW", help="What outlives it: leave it (default) or stop."
+    ),
+]
+
 
 @app.command()
 def run(
@@ -59,6 +66,7 @@ def run(
     env: Env = None,
     shell: Shell = False,
     timeout: Timeout = None,
+    leftovers: Leftovers = "leave",
     raw: Raw = False,
 ) -> None:
     """Run a command there as if it were here: remit run TARGET… -- CMD…
@@ -69,7 +77,14 @@ def run(
     from remit.cli import _work
 
     with told():
-        work = _work.parse(context.obj, shell=shell, cwd=cwd, env=env or (), timeout=timeout)
+        work = _work.parse(
+            context.obj,
+            shell=shell,
+            cwd=cwd,
+            env=env or (),
+            timeout=timeout,
+            leftovers=leftovers,
+        )
         from remit.cli._run import run
 
         _exit(run, targets, work, raw=raw)
@@ -87,6 +102,7 @@ def start(
     env: Env = None,
     shell: Shell = False,
     timeout: Timeout = None,
+    leftovers: Leftovers = "leave",
     throttle: Annotated[
         int, typer.Option("--throttle", metavar="N", min=1, help="Start so many at a time.")
     ] = 32,
@@ -110,7 +126,13 @@ def start(
 
     with told():
         work = _work.parse(
-            context.obj, shell=shell, name=name, cwd=cwd, env=env or (), timeout=timeout
+            context.obj,
+            shell=shell,
+            name=name,
+            cwd=cwd,
+            env=env or (),
+            timeout=timeout,
+            leftovers=leftovers,
         )
         from remit.cli._start import limits, start
 

@@ -88,6 +88,7 @@ class _Run:
                         env=self._work.env,
                         stdin=remit.PIPE,
                         timeout=self._work.timeout,
+                        leftovers=self._work.leftovers,
                         # A slow reader of ours holds the job up, as a pipe would.
                         full="block",
                     )
@@ -107,7 +108,8 @@ class _Run:
         if outcome is not None and not self.interrupts.status:
             words = _endings.words(outcome)
             # A plain exit status needs no words: it becomes our own.
-            if words and (outcome.reason != "exited" or outcome.note or self._several):
+            more = outcome.note or outcome.left_behind
+            if words and (outcome.reason != "exited" or more or self._several):
                 say(f"remit: {job.location}: {words}")
         if state is remit.JobState.LOST:
             say(f"remit: the link to {job.location} was lost; how the job ended is not known")

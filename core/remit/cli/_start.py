@@ -99,6 +99,7 @@ async def _keep(target: str, job_id: str, work: Work, *, limits: Mapping[str, An
                 cwd=work.cwd,
                 env=work.env,
                 timeout=work.timeout,
+                leftovers=work.leftovers,
                 **limits,
             )
         except LinkLost:

@@ -21,6 +21,7 @@ class Work:
     cwd: str | None = None
     env: dict[str, str] = attrs.field(factory=dict, repr=False)
     timeout: float | None = None
+    leftovers: str = "leave"
 
     def words(self) -> str | list[str]:
         """The command as `Session.start` takes it."""
@@ -35,6 +36,7 @@ def parse(
     cwd: str | None = None,
     env: Sequence[str] = (),
     timeout: str | None = None,
+    leftovers: str = "leave",
 ) -> Work:
     """``command`` is what stands after ``--``, None without one. Raises UsageError."""
     if not command:
@@ -46,12 +48,15 @@ def parse(
         )
     if cwd == "" or command[0] == "" or name == "":
         raise UsageError("an empty command, --cwd or --name can never be right")
+    if leftovers not in ("leave", "stop"):
+        raise UsageError(f"--leftovers {leftovers!r}", hint="--leftovers stop, or leave")
     work = Work(
         command=command[0] if shell else tuple(command),
         name=name,
         cwd=cwd,
         env=dict(map(_variable, env)),
         timeout=None if timeout is None else seconds("--timeout", timeout, positive=True),
+        leftovers=leftovers,
     )
     with usage():
         check_words(work.words(), name=work.name, cwd=work.cwd, env=work.env)
