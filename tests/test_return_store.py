@@ -177,10 +177,15 @@ async def walk(full: str, limit: int, script: list[Any]) -> None:
     assert disk._count == len(disk._free) == 0
 
 
-@pytest.mark.parametrize("full", ["spill", "block", "drop"])
+@pytest.mark.parametrize(
+    ("full", "backend"),
+    [("spill", "asyncio"), ("spill", "trio"), ("block", "trio"), ("drop", "asyncio")],
+)
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(limit=st.sampled_from([1, 300, 3000]), script=st.lists(moves, max_size=60))
-def test_every_reader_is_given_each_byte_once(full: str, limit: int, script: list[Any]) -> None:
-    anyio.run(walk, full, limit, script)
+def test_every_reader_is_given_each_byte_once(
+    full: str, backend: str, limit: int, script: list[Any]
+) -> None:
+    anyio.run(walk, full, limit, script, backend=backend)

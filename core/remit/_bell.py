@@ -47,7 +47,7 @@ class Changes(AsyncIterator[_T], Generic[_T]):
     async def __anext__(self) -> _T:
         if self._told is not None and self._is_last(self._told):
             raise StopAsyncIteration
-        await anyio.lowlevel.checkpoint_if_cancelled()
+        await anyio.lowlevel.checkpoint()
         while self._look() == self._told:
             await self._bell.wait()
         self._told = self._look()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import IO, Final
+from typing import IO, Any, Final, TypeVar
 
 import anyio
 import anyio.to_thread
 import attrs
+
+_T = TypeVar("_T")
 
 STREAMS: Final = ("stdout", "stderr")
 
@@ -30,11 +32,11 @@ class Whole:
     _file: IO[bytes]
 
     async def write(self, data: bytes) -> None:
-        await anyio.to_thread.run_sync(self._file.write, data)
+        await _in_thread(self._file.write, data)
 
     async def begin_again(self) -> None:
         """What was written does not join what comes."""
-        await anyio.to_thread.run_sync(self._empty)
+        await _in_thread(self._empty)
 
     def _empty(self) -> None:
         self._file.seek(0)
@@ -49,16 +51,21 @@ async def whole(path: str | os.PathLike[str], stream: str) -> AsyncGenerator[Who
     OSError, and ValueError for a stream that cannot be saved.
     """
     check(stream)
-    to = await anyio.to_thread.run_sync(_place, path)
+    to = await _in_thread(_place, path)
     partial = f"{os.path.dirname(to)}/.{os.path.basename(to)[:200]}.{secrets.token_hex(6)}"
-    file = await anyio.to_thread.run_sync(_create, partial)
+    file = await _in_thread(_create, partial)
     try:
         yield Whole(to, file)
-        await anyio.to_thread.run_sync(_finish, file, partial, to)
+        await _in_thread(_finish, file, partial, to)
     except BaseException:
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(_drop, file, partial)
+            await _in_thread(_drop, file, partial)
         raise
+
+
+async def _in_thread(function: Callable[..., _T], *args: Any) -> _T:
+    # Of our own: an application whose threads are all busy does not hold this up.
+    return await anyio.to_thread.run_sync(function, *args, limiter=anyio.CapacityLimiter(1))
 
 
 def _place(path: str | os.PathLike[str]) -> str:

@@ -583,6 +583,50 @@ async def test_a_full_window_does_not_keep_others_waiting(
     assert turns >= len(records) // 20
 
 
+CHECKED: dict[str, Callable[[remit.Job, Path], Awaitable[object]]] = {
+    "wait": lambda job, path: job.wait(),
+    "refresh": lambda job, path: job.refresh(),
+    "stop": lambda job, path: job.stop(),
+    "result": lambda job, path: job.result(),
+    "save": lambda job, path: job.save(path / "out"),
+    "receive": lambda job, path: anext(job.receive(from_start=True)),
+    "receive nothing": lambda job, path: anext(job.receive(), None),
+    "aclose": lambda job, path: job.receive(keep=True).aclose(),
+    "changes": lambda job, path: anext(job.changes()),
+    "find": lambda job, path: job._session.job(job.id),
+    "list": lambda job, path: job._session.jobs(),
+}
+
+
+@pytest.mark.parametrize("placement", ["return", "keep"])
+async def test_every_call_gives_way_and_heeds_a_cancel(
+    session: remit.Session, placement: str, tmp_path: Path
+) -> None:
+    job = await session.start(["echo", "on"], placement=placement)
+    await job.result()
+    for name, call in CHECKED.items():
+        turns: list[None] = []
+
+        async def count(turns: list[None] = turns) -> None:
+            while True:
+                turns.append(None)
+                await anyio.lowlevel.checkpoint()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(count)
+            while not turns:
+                await anyio.lowlevel.checkpoint()
+            turns.clear()
+            for _ in range(5):  # trio's order within one turn of its loop is any
+                await call(job, tmp_path)
+            tasks.cancel_scope.cancel()
+        assert turns, f"{name} gives nobody a turn"
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await call(job, tmp_path)
+        assert scope.cancelled_caught, f"{name} heeds no cancel"
+
+
 def test_a_result_is_frozen_and_can_be_compared() -> None:
     result = remit.CommandResult(0, b"", b"", {"stdout": 1})
     assert pickle.loads(pickle.dumps(result)) == result
