@@ -433,7 +433,7 @@ class Job:
             self._runs_function = news.command.function is not None
         if news.outcome is not None:
             self._result_at = news.outcome.result_at
-        self._become(news.info(self._session.location))
+        self._become(news.info(self._session.location, here=self._session._here))
 
     def _become(self, info: JobInfo) -> None:
         old = self._info

@@ -95,13 +95,14 @@ class JobMap(msgspec.Struct, kw_only=True):
     problem: str | None = None
     warning: str | None = None
 
-    def info(self, location: str) -> JobInfo:
-        """The same for users; ``location`` is the session's, unless the job says its own."""
+    def info(self, location: str, *, here: bool) -> JobInfo:
+        """The same for users. ``location`` is the session's: where a job is, only it can know. But
+        a job that was collected ``here``, on our own computer, says where it ran."""
         return JobInfo(
             id=self.id,
             name=self.name,
             state=self.state,
-            location=self.location or location,
+            location=(self.location if here else None) or location,
             command=_command(self.command),
             placement=self.placement,
             lifetime=self.lifetime,

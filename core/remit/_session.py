@@ -304,7 +304,9 @@ class Session:
         id the next ones come; None where these were the last."""
         page = await self._ask("jobs", {"after": after, "limit": _PAGE}, JobPage)
         location = self.location
-        return sorted((job.info(location) for job in page.jobs), key=_age), page.next
+        return sorted(
+            (job.info(location, here=self._here) for job in page.jobs), key=_age
+        ), page.next
 
     async def job(self, name: str) -> Job:
         """A live handle of the job with this id, else this name, else this prefix of its id (at

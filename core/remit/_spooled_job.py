@@ -51,7 +51,7 @@ class SpooledJob(Job):
         placement = session._plugins.placement(job.placement or "keep")
         if not placement.spools:  # a return job of elsewhere, collected there
             placement = session._plugins.placement("keep")
-        self = cls(session, job.info(session.location), placement)
+        self = cls(session, job.info(session.location, here=session._here), placement)
         self._began = True
         self._hear(job)
         return self

@@ -158,3 +158,20 @@ def test_a_note_goes_only_with_the_target_that_it_names(home: Path) -> None:
     _known.write(note)
     _known.drop(note.id, "web1")
     assert note.id not in {each.id for each in _known.read()}
+
+
+def test_a_target_does_not_pass_for_another(home: Path) -> None:
+    async def play(agent: FakeAgent) -> None:
+        channel, _, _ = await agent.request()
+        told = {"id": OWN, "state": "COMPLETED", "placement": "keep", "location": "server02"}
+        agent.conversation.reply(channel, pack({"jobs": [told]}))
+        await agent.flush()
+        await agent.next(_frames.GOODBYE)
+
+    fill(home)
+    plugins().transports["fake"] = FakeTransport(agent_script(play))
+    for note in _known.read():
+        if note.id != OWN:
+            _known.drop(note.id, note.target)
+    (job,) = anyio.run(_jobs.known_here)
+    assert (job.id, job.location) == (OWN, "liar")

@@ -33,6 +33,6 @@ def _look(job_id: str) -> JobInfo | None:
     try:
         with _state.opened("jobs") as directory:
             found = msgspec.convert(jobview.look(directory, job_id), JobMap)
-            return found.info("localhost")
+            return found.info("localhost", here=True)
     except FileNotFoundError:
         return None  # removed meanwhile
