@@ -201,7 +201,7 @@ def listed(wire: Wire) -> list[JobMap]:
     good = [each for each in page.jobs if each.id == GOOD]
     assert [(each.state, each.problem) for each in good] == [("COMPLETED", None)]
     for each in page.jobs:
-        each.info("here")  # its times are times
+        each.info("here", here=False)  # its times are times
     return page.jobs
 
 
