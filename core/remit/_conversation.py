@@ -229,8 +229,15 @@ class Conversation:
 
     def accept(self, number: int, body: bytes) -> None:
         """Answers a request; the channel stays open for news and data, until `end`."""
-        if number in self._channels:
+        channel = self._channels.get(number)
+        if channel is not None:
+            channel.accepted = True
             self._say(ACCEPT, number, body)
+
+    def accepted(self, number: int) -> bool:
+        """Whether the request has its first answer, and its channel is open."""
+        channel = self._channels.get(number)
+        return channel is not None and channel.accepted
 
     def refuse(self, number: int, body: bytes) -> None:
         """Answers a request that cannot be met; the channel is over."""

@@ -108,6 +108,9 @@ class Feed(Listener):
     def refused(self, error: RemitError) -> None:
         self.error = error
         self.answered.set()
+        job = self._job()
+        if job is not None:
+            job._unwatched(error)
         self._ring()
 
     def event(self, name: str, arguments: bytes) -> None:
@@ -133,6 +136,11 @@ class Feed(Listener):
         if job is not None:
             job._over(decode(body, JobNews).job)
 
+    def failed(self, error: RemitError) -> None:
+        job = self._job()
+        if job is not None:
+            job._untold(error)
+
     def lost(self, error: RemitError) -> None:
         if not self.answered.is_set():
             self.refused(error)
@@ -157,6 +165,7 @@ class Job:
         self._opened: ResultStore | None = None
         self._receivers: weakref.WeakSet[Receiver] = weakref.WeakSet()
         self._runs_function = False
+        self._trouble: RemitError | None = None  # why nothing is told of it over a link that stands
         self._cause: BaseException | None = None  # of its failure, where that is ours
         self._result_at: int | None = None  # where a function's result is in what it said
 
@@ -255,6 +264,8 @@ class Job:
                 )
             if state is JobState.DISCONNECTED:
                 self._session._check()
+                if self._trouble is not None:
+                    raise self._trouble.again()
             await self._bell.wait()
 
     def changes(self) -> AsyncIterator[JobState]:
@@ -417,6 +428,13 @@ class Job:
     async def _take_back(self) -> None:
         """After a start that was given up: nothing of the job may stay."""
         raise NotImplementedError
+
+    def _untold(self, error: RemitError) -> None:
+        """The agent cannot tell of it any more, for an error of its own."""
+        raise NotImplementedError
+
+    def _unwatched(self, error: RemitError) -> None:
+        """The agent refuses to tell of it."""
 
     async def _discard(self) -> None:
         """After `Session.run`: stopped if it runs, and removed."""

@@ -18,7 +18,7 @@ from remit import _frames, _heartbeat
 from remit._bell import Bell
 from remit._conversation import CALLER, Conversation, Event, Piece, ProtocolError, Pulse
 from remit._errors import LinkLost, RemitError, RemoteProtocolError
-from remit._messages import Goodbye, Hello, Refusal, decode, decode_event, encode
+from remit._messages import Failure, Goodbye, Hello, Refusal, decode, decode_event, encode
 from remit.abc import ByteStream, HasFileno
 
 _T = TypeVar("_T")
@@ -50,6 +50,10 @@ class Listener:
     def credit(self) -> None: ...
 
     def ended(self, body: bytes) -> None: ...
+
+    def failed(self, error: RemitError) -> None:
+        """The agent has ended the channel because of an error of its own."""
+        self.refused(error)
 
     def lost(self, error: RemitError) -> None:
         """The link is over and with it the channel."""
@@ -354,6 +358,14 @@ def _refused(listener: Listener, body: bytes) -> None:
     listener.refused(decode(body, Refusal).error())
 
 
+def _ended(listener: Listener, body: bytes) -> None:
+    error = decode(body, Failure).error if body else None
+    if error is None:
+        listener.ended(body)
+    else:
+        listener.failed(error.error())
+
+
 def _credit(listener: Listener, _size: int) -> None:
     listener.credit()
 
@@ -365,5 +377,5 @@ _ACTS: dict[int, Callable[[Any, Any], None]] = {
     _frames.EVENT: _event,
     _frames.DATA: lambda listener, piece: listener.data(piece),
     _frames.CREDIT: _credit,
-    _frames.END: lambda listener, body: listener.ended(body),
+    _frames.END: _ended,
 }

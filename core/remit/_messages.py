@@ -227,6 +227,12 @@ class PoolEnd(msgspec.Struct, kw_only=True):
     problem: str | None = None
 
 
+class Failure(msgspec.Struct, kw_only=True):
+    """The end of a channel on which something went wrong in the agent itself."""
+
+    error: Refusal | None = None
+
+
 _REFUSED: dict[str, type[RemitError]] = {
     "not-found": _errors.JobNotFound,
     "ambiguous": _errors.JobNotFound,

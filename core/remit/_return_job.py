@@ -180,6 +180,9 @@ class ReturnJob(Job):
             for scope in self._limits:
                 scope.cancel()
 
+    def _untold(self, error: RemitError) -> None:
+        self._link_over(error)  # and is stopped there: nobody could have its output
+
     def _link_over(self, error: RemitError) -> None:
         """The link is gone, and with it the job."""
         if self.state.finished:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from remit import _save, _stdin
-from remit._errors import LinkLost, RemitError, RemoteProtocolError
+from remit._errors import JobNotFound, LinkLost, RemitError, RemoteProtocolError
 from remit._job import Feed, Job, announced
 from remit._link import Link
 from remit._messages import JobMap, JobPage, Nothing, Saved
 from remit._receive import SpoolReader
 from remit._request import Function, Start, own_directory
 from remit._task import TASK
-from remit._words import JobInfo, JobState, LogoutWarning
+from remit._words import JobInfo, JobState, LogoutWarning, Outcome
 from remit.abc import Placement, Position, StoreReader
 
 if TYPE_CHECKING:
@@ -147,7 +147,21 @@ class SpooledJob(Job):
     def _mark_used(self, used: Position) -> None:
         _raise_to(self._used, used)
 
+    def _unwatched(self, error: RemitError) -> None:
+        if not self._began or isinstance(error, LinkLost):
+            return
+        if isinstance(error, JobNotFound):
+            # It was removed while nobody here looked: how it ended cannot be known any more.
+            self._set_state(JobState.LOST, Outcome(reason="removed", error=error.message))
+        else:
+            self._untold(error)
+
+    def _untold(self, error: RemitError) -> None:
+        self._trouble = error
+        self._link_down()
+
     def _link_up(self, link: Link) -> None:
+        self._trouble = None
         self._feed = Feed(self)
         self._feed.open(link, "watch", {"job": self.id})
 

@@ -237,3 +237,26 @@ def removal(wire: Wire, odd: Path) -> dict[str, Any] | None:
     except Refused as refused:
         return refused.facts
     return None
+
+
+def test_many_long_commands_by_one_name_are_found_in_one_answer(wire: Wire, jobs: Path) -> None:
+    words = {"argv": ["x" * 60_000]}
+    made = []
+    for _ in range(20):
+        made.append(jobs / new_id())
+        make(made[-1])
+        facts = FACTS["job.json"] | {"id": made[-1].name, "name": "build", "command": words}
+        (made[-1] / "job.json").write_text(json.dumps(facts))
+    found = msgspec.convert(wire.call("find", deadline=60, name="build"), JobPage).jobs
+    assert {each.id for each in found} == {path.name for path in made}
+    pages: list[JobPage] = []
+    after = None
+    while not pages or after is not None:
+        page = msgspec.convert(wire.call("jobs", deadline=60, after=after, limit=100), JobPage)
+        pages.append(page)
+        after = page.next
+    assert len(pages) > 1
+    assert {each.id for page in pages for each in page.jobs} == {
+        GOOD,
+        *(path.name for path in made),
+    }

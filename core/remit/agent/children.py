@@ -7,8 +7,6 @@ import signal
 from collections import deque
 from typing import TYPE_CHECKING
 
-from remit.agent.loop import report
-
 if TYPE_CHECKING:
     from typing import Callable
 
@@ -17,6 +15,7 @@ if TYPE_CHECKING:
 
 class Children:
     def __init__(self, loop: Loop) -> None:
+        self._loop = loop
         self._callbacks: dict[int, Callable[[int], object]] = {}
         self._ended: deque[tuple[int, int]] = deque()  # reaped, not yet told
         self._woken, wake = os.pipe()
@@ -31,7 +30,7 @@ class Children:
 
         To be called before the loop goes on, else the child may have come and gone.
         """
-        self._callbacks[pid] = callback
+        self._callbacks[pid] = self._loop.bound(callback)
 
     @property
     def known(self) -> set[int]:
@@ -60,7 +59,4 @@ class Children:
             pid, status = self._ended.popleft()
             callback = self._callbacks.pop(pid, None)
             if callback is not None:
-                try:
-                    callback(status)
-                except Exception:
-                    report()  # the others are still to be told
+                callback(status)

@@ -89,7 +89,7 @@ def nudge(agent: Agent, job_id: str) -> None:
     """Has all who follow the job here look at it now."""
     for handler in list(agent.handlers.values()):
         if isinstance(handler, _Following) and handler.job_id == job_id:
-            handler.look()
+            agent.loop.call_for(agent.owner(handler.channel), handler.look)
 
 
 def expect_removal(agent: Agent, job_id: str) -> None:

@@ -46,7 +46,7 @@ class Guest(Link):
         handlers, self.handlers = self.handlers, {}
         for handler in handlers.values():
             if hasattr(handler, "on_close"):
-                handler.on_close()
+                self.loop.call_for(None, handler.on_close)
 
     def write_link(self) -> None:
         if self.present:

@@ -189,7 +189,7 @@ class Interpreter:
 
     def when_ready(self, callback: Callable[[], object]) -> None:
         """Calls it once all packages are there, or never will be."""
-        self._on_ready.append(callback)
+        self._on_ready.append(self._agent.loop.bound(callback))
         if self.is_ready or self.gone:
             self._call_ready()
 
@@ -220,7 +220,9 @@ class Interpreter:
         who `watch`es it. Raises Refused, and OSError where no descriptors are left."""
         if self.gone:
             raise Refused("no-python", "the interpreter for functions was killed")
-        fork = _Fork(pack([verb, argument]), tuple(fds), sent, forked)
+        # What fails in what they do is their own trouble, and not the interpreter's.
+        told = self._agent.loop.bound(forked)
+        fork = _Fork(pack([verb, argument]), tuple(fds), sent, told)
         if self.is_ready:
             self._order(fork)
         else:
@@ -233,6 +235,7 @@ class Interpreter:
 
     def watch(self, pid: int, ended: Callable[[int], object]) -> None:
         """Calls ``ended(status)`` once the child has ended."""
+        ended = self._agent.loop.bound(ended)
         if pid in self._early:
             ended(self._early.pop(pid))
             return

@@ -7,19 +7,19 @@ on the link that it came by.
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
 from remit._conversation import AGENT, Conversation, ProtocolError
 from remit._frames import CLOSE, CREDIT, DATA, END, EVENT, GOODBYE, HELLO, MAX_PAYLOAD, REQUEST
 from remit._msgpack import UnpackError, pack, unpack
 from remit.agent.helpers import Refused, refusal_of
+from remit.agent.loop import report
 
 if TYPE_CHECKING:
     from typing import Any, Callable
 
     from remit._conversation import Event
-    from remit.agent.loop import Loop
+    from remit.agent.loop import Loop, Owner
 
     # The link counts as the agent: `Agent` is one, `Guest` passes on what it is not itself.
     Verb = Callable[[Any, int, dict[str, Any]], object]
@@ -67,8 +67,9 @@ class Link:
     # -- for the modules of the verbs
 
     def reply(self, channel: int, value: object) -> None:
+        body = self._body(value)
         self.handlers.pop(channel, None)
-        self.conversation.reply(channel, self._body(value))
+        self.conversation.reply(channel, body)
 
     def accept(self, channel: int, value: object) -> None:
         self.conversation.accept(channel, self._body(value))
@@ -104,8 +105,24 @@ class Link:
         self.conversation.event(channel, self._body([name, args]))
 
     def end(self, channel: int, value: object) -> None:
+        body = self._body(value)
         self.handlers.pop(channel, None)
-        self.conversation.end(channel, self._body(value))
+        self.conversation.end(channel, body)
+
+    def owner(self, channel: int) -> Owner:
+        """Who answers for what fails in a call that is made for the channel."""
+        return lambda exc: self.failed(channel, exc)
+
+    def failed(self, channel: int, exc: Exception) -> None:
+        """What was done for a channel has failed: that channel is over, and told why; whatever it
+        held is given up, as at its close."""
+        handler = self.handlers.get(channel)
+        if self.conversation.accepted(channel):
+            self.end(channel, {"error": _facts(refusal_of(exc))})
+        else:
+            self.fail(channel, exc)
+        if handler is not None:
+            _call(handler, "on_close")
 
     def has_room(self) -> bool:
         """Whether more may be queued; where not, handlers get ``on_room`` once it may."""
@@ -117,7 +134,8 @@ class Link:
     def _body(self, value: object) -> bytes:
         body = pack(value)
         if len(body) > MAX_PAYLOAD:
-            raise ValueError("an answer of %d bytes, the most is %d" % (len(body), MAX_PAYLOAD))
+            words = "the answer has %d bytes, the most is %d" % (len(body), MAX_PAYLOAD)
+            raise Refused("internal", words)
         return body
 
     # -- what arrives
@@ -136,6 +154,9 @@ class Link:
                 self._take(event)
         except ProtocolError as exc:
             self._finish(2, "the caller said what it may not say: %s" % exc)
+        except Exception as exc:
+            report()
+            self._finish(2, "the agent has a bug: %r" % exc)
 
     def _take(self, event: Event) -> None:
         kind, channel = event.kind, event.channel
@@ -144,17 +165,14 @@ class Link:
         elif kind == GOODBYE:
             self._finish(0, None)
         elif kind == REQUEST:
-            self._serve(channel, event.body)
+            self.loop.call_for(self.owner(channel), self._serve, channel, event.body)
         else:
             handler = self.handlers.get(channel)
             if handler is None:
                 return
             if kind == CLOSE:
                 del self.handlers[channel]
-            try:
-                self._hand_over(handler, event)
-            except Exception:
-                sys.excepthook(*sys.exc_info())
+            self.loop.call_for(self.owner(channel), self._hand_over, handler, event)
 
     def _hand_over(self, handler: Any, event: Event) -> None:
         if event.kind == DATA:
@@ -172,23 +190,20 @@ class Link:
 
     def _serve(self, channel: int, body: bytes) -> None:
         try:
-            try:
-                request = unpack(body)
-            except UnpackError as exc:
-                raise Refused("bad-request", "the request: %s" % exc) from exc
-            if not (
-                isinstance(request, list)
-                and len(request) == 2
-                and isinstance(request[0], str)
-                and isinstance(request[1], dict)
-            ):
-                raise Refused("bad-request", "a request is a verb and its arguments")
-            verb = import_verbs().get(request[0])
-            if verb is None:
-                raise Refused("bad-request", "this agent knows no %r" % request[0])
-            verb(self, channel, request[1])
-        except Exception as exc:
-            self.fail(channel, exc)
+            request = unpack(body)
+        except UnpackError as exc:
+            raise Refused("bad-request", "the request: %s" % exc) from exc
+        if not (
+            isinstance(request, list)
+            and len(request) == 2
+            and isinstance(request[0], str)
+            and isinstance(request[1], dict)
+        ):
+            raise Refused("bad-request", "a request is a verb and its arguments")
+        verb = import_verbs().get(request[0])
+        if verb is None:
+            raise Refused("bad-request", "this agent knows no %r" % request[0][:100])
+        verb(self, channel, request[1])
 
     # -- what goes out
 
@@ -215,14 +230,26 @@ class Link:
                 break
         if self._waiting_for_room and self.conversation.queued_data < ROOM:
             self._waiting_for_room = False
-            for handler in list(self.handlers.values()):
-                _call(handler, "on_room")
+            for channel, handler in list(self.handlers.items()):
+                self.loop.call_for(self.owner(channel), _call, handler, "on_room")
+            if self.conversation.queued:
+                self.loop.call_later(0, _nothing)  # what they said goes out in the next turn
 
 
 def _call(handler: Any, method: str, *args: object) -> None:
     function = getattr(handler, method, None)
     if function is not None:
         function(*args)
+
+
+def _facts(refused: Refused) -> dict[str, object]:
+    return dict(
+        refused.facts,
+        code=refused.code,
+        message=refused.message,
+        evidence=refused.evidence,
+        hint=refused.hint,
+    )
 
 
 def _nothing() -> None:

@@ -1,6 +1,7 @@
 """The agent's event loop: file descriptors and timers, in one thread.
 
-A callback that fails is reported on stderr and given up; the others go on.
+What is watched or put off belongs to whoever is being served just then: where such a call fails,
+its owner is told, and the others go on. Of what is nobody's, stderr is told.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Any, Callable
 
+    # Is given the exception by which a call failed that was made for it.
+    Owner = Callable[[Exception], object]
+
 
 READ, WRITE = select.POLLIN, select.POLLOUT
 # What else may be told of a descriptor concerns both who reads and who writes there.
@@ -22,10 +26,11 @@ _BAD = select.POLLERR | select.POLLHUP | select.POLLNVAL
 class Timer:
     """A call that is to come, until it is cancelled. Cancelling twice, or too late, is quiet."""
 
-    __slots__ = ("callback",)
+    __slots__ = ("callback", "owner")
 
-    def __init__(self, callback: Callable[[], object]) -> None:
+    def __init__(self, callback: Callable[[], object], owner: Owner | None) -> None:
         self.callback: Callable[[], object] | None = callback
+        self.owner = owner
 
     def cancel(self) -> None:
         self.callback = None
@@ -40,8 +45,10 @@ class Loop:
         else:
             self._poll = select.poll()
             self._unit = 1000.0
-        # fd: the callback for each of the two events
-        self._watched: dict[int, dict[int, Callable[[], object]]] = {}
+        # Who is being served now.
+        self.owner: Owner | None = None
+        # fd: the callback for each of the two events, and whose it is
+        self._watched: dict[int, dict[int, tuple[Callable[[], object], Owner | None]]] = {}
         self._timers: list[tuple[float, int, Timer]] = []
         self._count = 0  # tells apart timers of the same moment
         self._tidy_at = 64
@@ -61,7 +68,7 @@ class Loop:
         self._unwatch(fd, WRITE)
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
-        timer = Timer(callback)
+        timer = Timer(callback, self.owner)
         self._count += 1
         heapq.heappush(self._timers, (time.monotonic() + seconds, self._count, timer))
         if len(self._timers) > self._tidy_at:
@@ -81,8 +88,8 @@ class Loop:
             for event in (READ, WRITE):
                 if events & (event | _BAD):
                     # An earlier call of this turn may have ended the watch.
-                    callback = self._watched.get(fd, _NOTHING).get(event)
-                    if callback is not None and not self._call(callback):
+                    watch = self._watched.get(fd, _NOTHING).get(event)
+                    if watch is not None and not self.call_for(watch[1], watch[0]):
                         self._unwatch(fd, event)
         if not self._timers:
             return
@@ -90,27 +97,41 @@ class Loop:
         while self._timers and self._timers[0][0] <= now:
             timer = heapq.heappop(self._timers)[2]
             if timer.callback is not None:
-                self._call(timer.callback)
+                self.call_for(timer.owner, timer.callback)
 
     def _drop_cancelled(self) -> None:
         while self._timers and self._timers[0][2].callback is None:
             heapq.heappop(self._timers)
 
-    def _call(self, callback: Callable[[], object]) -> bool:
+    def call_for(self, owner: Owner | None, function: Callable[..., object], *args: object) -> bool:
+        """Calls it on behalf of ``owner``, who is told where it fails; whether it did not."""
+        before, self.owner = self.owner, owner
         try:
-            callback()
-        except Exception:
-            report()
+            function(*args)
+        except Exception as exc:
+            try:
+                if owner is None:
+                    raise
+                owner(exc)
+            except Exception:
+                report()
             return False
+        finally:
+            self.owner = before
         return True
+
+    def bound(self, function: Callable[..., object]) -> Callable[..., object]:
+        """``function`` for whoever is being served now, whoever will call it."""
+        owner = self.owner
+        return lambda *args: self.call_for(owner, function, *args)
 
     def _watch(self, fd: int, event: int, callback: Callable[[], object]) -> None:
         callbacks = self._watched.get(fd)
         if callbacks is None:
             self._poll.register(fd, event)
-            self._watched[fd] = {event: callback}
+            self._watched[fd] = {event: (callback, self.owner)}
         else:
-            callbacks[event] = callback
+            callbacks[event] = (callback, self.owner)
             self._poll.modify(fd, _events(callbacks))
 
     def _unwatch(self, fd: int, event: int) -> None:
@@ -124,10 +145,10 @@ class Loop:
             del self._watched[fd]
 
 
-_NOTHING: dict[int, Callable[[], object]] = {}
+_NOTHING: dict[int, tuple[Callable[[], object], Owner | None]] = {}
 
 
-def _events(callbacks: dict[int, Callable[[], object]]) -> int:
+def _events(callbacks: dict[int, Any]) -> int:
     events = 0
     for event in callbacks:
         events |= event
