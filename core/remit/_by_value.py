@@ -23,6 +23,7 @@ from remit import _msgpack
 from remit._captures import MISSING, captured_cells, captured_globals, code_within
 from remit._errors import ShippingError
 from remit._peer import Peer
+from remit.worker import programs
 
 # How the importer of this side found a module; it is another one there.
 _OF_OUR_IMPORT = frozenset({"__builtins__", "__cached__", "__loader__", "__spec__"})
@@ -65,6 +66,10 @@ def _dump(value: Any, peer: Peer, refusal: str, culprits: Any) -> tuple[bytes, l
     return out.getvalue(), pickler.codes
 
 
+class _Space(dict[str, Any]):
+    """What functions of one module have as globals: there it is those of a module, too."""
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def __init__(self, file: io.BytesIO, peer: Peer) -> None:
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
@@ -72,6 +77,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self.codes: list[CodeType] = []  # of the functions that go by value
 
     def reducer_override(self, obj: Any) -> Any:
+        if type(obj) is _Space:
+            return programs.space, (str(obj.get("__name__", "__main__")), dict(obj))
         if type(obj) is CodeType:
             return CodeType, _code_arguments(obj)
         if isinstance(obj, ModuleType):
@@ -94,6 +101,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def _dynamic_function_reduce(self, func: FunctionType) -> Any:
         self.codes.append(func.__code__)
+        self.globals_ref.setdefault(id(func.__globals__), _Space())
         return super()._dynamic_function_reduce(func)
 
 
@@ -137,7 +145,7 @@ def _module(module: ModuleType) -> Any:
     Its contents are its state, not an argument: they may refer to the module itself.
     """
     state = {name: value for name, value in vars(module).items() if name not in _OF_OUR_IMPORT}
-    return ModuleType, (module.__name__,), state
+    return programs.module, (module.__name__,), state
 
 
 def _lines(codes: list[CodeType]) -> Iterator[list[object]]:

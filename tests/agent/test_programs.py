@@ -108,7 +108,7 @@ class TestBySource:
         program_ = by_source(shippable.Holder.with_text, worker.peer, 1).program
         names = worker.run(
             "from remit.worker import programs\n"
-            f"function = programs.load('source', {program_.body!r})\n"
+            f"function = programs.Program('source', {program_.body!r}).function\n"
             "answer = function.__module__, function.__qualname__"
         )
         assert names == ("agent.shippable", "Holder.with_text")

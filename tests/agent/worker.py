@@ -41,7 +41,11 @@ def answer(words):
         exec(words[1], space)
         return space["answer"]
     kind, body, data = words[1:]
-    return finish(programs.load(kind, body)(*programs.load_arguments(kind, data)))
+    program = programs.Program(kind, body)
+    try:
+        return finish(program(data))
+    finally:
+        program.leave()
 
 while True:
     try:

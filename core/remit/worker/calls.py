@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from remit import _values
 from remit._limits import ValueRefused
-from remit.worker import failures, job, outlet, programs
+from remit.worker import failures, job, outlet, programs, spawning, state
 
 if TYPE_CHECKING:
     import socket as _socket
@@ -56,13 +56,16 @@ class _Worker:
 
         self._socket: _socket.socket = socket.socket(fileno=channel)
         self._trust = trust
-        self._programs: dict[int, tuple[str, bytes]] = {}  # not yet called
-        self._functions: dict[int, tuple[str, Any]] = {}
+        self._unread: dict[int, tuple[str, bytes]] = {}  # programs not yet called
+        self._programs: dict[int, programs.Program] = {}
         self._working = False
         self._interrupts = 0
+        self._pid = os.getpid()
 
     def work(self) -> None:
         signal.signal(signal.SIGINT, self._interrupt)
+        spawning.install()
+        before = state.State(job.open_stdio)
         while True:
             packet = self._socket.recv(HEAD.size + PACKET)
             if not packet:
@@ -73,9 +76,12 @@ class _Worker:
                 data = self._gather(data, total)
             if kind == CALL:
                 self._call(number, data)
+                if not before.repair():
+                    # The next call gets another worker, whatever stands in the way of an end here.
+                    os._exit(0)
             elif kind == FORGET:
+                self._unread.pop(number, None)
                 self._programs.pop(number, None)
-                self._functions.pop(number, None)
 
     def _gather(self, data: memoryview, total: int) -> memoryview:
         whole = bytearray(data)
@@ -95,27 +101,34 @@ class _Worker:
                 self._working = False
         except BaseException as exc:  # SystemExit too: the worker is none the worse for it
             self._working = False
+            if os.getpid() != self._pid:
+                raise
             kind, buffers = FAILED, list(failures.told(exc)[1])
+        if os.getpid() != self._pid:
+            # A child of the function that came back: it ends as at the end of a script.
+            sys.exit(0)
         if kind == FAILED:
             _flush()
         self._send(kind, number, buffers)
 
     def _answer(self, data: memoryview) -> tuple[int, list[Any]]:
-        program, size, interrupts = _CALL_HEAD.unpack_from(data)
+        number, size, interrupts = _CALL_HEAD.unpack_from(data)
         begin = _CALL_HEAD.size
-        if size and program not in self._functions:
+        if size and number not in self._programs:
             # Loaded when it is called, so that its failure is that call's.
             body = data[begin : begin + size]
-            self._programs[program] = _KINDS[bytes(body[:1])], bytes(body[1:])
+            self._unread[number] = _KINDS[bytes(body[:1])], bytes(body[1:])
         if self._interrupts > interrupts:
             raise KeyboardInterrupt  # it came between the call and here
         self._interrupts = interrupts
-        if program in self._programs:
-            kind, body_ = self._programs[program]
-            self._functions[program] = kind, programs.load(kind, body_)
-            del self._programs[program]
-        kind, function = self._functions[program]
-        value = job.plain(function(*programs.load_arguments(kind, data[begin + size :])))
+        if number in self._unread:
+            self._programs[number] = programs.Program(*self._unread[number])
+            del self._unread[number]
+        program = self._programs[number]
+        try:
+            value = job.plain(program(data[begin + size :]))
+        finally:
+            program.leave()
         try:
             return VALUE, _values.encode(value)
         except ValueRefused:

@@ -26,13 +26,16 @@ def told(exc: BaseException) -> tuple[str, list[bytes]]:
     if isinstance(exc, ValueRefused):
         kind, name = "result", "ResultError"
     elif isinstance(exc, ImportError):
-        message = programs.explain_missing(exc) or message
+        try:
+            message = programs.explain_missing(exc) or message
+        except Exception:  # whatever was put into its attributes
+            pass
     facts: dict[str, Any] = {
         "kind": kind,
         "type": name,
         "message": message,
         "traceback": _traceback(exc),
-        "notes": [str(note)[:_MAX_MESSAGE] for note in list(getattr(exc, "__notes__", ()))[:16]],
+        "notes": _notes(exc),
     }
     summary = (name + ": " + message) if message else name
     return " ".join(summary.split()), [pack(facts)]
@@ -41,16 +44,28 @@ def told(exc: BaseException) -> tuple[str, list[bytes]]:
 def _name(kind: type) -> str:
     """As tracebacks write it: without a module where everybody knows it."""
     module = getattr(kind, "__module__", None)
-    if module in (None, "builtins", "__main__"):
-        return kind.__qualname__
-    return "%s.%s" % (module, kind.__qualname__)
+    name = kind.__qualname__
+    if module in (None, "builtins", "__main__") or not isinstance(module, str):
+        return name
+    return "%s.%s" % (module, name)
 
 
 def _text(exc: BaseException) -> str:
     try:
         return str(exc)[:_MAX_MESSAGE]
-    except Exception as problem:
+    except BaseException as problem:
         return "(its message cannot be told: %s)" % type(problem).__name__
+
+
+def _notes(exc: BaseException) -> list[str]:
+    """Whatever the function, or what it uses, made of them."""
+    try:
+        notes = getattr(exc, "__notes__", None)
+        if not isinstance(notes, (list, tuple)):
+            return []
+        return [str(note)[:_MAX_MESSAGE] for note in notes[:16]]
+    except BaseException:
+        return []
 
 
 def _traceback(exc: BaseException) -> str:
@@ -60,8 +75,8 @@ def _traceback(exc: BaseException) -> str:
         tb = tb.tb_next
     try:
         text = "".join(traceback.format_exception(type(exc), exc, tb))
-    except Exception as problem:  # an exception whose own methods fail
-        text = "%s (no traceback: %r)\n" % (_name(type(exc)), problem)
+    except BaseException as problem:  # an exception whose own methods fail
+        text = "%s (no traceback: %s)\n" % (_name(type(exc)), type(problem).__name__)
     if len(text) > _MAX_TRACEBACK:
         half = _MAX_TRACEBACK // 2
         text = "%s\n… %d characters …\n%s" % (text[:half], len(text) - 2 * half, text[-half:])

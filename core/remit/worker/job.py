@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from remit._msgpack import unpack
 from remit._records import DONE
-from remit.worker import environ, failures, outlet, programs
+from remit.worker import environ, failures, outlet, programs, spawning
 
 if TYPE_CHECKING:
-    from typing import Any, BinaryIO, Callable
+    from typing import Any, BinaryIO
 
 # A task on its pipe: the size of its head, which is packed [cwd or None, {env}, trust, kind,
 # size of the program, size of the arguments], then these two.
@@ -87,18 +87,18 @@ def _no_directory(path: bytes, exc: OSError) -> str:
 
 def run(task: Task, records: int) -> int:
     """Runs the function; all it makes but its output goes to the pipe ``records``."""
+    spawning.install()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     out = outlet.current = outlet.Outlet(records, task.trust)
     open_stdio()
     _listen(out)
-    return _perform(out, lambda: programs.load(task.kind, task.program), task)
+    return _perform(out, task)
 
 
-def _perform(out: outlet.Outlet, load: Callable[[], Any], task: Task) -> int:
+def _perform(out: outlet.Outlet, task: Task) -> int:
     try:
-        function = load()
-        arguments = programs.load_arguments(task.kind, task.arguments)
-        _deliver(out, function(*arguments))
+        program = programs.Program(task.kind, task.program)
+        _deliver(out, program(task.arguments))
     except SystemExit as exc:
         status = _status_of(exc)
         if not status:
@@ -197,13 +197,22 @@ class _Handler(logging.Handler):
         self._out = out
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._out.log(record)
+        if self._out.is_ours:
+            self._out.log(record)
+        elif logging.lastResort is not None and record.levelno >= logging.lastResort.level:
+            logging.lastResort.handle(record)
 
 
 def _listen(out: outlet.Outlet) -> None:
-    """Log records from INFO on (the function may set the root logger's level) and warnings."""
+    """Log records from INFO on (the function may set the root logger's level) and warnings. Those
+    of a child of the function go where plain Python has them."""
     root = logging.getLogger()
     root.handlers[:] = [_Handler(out)]
     root.setLevel(logging.INFO)
-    warnings.showwarning = out.warning
+    plainly: Any = warnings.showwarning
+
+    def showwarning(*warning: Any) -> None:
+        (out.warning if out.is_ours else plainly)(*warning)
+
+    warnings.showwarning = showwarning  # type: ignore[assignment]
     warnings.simplefilter("default")

@@ -51,6 +51,11 @@ class Outlet:
         self._closed = False
         self._over = False
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process is the job's own, rather than a child of the function."""
+        return os.getpid() == self._pid
+
     def item(self, value: object) -> None:
         """Raises `ValueRefused` where the value cannot be told as data."""
         self._value(ITEM, value)
@@ -104,8 +109,8 @@ class Outlet:
 
     def say(self, kind: int, buffers: Sequence[Any]) -> None:
         """One record, with those buffers one after another as its body."""
-        if os.getpid() != self._pid:
-            return  # a child of the function; what it says would get mixed up with what we say
+        if not self.is_ours:
+            return  # what it says would get mixed up with what we say
         # What was printed before is in its pipe before.
         for stream in (sys.stdout, sys.stderr):
             try:

@@ -9,26 +9,98 @@ from __future__ import annotations
 import builtins
 import functools
 import importlib
+import importlib.util
 import linecache
 import pickle
 import sys
+from contextlib import contextmanager
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING
 
 from remit import _values
+from remit._limits import ValueRefused
 from remit._msgpack import unpack
 from remit.worker import definitions
 from remit.worker.shipped import install as install
 
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any, Callable, Iterator
 
 
 # What is given to a function is what the caller has, or is refused.
 _exactly = functools.partial(_values.decode, exact=True)
 
 
-def load(kind: str, body: bytes) -> Callable[..., Any]:
-    """The callable of a program. ImportError where a module is missing: see `explain_missing`."""
+class Program:
+    """Something to call, in modules of its own: those that its functions come from, as far as they
+    were sent. They are in `sys.modules` while it runs, unless others of those names are here."""
+
+    def __init__(self, kind: str, body: bytes) -> None:
+        """ImportError where a module is missing: see `explain_missing`."""
+        self.kind = kind
+        self.modules: dict[str, ModuleType] = {}
+        self._shown: list[str] = []
+        self._looked_at = 0  # modules
+        with _loading(self.modules):
+            self.function = _load(kind, body)
+        function, name = self.function, getattr(self.function, "__qualname__", ".")
+        if isinstance(function, FunctionType) and name.isidentifier():
+            function.__globals__.setdefault(name, function)
+
+    def __call__(self, data: bytes | memoryview) -> Any:
+        """Calls it with arguments as they were sent. Raises ArgumentsRefused."""
+        with _loading(self.modules):
+            args = self._arguments(data)
+        self._show()  # what the arguments brought, too
+        sys.modules.update({name: self.modules[name] for name in self._shown})
+        return self.function(*args)
+
+    def _arguments(self, data: bytes | memoryview) -> tuple[Any, ...]:
+        if self.kind == "source":
+            try:
+                return tuple(_exactly(data))
+            except ValueRefused as exc:
+                raise ArgumentsRefused("the arguments cannot be read here: %s" % exc) from exc
+        args: tuple[Any, ...] = pickle.loads(data)
+        return args
+
+    def leave(self) -> None:
+        """Another one, which has nothing to do with it, shall not find its modules."""
+        for name in self._shown:
+            if sys.modules.get(name) is self.modules[name]:
+                del sys.modules[name]
+        if "__main__" in self._shown:
+            sys.modules["__main__"] = _main
+
+    def _show(self) -> None:
+        """Finds out which of its modules can be shown, and completes those."""
+        if len(self.modules) == self._looked_at:
+            return
+        for name in set(self.modules).difference(self._shown):
+            if name == "__main__" or not _is_here(name.partition(".")[0]):
+                self._shown.append(name)
+                self._show_parents(name)
+        self._looked_at = len(self.modules)
+
+    def _show_parents(self, name: str) -> None:
+        """An import of a module imports the packages that it is in."""
+        child = name
+        while "." in child:
+            parent, _, last = child.rpartition(".")
+            if parent not in self.modules:
+                self.modules[parent] = ModuleType(parent)
+                self._shown.append(parent)
+            package = self.modules[parent]
+            vars(package).setdefault("__path__", [])
+            vars(package).setdefault(last, self.modules[child])
+            child = parent
+
+
+class ArgumentsRefused(TypeError):
+    """The arguments of a call cannot be read here."""
+
+
+def _load(kind: str, body: bytes) -> Callable[..., Any]:
     content: Any = unpack(body)
     if kind == "source":
         function: Callable[..., Any] = _Source(content).entry(content["entry"])
@@ -40,11 +112,43 @@ def load(kind: str, body: bytes) -> Callable[..., Any]:
     return function
 
 
-def load_arguments(kind: str, data: bytes | memoryview) -> tuple[Any, ...]:
-    if kind == "source":
-        return tuple(_exactly(data))
-    args: tuple[Any, ...] = pickle.loads(data)
-    return args
+_main = sys.modules["__main__"]
+# Those of the program that is being loaded.
+_modules: dict[str, ModuleType] = {}
+
+
+@contextmanager
+def _loading(modules: dict[str, ModuleType]) -> Iterator[None]:
+    global _modules
+    before, _modules = _modules, modules
+    try:
+        yield
+    finally:
+        _modules = before
+
+
+def module(name: str) -> ModuleType:
+    """The module that stands for one of the caller's. Named in pickles."""
+    if name not in _modules:
+        _modules[name] = ModuleType(name)
+    return _modules[name]
+
+
+def space(name: str, names: dict[str, Any]) -> dict[str, Any]:
+    """The globals of functions of the caller's module ``name``. Named in pickles."""
+    found = vars(module(name))
+    found.update(names)
+    return found
+
+
+def _is_here(name: str) -> bool:
+    """Whether a module of that name can be imported."""
+    if name in sys.modules:
+        return True
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def explain_missing(exc: ImportError) -> str:
@@ -84,14 +188,12 @@ class _Source:
     """Functions by source, each in the namespace that stands for its module."""
 
     def __init__(self, content: dict[str, Any]) -> None:
-        self._spaces: list[dict[str, Any]] = [
-            {"__name__": module, "__builtins__": builtins} for module, _ in content["spaces"]
-        ]
+        self._spaces = [space(name, {"__builtins__": builtins}) for name, _ in content["spaces"]]
         self._functions = [self._function(one) for one in content["functions"]]
         # Only now: functions may name each other.
-        for space, (_, names) in zip(self._spaces, content["spaces"]):
-            for name, words in names.items():
-                space[name] = self.entry(words)
+        for names, (_, wanted) in zip(self._spaces, content["spaces"]):
+            for name, words in wanted.items():
+                names[name] = self.entry(words)
 
     def entry(self, words: list[Any]) -> Any:
         """What is meant by ["function", index], ["from", module, name], ["value", data],
@@ -105,22 +207,21 @@ class _Source:
         if kind == "partial":
             args, keywords = map(_exactly, words[2:])
             return functools.partial(self.entry(what), *args, **keywords)
-        module = importlib.import_module(what)
+        found = importlib.import_module(what)
         if kind == "from":
-            return functools.reduce(getattr, words[2].split("."), module)
+            return functools.reduce(getattr, words[2].split("."), found)
         if kind == "call":
-            return getattr(module, words[2])(*_exactly(words[3]))
+            return getattr(found, words[2])(*_exactly(words[3]))
         for name in words[2]:
             importlib.import_module(name)
-        return module
+        return found
 
     def _function(self, one: dict[str, Any]) -> Any:
         show_lines(one["file"], one["first"], one["lines"])
         code = definitions.compiled(
             one["code"], one["file"], one["line"], one["is_lambda"], one["lazy"]
         )
-        space = self._spaces[one["space"]]
-        function: Any = definitions.define(code, one["defined"], space)
+        function: Any = definitions.define(code, one["defined"], self._spaces[one["space"]])
         function.__name__, function.__qualname__ = one["name"], one["qualname"]
         function.__defaults__ = tuple(_exactly(one["defaults"])) or None
         function.__kwdefaults__ = _exactly(one["keywords"]) or None
