@@ -5,16 +5,19 @@ session id 0 there, and so have the bystanders. Pids can be used again at will. 
 mistake is killed in here only.
 """
 
+import ctypes
+import functools
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from testbed import needs, processes, run, through
 
+_LIBC = ctypes.CDLL(None, use_errno=True)
 _SLEEP = ["sleep", "2000000000"]
 _PYTHON = [sys.executable, "-I", "-S", "-c"]
 # Where CHLD is ignored the kernel reaps. A shell's trap would not do: it sets none for CHLD.
@@ -23,8 +26,8 @@ import os, signal
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 os.execvp("sleep", {_SLEEP})
 """
-# argv: the pid to take, and what takes it: a "process" or a "leader", who leaves its session to a
-# child and ends.
+# argv: the pid to take, what takes it (a "process" or a "leader", who leaves its session to a child
+# and ends), and the uid to have.
 _TAKE = """
 import os, sys
 wanted = int(sys.argv[1])
@@ -36,6 +39,7 @@ for _ in range(1000):
         if os.getpid() != wanted:
             os._exit(1)
         os.setsid()
+        os.setuid(int(sys.argv[3]))
         if sys.argv[2] == "leader":
             child = os.fork()
             if child:
@@ -55,74 +59,82 @@ else:
 """
 
 
-class PidNamespace:
-    """Pids are as seen from here, but where they are called inner."""
+class Bystanders:
+    """Processes of nobody's jobs, and whether they are well. Pids are as seen from here, but where
+    they are called inner: those are as seen in the pid namespace where the bystanders are."""
 
-    def __init__(self, first: int) -> None:
-        """``first`` is the pid of its first process."""
+    def __init__(self, first: int, *, mounts: bool = True, uid: int = 0) -> None:
+        """In the pid namespace of the process ``first``, and with its view of the files if
+        ``mounts``. Who comes in from another namespace has session id 0."""
+        self._first = first
+        self._mounts = mounts
+        self._uid = uid
         self._namespace = _namespace(first)
-        self._enter = [needs.tool("nsenter"), f"--target={first}", "--pid", "--mount", "--"]
         # pid: (since when, who)
         self._watched = dict[int, tuple[str, str]]()
-        self._entered = list[subprocess.Popen[bytes]]()
-        self._watch(first, "the first process")
-        for _ in range(2):
-            self.bystander()
+        self._started = list[subprocess.Popen[bytes]]()
 
-    def command(self, *argv: str | Path) -> list[str]:
-        """The command line that runs ``argv`` in there, as one that came from outside."""
-        return [*self._enter, *map(str, argv)]
+    def popen(self, argv: Sequence[str | Path], **options: Any) -> subprocess.Popen[bytes]:
+        """Starts it in there, as a child of ours all the same."""
+        with ExitStack() as stack:
+            opened = []
+            for name in ("pid", "mnt"):
+                fd = os.open(f"/proc/{self._first}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+                stack.callback(os.close, fd)
+                opened.append(fd)
+            enter = functools.partial(_setns, opened[1]) if self._mounts else None
+            # It is the children that get into a pid namespace.
+            with _children_in(opened[0]):
+                return subprocess.Popen(argv, preexec_fn=enter, **options)
 
-    def target(self, python: str | Path | None = None) -> str:
-        """A target whose agent runs in there. ``python`` is called python3 by name."""
-        return through.target(self._enter, python)
-
-    # -- the bystanders
-
-    def bystander(self, *argv: str) -> int:
+    def bystander(self) -> int:
         """One more: it came in from outside, so its session id is 0. Returns its pid."""
-        popen = subprocess.Popen(self.command(*(argv or _SLEEP)), stdin=subprocess.DEVNULL)
-        self._entered.append(popen)
-        children = Path(f"/proc/{popen.pid}/task/{popen.pid}/children")
-        run.wait_until(lambda: bool(children.read_text()), "a bystander to come in")
-        pid = int(children.read_text())
-        self._watch(pid, "a bystander of session 0")
-        return pid
+        popen = self.popen(_SLEEP, stdin=subprocess.DEVNULL, user=self._uid)
+        self._started.append(popen)
+        self.watch(popen.pid, "a bystander of session 0")
+        return popen.pid
 
     def take_pid(self, inner: int) -> int:
-        """A bystander with that inner pid, in a session of its own, without environment."""
+        """A bystander with that inner pid, in a session of its own, without environment.
+
+        Raises RuntimeError where somebody has it."""
         return self._take(inner, "process", f"who took the inner pid {inner}")
 
     def take_session(self, inner: int) -> int:
-        """A bystander whose session's leader had that inner pid, and is gone."""
+        """A bystander whose session's leader had that inner pid, and is gone. Raises as above."""
         return self._take(inner, "leader", f"a member of the session {inner}")
 
     def _take(self, inner: int, how: str, who: str) -> int:
-        said = run.command(self.command(*_PYTHON, _TAKE, str(inner), how))
+        argv = [*_PYTHON, _TAKE, str(inner), how, str(self._uid)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with self.popen(argv, stdin=subprocess.DEVNULL, **pipes) as popen:
+            said, complaint = popen.communicate(timeout=run.COMMAND_TIMEOUT)
+        if popen.returncode:
+            raise RuntimeError(complaint.decode())
         pid = self.here(int(said))
         assert pid is not None, f"{who} did not stay"
         run.wait_until(lambda: _name(pid) == "sleep", f"{who} to drop its environment")
-        self._watch(pid, who)
+        self.watch(pid, who)
         return pid
 
+    def watch(self, pid: int, who: str) -> None:
+        """Any process is one from now on."""
+        self._watched[pid] = _begun(pid), who
+
     def harmed(self) -> list[str]:
-        """The bystanders that have ended or are stopped, in words; empty where all are well."""
+        """Those that have ended or are stopped, in words; empty where all are well."""
         return [
             f"{who} (pid {pid})"
             for pid, (since, who) in self._watched.items()
             if _begun(pid) != since or _state(pid) in "TZX"
         ]
 
-    def _watch(self, pid: int, who: str) -> None:
-        self._watched[pid] = _begun(pid), who
-
-    # -- all who are in there
-
     def everyone(self) -> list[processes.Process]:
+        """All that are in there."""
         return [p for p in processes.everyone() if _namespace(p.pid) == self._namespace]
 
     def others(self) -> list[processes.Process]:
-        """All but the first process and the bystanders."""
+        """All but the bystanders."""
         return [process for process in self.everyone() if process.pid not in self._watched]
 
     def here(self, inner: int) -> int | None:
@@ -133,14 +145,60 @@ class PidNamespace:
         """The pid that it has in there; None once it is gone."""
         return int(pids[-1]) if (pids := _field(pid, "NSpid")) else None
 
+    def dismiss(self) -> None:
+        """KILL them, but for the first process, and watch nobody any more."""
+        watched = self._watched.items()
+        ours = [pid for pid, (since, _) in watched if _begun(pid) == since and pid != self._first]
+        processes.kill(ours)
+        self._watched.clear()
+        for popen in self._started:
+            popen.wait()
+
+
+class PidNamespace(Bystanders):
+    """Its first process and two others are bystanders."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__(first)
+        self.first = first
+        self.enter = [needs.tool("nsenter"), f"--target={first}", "--pid", "--mount", "--"]
+        """The beginning of a command that runs in there, as one that came from outside."""
+        self.watch(first, "the first process")
+        for _ in range(2):
+            self.bystander()
+
+    def command(self, *argv: str | Path) -> list[str]:
+        return [*self.enter, *map(str, argv)]
+
+    def target(self, python: str | Path | None = None) -> str:
+        """A target whose agent runs in there. ``python`` is called python3 by name."""
+        return through.target(self.enter, python)
+
     def close(self) -> None:
         """KILL all that is in there, the bystanders too."""
-        for popen in self._entered:
-            # nsenter stops with what it runs, and would not reap it.
-            popen.send_signal(signal.SIGCONT)
-        processes.kill([process.pid for process in self.everyone()])
-        for popen in self._entered:
-            popen.wait()
+        processes.kill([p.pid for p in self.everyone() if p.pid != self.first])
+        self.dismiss()
+        # It ends only once all others are reaped, and reaps those that were left to it.
+        processes.kill([self.first])
+
+
+@contextmanager
+def _children_in(namespace: int) -> Iterator[None]:
+    """What this thread forks is in that pid namespace meanwhile; this process itself stays."""
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _setns(namespace)
+        try:
+            yield
+        finally:
+            _setns(own)
+    finally:
+        os.close(own)
+
+
+def _setns(namespace: int) -> None:
+    if _LIBC.setns(namespace, 0):
+        raise OSError(ctypes.get_errno(), "setns")
 
 
 @contextmanager

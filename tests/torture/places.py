@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import pwd
+import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import attrs
 from testbed import accounts, containers, needs, run, shim
 from testbed.containers import Engine
 from testbed.link import Link
+from testbed.namespace import Bystanders, pid_namespace
 from testbed.shim import Built, Shim
 from torture.script import EVERYWHERE, SMALL
 
@@ -45,6 +48,8 @@ class Stage:
     diaries: Path
     diaries_there: str
     shim: Shim
+    bystanders: Bystanders
+    """Who is there, too, and has nothing to do with the play."""
 
 
 @attrs.frozen
@@ -59,61 +64,77 @@ class Place:
     client: str | None = None
     """The program that carries the link, as the system names it."""
     link: Link | None = None
+    popen: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen
+    """Starts the caller where it belongs."""
 
 
 @attrs.frozen
-class _Corner:
-    """An interpreter of its own, and the account's own directories for state and for diaries."""
+class _Ground:
+    """Where corners are made: ``root`` is the root directory there as seen from here, ``parent``
+    a directory as seen from there, and ``enter`` begins a command that sees the same files."""
 
-    python: Path
-    state: Path
-    diaries: Path
-    shim: Shim
+    root: Path
+    parent: Path
+    built: Built
+    python: str
+    uid: int
+    enter: Sequence[str]
+    bystanders: Callable[[], Bystanders]
 
+    def here(self, path: Path) -> Path:
+        return self.root / path.relative_to("/")
 
-@contextmanager
-def _corner(parent: Path, built: Built, python: str, uid: int, small: bool) -> Iterator[_Corner]:
-    corner = parent / f"torture-{os.getpid()}-{next(_serial)}"
-    corner.mkdir(mode=0o755)
-    state, own = corner / "state", corner / "diaries"
-    wrongs = Shim(built, corner, python)
-    for path in (state, own):
-        path.mkdir(mode=0o700)
-    with ExitStack() as undo:
-        if small:
-            options = f"size={SMALL},mode=700"
-            run.command([needs.tool("mount"), "-t", "tmpfs", "-o", options, "torture", state])
-            undo.callback(run.command, [needs.tool("umount"), "--lazy", state])
-        for path in (state, own):
-            os.chown(path, uid, -1)
-        yield _Corner(wrongs.python, state, own, wrongs)
-    run.command(["rm", "-rf", corner])
-
-
-def _stage_here(begin: str, corner: _Corner) -> Stage:
-    """Where the target sees the same files; ``begin`` is its name, but for two options."""
-    return Stage(
-        target=f"{begin}python={corner.python}&state={corner.state}",
-        python=str(corner.python),
-        state=corner.state,
-        diaries=corner.diaries,
-        diaries_there=str(corner.diaries),
-        shim=corner.shim,
-    )
+    @contextmanager
+    def stage(self, target: str, small: bool) -> Iterator[Stage]:
+        """``target`` is its name, but for the end of its options."""
+        corner = self.parent / f"torture-{os.getpid()}-{next(_serial)}"
+        state, diaries = corner / "state", corner / "diaries"
+        self.here(corner).mkdir(mode=0o755)
+        shim = Shim(self.built, self.here(corner), self.python)
+        for path in (state, diaries):
+            self.here(path).mkdir(mode=0o700)
+        with ExitStack() as undo:
+            if small:
+                options = f"size={SMALL},mode=700"
+                mount = [needs.tool("mount"), "-t", "tmpfs", "-o", options, "torture", str(state)]
+                run.command([*self.enter, *mount])
+                undo.callback(run.command, [*self.enter, needs.tool("umount"), "--lazy", state])
+            for path in (state, diaries):
+                os.chown(self.here(path), self.uid, -1)
+            bystanders = self.bystanders()
+            undo.callback(bystanders.dismiss)
+            for _ in range(2):
+                bystanders.bystander()
+            yield Stage(
+                target=f"{target}python={corner}/{shim.python.name}&state={state}",
+                python=f"{corner}/{shim.python.name}",
+                state=self.here(state),
+                diaries=self.here(diaries),
+                diaries_there=str(diaries),
+                shim=shim,
+                bystanders=bystanders,
+            )
+        run.command(["rm", "-rf", self.here(corner)])
 
 
 @contextmanager
 def _here() -> Iterator[Place]:
+    """In a pid namespace, the caller too."""
     needs.root("a file system that fills up")
-    with run.directory() as directory:
-        built = shim.build(directory / "shim")
-
-        @contextmanager
-        def stage(small: bool) -> Iterator[Stage]:
-            with _corner(directory, built, sys.executable, os.geteuid(), small) as corner:
-                yield _stage_here("local:?", corner)
-
-        yield Place("local", stage, EVERYWHERE)
+    with ExitStack() as stack:
+        directory = stack.enter_context(run.directory())
+        namespace = stack.enter_context(pid_namespace(directory / "namespace.log"))
+        ground = _Ground(
+            root=Path(f"/proc/{namespace.first}/root"),
+            parent=directory,
+            built=shim.build(directory / "shim"),
+            python=sys.executable,
+            uid=os.geteuid(),
+            enter=namespace.enter,
+            bystanders=lambda: Bystanders(namespace.first),
+        )
+        stage = functools.partial(ground.stage, "local:?")
+        yield Place("local", stage, EVERYWHERE, popen=namespace.popen)
 
 
 @contextmanager
@@ -124,15 +145,18 @@ def _over_ssh() -> Iterator[Place]:
     with ExitStack() as stack:
         directory = stack.enter_context(run.directory())
         stack.enter_context(accounts.held())
-        built = shim.build(directory / "shim")
         link = stack.enter_context(contextlib.closing(Link(directory / "link")))
         uid = pwd.getpwnam(accounts.ACCOUNTS["alice"][0]).pw_uid
-
-        @contextmanager
-        def stage(small: bool) -> Iterator[Stage]:
-            with _corner(directory, built, "/usr/bin/python3", uid, small) as corner:
-                yield _stage_here(f"ssh:alice?config={link.config}&", corner)
-
+        ground = _Ground(
+            root=Path("/"),
+            parent=directory,
+            built=shim.build(directory / "shim"),
+            python="/usr/bin/python3",
+            uid=uid,
+            enter=(),
+            bystanders=lambda: Bystanders(os.getpid(), mounts=False, uid=uid),
+        )
+        stage = functools.partial(ground.stage, f"ssh:alice?config={link.config}&")
         kinds = {**EVERYWHERE, **_CLIENT, **_NETWORK}
         yield Place("ssh", stage, kinds, client="ssh", link=link)
 
@@ -146,32 +170,23 @@ def _in_container(
         directory = stack.enter_context(run.directory())
         engine = stack.enter_context(start(directory / name))
         stack.enter_context(run.environment(engine.env))
-        built = shim.build(directory / "shim")
         container = engine.new_python()
 
         def ask(*words: str) -> str:
             return run.command([name, *words], env=engine.env).strip()
 
-        python = ask("exec", container, "sh", "-c", "command -v python3")
-        root = Path(f"/proc/{ask('inspect', '--format={{.State.Pid}}', container)}/root")
-
-        @contextmanager
-        def stage(small: bool) -> Iterator[Stage]:
-            with _corner(root / "tmp", built, python, os.geteuid(), small) as corner:
-
-                def there(path: Path) -> str:
-                    return f"/{path.relative_to(root)}"
-
-                link, state = there(corner.python), there(corner.state)
-                yield Stage(
-                    target=f"{name}:{container}?python={link}&state={state}",
-                    python=link,
-                    state=corner.state,
-                    diaries=corner.diaries,
-                    diaries_there=there(corner.diaries),
-                    shim=corner.shim,
-                )
-
+        first = int(ask("inspect", "--format={{.State.Pid}}", container))
+        ground = _Ground(
+            root=Path(f"/proc/{first}/root"),
+            parent=Path("/tmp"),
+            built=shim.build(directory / "shim"),
+            python=ask("exec", container, "sh", "-c", "command -v python3"),
+            uid=os.geteuid(),
+            enter=(),
+            # A container has no program of ours: they see our files, and its processes.
+            bystanders=lambda: Bystanders(first, mounts=False),
+        )
+        stage = functools.partial(ground.stage, f"{name}:{container}?")
         yield Place(name, stage, {**EVERYWHERE, **_CLIENT}, can_fill=False, client=name)
 
 

@@ -96,7 +96,8 @@ class _Performance:
             self._caller.wait()
             processes.kill(process.pid for process in cast.everyone(self._stage.python))
             self._journal.close()
-        found = directories.complaints(self._stage.state)
+        found = [f"harmed: {who}" for who in self._stage.bystanders.harmed()]
+        found += directories.complaints(self._stage.state)
         verdict = judge.judge(order, self._directory, self._stage.diaries)
         return self._complaints + found + verdict.complaints, verdict.doubled
 
@@ -104,7 +105,7 @@ class _Performance:
         # Where this package and what it needs were found, they are found again.
         path = os.pathsep.join(entry for entry in sys.path if entry)
         with self._log.open("ab") as log:
-            self._caller = subprocess.Popen(
+            self._caller = self._place.popen(
                 [sys.executable, "-m", "torture.caller", self._directory, generation],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
