@@ -18,9 +18,11 @@ from typing import Any
 import anyio
 
 import remit
+from remit._plugins import plugins
+from torture import work
 from torture.journal import Journal, Reel
 from torture.order import Order, journal_path, reel_path
-from torture.script import Plan
+from torture.script import Cancel, Plan
 
 COLLECT = "collect"
 _COLLECTOR = 999  # its generation
@@ -69,6 +71,8 @@ class _Caller:
             async with anyio.create_task_group() as tasks:
                 for plan in self.order.script.jobs:
                     tasks.start_soon(guarded, session, plan)
+                for cancel in self.order.script.cancels:
+                    tasks.start_soon(self._begin_and_cancel, session, cancel)
         self.note("closed")
 
     async def _connect(self, hub: remit.Hub) -> remit.Session:
@@ -143,7 +147,51 @@ class _Caller:
             await anyio.sleep(0.05)
         await self.read(job, plan, kind)
 
+    async def _begin_and_cancel(self, session: remit.Session, cancel: Cancel) -> None:
+        """Once; the collector looks that nothing is left of it instead."""
+        if self.generation == _COLLECTOR:
+            await self._clear_away(session, cancel)
+            return
+        begin = self.order.begin + cancel.at
+        if self.generation and time.monotonic() > begin:
+            return
+        await anyio.sleep(max(0.0, begin - time.monotonic()))
+        facts: dict[str, Any] = {"cancel": cancel.number, "begin": time.monotonic()}
+        self.note("cancelling", **facts)
+        with anyio.move_on_after(cancel.after):
+            try:
+                await self._begin(session, cancel)
+            except Exception as exc:
+                facts["type"] = type(exc).__name__
+                facts["text"] = "".join(traceback.format_exception(exc))
+        self.note("cancelled", **facts)
+
+    async def _begin(self, session: remit.Session, cancel: Cancel) -> None:
+        heart = self.order.heart(cancel)
+        if cancel.what == "call":
+            await session.call(work.beat, heart)
+            return
+        given = (work.beat, heart) if cancel.function else (self.order.beating(cancel),)
+        options: dict[str, Any] = {"placement": cancel.placement, "id": cancel.id, "cwd": "/"}
+        if cancel.what == "run":
+            await session.run(*given, **options)
+            return
+        job = await session.start(*given, **options)
+        # What has been started is the caller's to end.
+        with anyio.CancelScope(shield=True):
+            await job.stop(grace=1.0)
+            await job.remove(force=True)
+
     # -- when all is well again
+
+    async def _clear_away(self, session: remit.Session, cancel: Cancel) -> None:
+        try:
+            job = await session.job(cancel.id)
+        except remit.JobNotFound:
+            return
+        self.note("still-there", cancel=cancel.number, state=str(job.state))
+        with anyio.fail_after(_PATIENCE):
+            await job.remove(force=True)
 
     async def collect(self, session: remit.Session, plan: Plan) -> None:
         if plan.placement != "keep":
@@ -175,6 +223,21 @@ class _Caller:
             self.note("full", plan, text=str(exc))
 
 
+class _Moves:
+    """A plugin that notes every move of the plans' jobs."""
+
+    def __init__(self, caller: _Caller) -> None:
+        self._caller = caller
+        self._plans = {plan.id: plan for plan in caller.order.script.jobs}
+
+    @remit.hookimpl
+    def remit_job_changed(
+        self, job: remit.JobInfo, old: remit.JobState | None, new: remit.JobState
+    ) -> None:
+        if plan := self._plans.get(job.id):
+            self._caller.note("move", plan, old=old and str(old), new=str(new))
+
+
 async def _tell_where_it_hangs() -> None:
     """At SIGUSR1 prints what each task waits for."""
     with anyio.open_signal_receiver(signal.SIGUSR1) as signals:
@@ -195,6 +258,7 @@ def _awaits(step: Any) -> Iterator[str]:
 async def _main(directory: Path, word: str) -> None:
     generation = _COLLECTOR if word == COLLECT else int(word)
     caller = _Caller(directory, generation)
+    plugins().register(_Moves(caller), "torture")
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_tell_where_it_hangs)
         await caller.each(caller.collect if word == COLLECT else caller.call)

@@ -10,7 +10,7 @@ from typing import Any
 
 _FILES = {
     *("job.json", "process.json", "stdout", "stderr", "records", "index", "marks.json"),
-    *("outcome.json", "expires", "lock", "ask", "wake"),
+    *("outcome.json", "expires", "lock", "ask", "wake", "lease", "freed.json", "supervisor.log"),
 }
 _PROCESS = {
     *("hostname", "machine_id", "boot_id", "pid_namespace", "pid", "start_time"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import resource
 import signal
 import time
 from collections.abc import Callable
@@ -13,7 +15,7 @@ import attrs
 
 from testbed import processes
 from testbed.shim import Shim
-from torture.cast import Cast, here, supervisors
+from torture.cast import Cast, everyone, here, supervisors
 from torture.places import Place, Stage
 from torture.script import Fault
 
@@ -46,6 +48,12 @@ def strike(fault: Fault, place: Place, stage: Stage, caller: int) -> Struck | No
         return _jump(fault, stage.shim)
     if fault.kind == "slow-disk":
         return _slow_down(fault, stage.shim)
+    if fault.kind == "no-forks":
+        return _refuse_forks(fault, stage.shim)
+    if fault.kind == "few-files":
+        return _leave_few_files(fault, stage.python)
+    if fault.kind == "take-pid":
+        return _take_pid(fault, stage)
     link = place.link
     assert link is not None
     if fault.kind == "restart-sshd":
@@ -73,6 +81,61 @@ def _slow_down(fault: Fault, shim: Shim) -> Struck:
     write, sync = dice.uniform(*_SLOW_WRITE), dice.uniform(*_SLOW_SYNC)
     shim.slow_down(write, sync)
     return Struck(f"the disk, {write:.3f} s and {sync:.3f} s", mend=shim.speed_up)
+
+
+def _refuse_forks(fault: Fault, shim: Shim) -> Struck:
+    percent = random.Random(fault.pick).choice((50, 100))
+    shim.refuse_forks(percent)
+    return Struck(f"{percent} of 100 forks", mend=lambda: shim.refuse_forks(0))
+
+
+def _leave_few_files(fault: Fault, python: str) -> Struck | None:
+    """All of remit's that runs now may open so many files more, and what it starts meanwhile."""
+    dice = random.Random(fault.pick)
+    pids = [process.pid for process in Cast(python).remits]
+    if not pids:
+        return None
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            highest = max(map(int, os.listdir(f"/proc/{pid}/fd")), default=0)
+            _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            most = highest + 1 + dice.randrange(4)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(most, hard), hard))
+    return Struck(f"the open files of {pids}", mend=lambda: _leave_many_files(python))
+
+
+def _leave_many_files(python: str) -> None:
+    for process in everyone(python):
+        with suppress(ProcessLookupError):
+            _, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _take_pid(fault: Fault, stage: Stage) -> Struck | None:
+    """A stranger gets the pid of one who has ended, or is left in the session that it led."""
+    gone = sorted(pid for pid in _pids_once(stage) if stage.bystanders.here(pid) is None)
+    if not gone:
+        return None
+    pid = gone[fault.pick % len(gone)]
+    with suppress(RuntimeError):
+        if fault.pick // len(gone) % 2:
+            stage.bystanders.take_session(pid)
+            return Struck(f"a stranger in session {pid}")
+        stage.bystanders.take_pid(pid)
+        return Struck(f"a stranger with pid {pid}")
+    return None
+
+
+def _pids_once(stage: Stage) -> set[int]:
+    """Those of jobs and of their supervisors, as they see them."""
+    pids = set[int]()
+    for path in stage.state.glob("jobs/*/process.json"):
+        with suppress(FileNotFoundError, ValueError, KeyError):
+            process = json.loads(path.read_text())
+            pids |= {process["pid"], process["supervisor"]["pid"]}
+    for path in stage.diaries.iterdir():
+        pids |= {int(line.split()[2]) for line in path.read_text().splitlines()[:1]}
+    return pids
 
 
 def _kill(fault: Fault, role: str, place: Place, stage: Stage, caller: int) -> Struck | None:

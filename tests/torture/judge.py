@@ -9,22 +9,34 @@ from typing import Any
 import attrs
 
 from remit import JobState
+from remit._jobstate import NEXT
 from torture.journal import Taken, read_notes, unreel
-from torture.order import Order, journal_path
-from torture.script import Plan
+from torture.order import Order, heart_name, journal_path
+from torture.script import Cancel, Plan, Script
 
 Note = Mapping[str, Any]
 
 # Faults that harm one job or none, and keep no marks from being written.
-_HARMLESS = ("kill-supervisor", "stall-supervisor", "kill-nursery", "restart-sshd", "jump-clock")
-# All others may cost a link, but this one.
-_HARMLESS_TO_LINKS = (*_HARMLESS, "slow-disk")
+_HARMLESS = (
+    *("kill-supervisor", "stall-supervisor", "kill-nursery", "restart-sshd", "jump-clock"),
+    "take-pid",
+)
+# While one lasts nothing more can be started or opened, a new link among it, and that is said.
+_LIMITS = {"no-forks": "Resource temporarily unavailable", "few-files": "Too many open files"}
+# All others may cost a link, but these.
+_HARMLESS_TO_LINKS = (*_HARMLESS, *_LIMITS, "slow-disk")
+# Faults that slow down the end of what is cancelled, and keep it from being begun.
+_GENTLE = ("jump-clock", "restart-sshd", "take-pid", "slow-disk", *_LIMITS)
+# What a caller may be told of what it began while something went wrong.
+_ERRORS = ("RemitError", "LinkLost", "JobFailed", "JobStateError", "TargetError", "JobNotFound")
 # How long after it a fault may still show, beside the silence that has to be noticed first.
 _AFTERMATH = 15.0
 # Seconds from when something was used up until the marks say so: a tenth, and a busy computer.
 _MARKS_WITHIN = 1.0
 # Seconds that a new link takes, with nothing in its way.
 _RECONNECTED_WITHIN = 3.0
+# Seconds that something may run on once its caller was told that it was cancelled.
+_RUNS_ON = 2.0
 
 
 @attrs.define
@@ -40,12 +52,53 @@ def judge(order: Order, directory: Path, diaries: Path) -> Judgement:
         found = _JobCase(order, plan, notes, directory, diaries / str(plan.number))
         judgement.complaints += [f"job {plan.number} ({plan.id}): {c}" for c in found.complaints()]
         judgement.doubled += found.doubled
+    for cancel in order.script.cancels:
+        heart = diaries / heart_name(cancel)
+        judgement.complaints += [
+            f"cancelled {cancel.what} {cancel.number} ({cancel.id}): {complaint}"
+            for complaint in _cancelled(order.script, cancel, notes, heart)
+        ]
     judgement.complaints += [
         f"generation {note['generation']}: {note['text']}"
         for note in notes
         if note["what"] == "error" and note["job"] is None
     ]
     return judgement
+
+
+def _cancelled(
+    script: Script, cancel: Cancel, notes: list[dict[str, Any]], heart: Path
+) -> Iterator[str]:
+    """What was cancelled came to nothing: it ran no further, and nothing is kept of it."""
+    its = [note for note in notes if note.get("cancel") == cancel.number]
+    ends = [note for note in its if note["what"] == "cancelled"]
+    if not ends:
+        return  # its caller was killed meanwhile
+    (end,) = ends
+    faults = _faults(notes)
+    hit = [fault for fault in faults if _hits(fault, end["begin"], end["at"], script.silence)]
+    if "text" in end and not (hit and end["type"] in _ERRORS):
+        yield f"it met {end['text']}"
+    if any(fault["kind"] not in _GENTLE for fault in hit):
+        return  # who can no longer be reached cannot be ended: what is left is ended by itself
+    beats = [float(line.split()[1]) for line in _lines(heart) if line.startswith("beat")]
+    longer = sum(fault["end"] - fault["begin"] for fault in hit)
+    if beats and beats[-1] > end["at"] + _RUNS_ON + longer:
+        yield f"it ran on for {beats[-1] - end['at']:.1f} s"
+    if "text" not in end:
+        yield from (
+            f"it is still there, {note['state']}" for note in its if note["what"] == "still-there"
+        )
+
+
+def _hits(fault: Note, begin: float, end: float, silence: float) -> bool:
+    """Whether what lasts from begin to end may have felt it."""
+    return bool(fault["begin"] <= end and begin <= fault["end"] + silence + _AFTERMATH)
+
+
+def _lines(path: Path) -> list[str]:
+    """The last may be cut off."""
+    return path.read_text().split("\n")[:-1] if path.exists() else []
 
 
 class _JobCase:
@@ -62,7 +115,7 @@ class _JobCase:
         self._full = order.script.small and any(map(_tells_of_no_space, notes))
         self._directory = directory
         self._output = plan.output
-        lines = diary.read_text().splitlines() if diary.exists() else []
+        lines = _lines(diary)
         self._began = [line for line in lines if line.startswith("began")]
         self._ended = [float(line.split()[1]) for line in lines if line.startswith("ended")]
         self._supervisor_killed = any(
@@ -75,6 +128,7 @@ class _JobCase:
             yield f"it was run {len(self._began)} times"
         yield from self._errors()
         yield from self._states()
+        yield from self._moves()
         if self._plan.placement == "keep":
             yield from self._kept()
         else:
@@ -89,7 +143,7 @@ class _JobCase:
         for note in self._of("error"):
             if self._full and "No space left" in note["text"]:
                 continue
-            if self._never_started():
+            if self._never_started() or self._limited(note):
                 continue
             returned = self._plan.placement == "return"
             if returned and note["type"] == "LinkLost" and self._disrupted_before(note["at"]):
@@ -97,13 +151,24 @@ class _JobCase:
             yield f"generation {note['generation']} met {note['text']}"
 
     def _never_started(self) -> bool:
-        """Whether it was not run, for want of a supervisor or of space, and its caller was told
-        that. Its id is used up then."""
+        """Whether it was not run, for want of a supervisor, of space, of processes or of files, and
+        its caller was told that. Its id is used up then."""
         errors = [note["text"] for note in self._of("error")]
-        nursery = any(fault["kind"] == "kill-nursery" for fault in self._faults)
-        unborn = nursery and any("was not run" in text for text in errors)
+        kinds = {fault["kind"] for fault in self._faults}
+        unborn = "kill-nursery" in kinds and any("was not run" in text for text in errors)
         full = self._full and any("No space left" in text for text in errors)
-        return (unborn or full) and not self._began
+        limited = any(
+            words in text for kind, words in _LIMITS.items() if kind in kinds for text in errors
+        )
+        return (unborn or full or limited) and not self._began
+
+    def _limited(self, note: Note) -> bool:
+        """Whether it tells of a limit that was met then."""
+        return any(
+            fault["begin"] <= note["at"] <= fault["end"] + _AFTERMATH
+            and _LIMITS.get(fault["kind"], "\0") in note["text"]
+            for fault in self._faults
+        )
 
     def _disrupted_before(self, at: float) -> bool:
         return any(
@@ -111,6 +176,17 @@ class _JobCase:
             for fault in self._faults
             if fault["kind"] not in _HARMLESS_TO_LINKS
         )
+
+    def _moves(self) -> Iterator[str]:
+        """Each that a caller was told of is in the table, and goes on where the last one led."""
+        at: dict[int, str] = {}
+        for note in self._of("move"):
+            old, new, generation = note["old"], note["new"], note["generation"]
+            if old is not None and new not in NEXT[old].values():
+                yield f"it went from {old} to {new}"
+            if generation in at and old not in (None, at[generation]):
+                yield f"it was {at[generation]}, and went from {old} to {new}"
+            at[generation] = new
 
     def _states(self) -> Iterator[str]:
         end: str | None = None
@@ -306,14 +382,31 @@ class _JobCase:
 
 
 def _faults(notes: list[dict[str, Any]]) -> list[Note]:
-    """A caller that is killed is stalled no longer."""
+    """A caller that is killed is stalled no longer; a link that is lost at a limit stays lost until
+    that is lifted."""
     faults = [note for note in notes if note["what"] == "fault"]
+    limits = [fault for fault in faults if fault["kind"] in _LIMITS]
+    faults = [
+        {**fault, "end": max([fault["end"], *(limit["end"] for limit in _during(limits, fault))])}
+        if fault["kind"] not in _HARMLESS_TO_LINKS and fault["kind"] != "kill-caller"
+        else fault
+        for fault in faults
+    ]
     killed = [fault["begin"] for fault in faults if fault["kind"] == "kill-caller"]
     return [
         {**fault, "end": min([fault["end"], *(at for at in killed if at > fault["begin"])])}
         if fault["kind"] == "stall-caller"
         else fault
         for fault in faults
+    ]
+
+
+def _during(limits: list[dict[str, Any]], fault: Note) -> list[dict[str, Any]]:
+    """Limits that a link which this fault costs may meet as it comes again."""
+    return [
+        limit
+        for limit in limits
+        if limit["begin"] <= fault["end"] + _AFTERMATH and fault["begin"] <= limit["end"]
     ]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from torture import work
-from torture.script import Plan, Script
+from torture.script import Cancel, Plan, Script
 
 _WORK = Path(work.__file__).read_text()
 
@@ -28,6 +28,13 @@ class Order(msgspec.Struct, frozen=True):
     def diary(self, plan: Plan) -> str:
         return f"{self.diaries}/{plan.number}"
 
+    def beating(self, cancel: Cancel) -> list[str]:
+        """The command that does what is to be cancelled."""
+        return [self.python, "-I", "-S", "-c", _WORK, self.heart(cancel)]
+
+    def heart(self, cancel: Cancel) -> str:
+        return f"{self.diaries}/{heart_name(cancel)}"
+
     def mark(self, plan: Plan) -> str:
         """A word that stands in the command lines of the job's processes, and nowhere else."""
         return f"{self.diaries}:{plan.id}"
@@ -38,6 +45,11 @@ class Order(msgspec.Struct, frozen=True):
     @classmethod
     def load(cls, directory: Path) -> Order:
         return msgspec.json.decode((directory / "order.json").read_bytes(), type=cls)
+
+
+def heart_name(cancel: Cancel) -> str:
+    """The diary of what is to be cancelled."""
+    return f"cancelled-{cancel.number}"
 
 
 def journal_path(directory: Path) -> Path:

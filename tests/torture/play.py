@@ -48,6 +48,8 @@ class Verdict:
 def play(script: Script, place: Place) -> Verdict:
     directory = Path(tempfile.mkdtemp(prefix="remit-torture-"))
     with place.stage(script.small) as stage:
+        if script.musl:
+            stage.shim.imitate_musl()
         performance = _Performance(script, place, stage, directory)
         complaints, doubled = performance.run()
         if complaints:

@@ -25,8 +25,11 @@ EVERYWHERE = {
     "stall-supervisor": 1,
     "jump-clock": 2,
     "slow-disk": 2,
+    "no-forks": 2,
+    "few-files": 2,
+    "take-pid": 3,
 }
-_LASTING = ("cut", "blackhole", "slow-disk")
+_LASTING = ("cut", "blackhole", "slow-disk", "no-forks", "few-files")
 SMALL = 6 << 20  # bytes of a state directory that fills up
 
 
@@ -61,6 +64,18 @@ class Plan(msgspec.Struct, frozen=True):
         return {stream: b"".join(data) for stream, data in written.items()}
 
 
+class Cancel(msgspec.Struct, frozen=True):
+    """Something that is begun, and cancelled so many seconds later."""
+
+    number: int
+    id: str
+    at: float
+    what: Literal["call", "start", "run"]
+    function: bool
+    placement: Literal["keep", "return"]
+    after: float
+
+
 class Fault(msgspec.Struct, frozen=True):
     """``pick`` chooses among those that it could hit; ``length`` is 0 for what does not last."""
 
@@ -79,6 +94,9 @@ class Script(msgspec.Struct, frozen=True):
     """Whether the state directory fills up."""
     jobs: tuple[Plan, ...]
     faults: tuple[Fault, ...]
+    cancels: tuple[Cancel, ...] = ()
+    musl: bool = False
+    """Whether the target's C library keeps signals to itself as musl does."""
 
     def to_json(self) -> bytes:
         return msgspec.json.format(msgspec.json.encode(self), indent=1)
@@ -106,7 +124,27 @@ def invent(seed: int, place: str, kinds: Mapping[str, int], can_fill: bool) -> S
             for number in range(dice.randint(3, 7))
         ),
         faults=tuple(faults),
+        cancels=tuple(_cancel(dice, number, length) for number in range(dice.randrange(5))),
+        musl=dice.random() < 0.2,
     )
+
+
+def _cancel(dice: random.Random, number: int, length: float) -> Cancel:
+    what: Literal["call", "start", "run"] = dice.choice(("call", "start", "run"))
+    return Cancel(
+        number=number,
+        id=_id(dice),
+        at=dice.uniform(0, length),
+        what=what,
+        function=what == "call" or dice.random() < 0.6,
+        placement=dice.choice(("keep", "return")),
+        # From before it was sent until long after it has begun.
+        after=10 ** dice.uniform(-4, 0.3),
+    )
+
+
+def _id(dice: random.Random) -> str:
+    return "j" + "".join(dice.choice("abcdefghijklmnopqrstuvwxyz234567") for _ in range(12))
 
 
 def _fault(dice: random.Random, kinds: Mapping[str, int], length: float) -> Fault:
@@ -131,7 +169,7 @@ def _plan(dice: random.Random, number: int, length: float, faults: set[str]) -> 
     reading = dice.choice(readings[:4]) if session else dice.choice(readings)
     return Plan(
         number=number,
-        id="j" + "".join(dice.choice("abcdefghijklmnopqrstuvwxyz234567") for _ in range(12)),
+        id=_id(dice),
         at=dice.uniform(0, length * 0.7),
         placement="keep" if kept else "return",
         lifetime="session" if session else "detached",
