@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import random
-import resource
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import attrs
 
-from testbed import processes
+from testbed import needs, processes
+from testbed.processes import Process
 from testbed.shim import Shim
 from torture.cast import Cast, everyone, here, supervisors
 from torture.places import Place, Stage
@@ -92,23 +94,29 @@ def _refuse_forks(fault: Fault, shim: Shim) -> Struck:
 def _leave_few_files(fault: Fault, python: str) -> Struck | None:
     """All of remit's that runs now may open so many files more, and what it starts meanwhile."""
     dice = random.Random(fault.pick)
-    pids = [process.pid for process in Cast(python).remits]
-    if not pids:
-        return None
-    for pid in pids:
+    remits = Cast(python).remits
+    for process in remits:
         with suppress(FileNotFoundError, ProcessLookupError):
-            highest = max(map(int, os.listdir(f"/proc/{pid}/fd")), default=0)
-            _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-            most = highest + 1 + dice.randrange(4)
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(most, hard), hard))
-    return Struck(f"the open files of {pids}", mend=lambda: _leave_many_files(python))
+            highest = max(map(int, os.listdir(f"/proc/{process.pid}/fd")), default=0)
+            _limit_files(process, str(highest + 1 + dice.randrange(4)))
+    if not remits:
+        return None
+    return Struck(f"the files of {len(remits)} processes", mend=lambda: _leave_many_files(python))
 
 
 def _leave_many_files(python: str) -> None:
     for process in everyone(python):
-        with suppress(ProcessLookupError):
-            _, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
-            resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (hard, hard))
+        _limit_files(process, "1024")
+
+
+def _limit_files(process: Process, most: str) -> None:
+    """Only who is of its account may do that, where root may not do everything."""
+    stat = Path(f"/proc/{process.pid}").stat()
+    argv = [needs.tool("prlimit"), f"--pid={process.pid}", f"--nofile={most}:"]
+    # It may have ended meanwhile.
+    subprocess.run(
+        argv, user=stat.st_uid, group=stat.st_gid, extra_groups=[], stderr=subprocess.DEVNULL
+    )
 
 
 def _take_pid(fault: Fault, stage: Stage) -> Struck | None:

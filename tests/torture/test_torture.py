@@ -11,7 +11,7 @@ from torture.play import play
 from torture.script import EVERYWHERE, Script, invent
 
 # Of short scripts those with the most kinds of faults; in two the state directory fills up.
-SCRIPTS = [("local", 2231), ("local", 791), ("ssh", 626), ("ssh", 2309), ("ssh", 353)]
+SCRIPTS = [("local", 1021), ("local", 3771), ("local", 2649), ("ssh", 3343), ("ssh", 2859)]
 
 
 @pytest.fixture(scope="module")
