@@ -97,9 +97,10 @@ class _Performance:
             self._caller.kill()
             self._caller.wait()
             processes.kill(process.pid for process in cast.everyone(self._stage.python))
-            self._journal.close()
-        found = [f"harmed: {who}" for who in self._stage.bystanders.harmed()]
-        found += directories.complaints(self._stage.state)
+        for who in self._stage.bystanders.harmed():
+            self._complain(f"harmed: {who}")
+        found = directories.complaints(self._stage.state)
+        self._journal.close()
         verdict = judge.judge(order, self._directory, self._stage.diaries)
         return self._complaints + found + verdict.complaints, verdict.doubled
 
