@@ -54,6 +54,7 @@ class _Caller:
             signal=outcome.signal,
             reason=outcome.reason,
             has_more=job.has_more_data,
+            left_behind=outcome.left_behind,
         )
 
     async def each(self, act: Callable[[remit.Session, Plan], Awaitable[None]]) -> None:
@@ -124,6 +125,7 @@ class _Caller:
             id=plan.id,
             placement=plan.placement,
             lifetime=plan.lifetime,
+            leftovers=plan.leftovers,
             cwd="/",
         )
         self.note("started", plan, state=str(job.state))

@@ -36,6 +36,11 @@ def everyone(python: str) -> list[Process]:
     ]
 
 
+def of_job(python: str, mark: str) -> list[Process]:
+    """The processes of the job with that mark, what it left behind among them."""
+    return [process for process in everyone(python) if mark in words(process.pid)]
+
+
 class Cast:
     """A look at the processes of one play."""
 

@@ -91,6 +91,26 @@ def _cancelled(
         )
 
 
+def may_run_on(plan: Plan, notes: list[dict[str, Any]]) -> tuple[int, int]:
+    """How many processes are left of it once all is over, at least and at most.
+
+    What ended by itself took nothing with it, unless that was asked for; what was kept for longer
+    than its session was stopped afterwards.
+    """
+    if plan.leftovers == "stop" or plan.lifetime != "session":
+        return 0, 0
+    most = len(plan.daemons)
+    ends = [
+        note
+        for note in notes
+        if note.get("job") == plan.number and note["what"] in ("waited", "collected")
+    ]
+    if any(end["reason"] not in ("exited", "signalled") for end in ends):
+        return 0, 0
+    # The collector stops those that were kept, where it finds them.
+    return (most if ends and plan.placement == "return" else 0), most
+
+
 def _hits(fault: Note, begin: float, end: float, silence: float) -> bool:
     """Whether what lasts from begin to end may have felt it."""
     return bool(fault["begin"] <= end and begin <= fault["end"] + silence + _AFTERMATH)
@@ -263,6 +283,9 @@ class _JobCase:
     def _ending(self, end: Note, got: Mapping[str, bytes]) -> Iterator[str]:
         whole = got == self._output
         if self._truly_ended(end):
+            named = [kind for kind in self._plan.daemons if kind != "bare"]
+            if self._plan.leftovers == "leave" and len(end["left_behind"]) < len(named):
+                yield f"it left {self._plan.daemons}, and {end['left_behind']} is named"
             if not whole:
                 yield f"it is {end['state']}, and of its output {_difference(got, self._output)}"
             return

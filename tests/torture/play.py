@@ -15,9 +15,10 @@ from pathlib import Path
 import attrs
 
 from testbed import processes, run
+from testbed.processes import Process
 from torture import caller, cast, directories, judge
 from torture.faults import strike
-from torture.journal import Journal
+from torture.journal import Journal, read_notes
 from torture.order import Order, journal_path
 from torture.places import Place, Stage
 from torture.script import Fault, Script
@@ -90,7 +91,7 @@ class _Performance:
             self._await_caller("the caller")
             self._start_caller(caller.COLLECT)
             self._await_caller("the collector")
-            self._await_nobody()
+            self._await_nobody(order)
         finally:
             self._mend(float("inf"))
             assert self._caller is not None
@@ -181,18 +182,35 @@ class _Performance:
             if status:
                 self._complain(f"{name} ended with {status}: {_tail(self._log)}")
 
-    def _await_nobody(self) -> None:
-        try:
-            run.wait_until(
-                lambda: not cast.everyone(self._stage.python), "all processes to end", _GONE_WITHIN
-            )
-        except TimeoutError:
+    def _await_nobody(self, order: Order) -> None:
+        """Nobody but what jobs left behind that ended by themselves; and that is there."""
+        notes = read_notes(journal_path(self._directory))
+        marks = {order.mark(plan): judge.may_run_on(plan, notes) for plan in order.script.jobs}
+
+        def too_many() -> list[Process]:
+            spare = {mark: most for mark, (_, most) in marks.items()}
+            left = []
             for process in cast.everyone(self._stage.python):
+                mark = next((word for word in cast.words(process.pid) if spare.get(word)), None)
+                if mark is None:
+                    left.append(process)
+                else:
+                    spare[mark] -= 1
+            return left
+
+        try:
+            run.wait_until(lambda: not too_many(), "all processes to end", _GONE_WITHIN)
+        except TimeoutError:
+            for process in too_many():
                 line = " ".join(word[:60] for word in cast.words(process.pid)[-9:])
                 self._complain(
                     f"{_GONE_WITHIN:g} s after the end: pid {process.pid} ({process.name}), "
                     f"child of {process.parent}: {line}"
                 )
+        for mark, (least, _) in marks.items():
+            found = len(cast.of_job(self._stage.python, mark))
+            if found < least:
+                self._complain(f"{least} were left behind on purpose, {found} run on: {mark}")
 
     def _complain(self, words: str) -> None:
         self._journal.note("complaint", words=words)

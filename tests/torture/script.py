@@ -54,6 +54,7 @@ class Plan(msgspec.Struct, frozen=True):
     """The signal by which it ends itself, or nothing."""
     daemons: tuple[str, ...]
     """What it leaves behind, in words of `torture.work.leave_behind`."""
+    leftovers: Literal["leave", "stop"] = "leave"
 
     @property
     def output(self) -> dict[str, bytes]:
@@ -182,6 +183,7 @@ def _plan(dice: random.Random, number: int, length: float, faults: set[str]) -> 
         status=0 if ending else dice.choice((0, 0, 0, 3, 255)),
         ending=ending,
         daemons=_daemons(dice, kept, faults),
+        leftovers=dice.choice(("leave", "leave", "stop")),
     )
 
 

@@ -13,9 +13,9 @@ import pytest
 
 import remit
 from torture.journal import Journal, Reel
-from torture.judge import Judgement, judge
+from torture.judge import Judgement, judge, may_run_on
 from torture.order import Order, journal_path, reel_path
-from torture.script import Plan, Script
+from torture.script import Cancel, Plan, Script
 from torture.shrink import shrunk
 
 PLAN = Plan(
@@ -41,6 +41,7 @@ TRUE: dict[str, Any] = {
     "signal": None,
     "reason": "exited",
     "has_more": False,
+    "left_behind": [],
 }
 LOST: dict[str, Any] = {**TRUE, "state": "LOST", "exit_status": None, "reason": "supervisor-lost"}
 
@@ -52,6 +53,7 @@ class Stand:
         self.directory = directory
         self.journal = Journal(journal_path(directory))
         self.plan = PLAN
+        self.cancels: tuple[Cancel, ...] = ()
         self._passes = 0
 
     def say(self, what: str, generation: int = 0, **facts: Any) -> None:
@@ -78,7 +80,7 @@ class Stand:
         self.journal.note("fault", kind=kind, begin=at, end=at, victim="", of=job)
 
     def judge(self) -> Judgement:
-        script = Script(1, "local", "asyncio", 2.0, False, (self.plan,), ())
+        script = Script(1, "local", "asyncio", 2.0, False, (self.plan,), (), self.cancels)
         return judge(Order(script, "local:", "", "", 0.0), self.directory, self.directory)
 
 
@@ -215,6 +217,61 @@ def test_a_start_that_failed_is_none_of_the_callers_doing(stand: Stand) -> None:
     assert not stand.judge().complaints
     stand.run()
     assert stand.judge().complaints
+
+
+def test_moves_that_are_not_in_the_table(stand: Stand) -> None:
+    ended_well(stand)
+    stand.say("collected", **TRUE)
+    stand.say("move", old=None, new="RUNNING")
+    stand.say("move", old="RUNNING", new="DISCONNECTED")
+    stand.say("move", old="DISCONNECTED", new="RUNNING")
+    assert not stand.judge().complaints
+    stand.say("move", old="RUNNING", new="PENDING")
+    stand.say("move", old="STOPPING", new="STOPPED")
+    stand.say("move", old="RUNNING", new="FAILED", generation=1)
+    assert [complaint.split(": ")[1] for complaint in stand.judge().complaints] == [
+        "it went from RUNNING to PENDING",
+        "it was PENDING, and went from STOPPING to STOPPED",
+    ]
+
+
+def test_what_was_cancelled_runs_no_further(stand: Stand) -> None:
+    ended_well(stand)
+    stand.say("collected", **TRUE)
+    stand.cancels = (Cancel(4, "jbbbbbbbbbbbb", 0.0, "start", True, "keep", 0.1),)
+    now = time.monotonic()
+    stand.journal.note("cancelled", cancel=4, begin=now, at=now + 0.1)
+    heart = stand.directory / "cancelled-4"
+    heart.write_text(f"beat {now + 0.2} 7\nbeat {now + 9} 7")
+    assert not stand.judge().complaints  # the last line is not whole
+    heart.write_text(f"beat {now + 0.2} 7\nbeat {now + 9} 7\n")
+    stand.journal.note("still-there", cancel=4, state="RUNNING")
+    words = [complaint.split(": ")[1] for complaint in stand.judge().complaints]
+    assert words == ["it ran on for 8.9 s", "it is still there, RUNNING"]
+    stand.fault("kill-agent")
+    assert not stand.judge().complaints
+
+
+@pytest.mark.parametrize(
+    ("change", "end", "left"),
+    [
+        ({}, TRUE, (2, 2)),
+        ({"leftovers": "stop"}, TRUE, (0, 0)),
+        ({}, {**LOST, "reason": "link-lost"}, (0, 0)),
+        ({"placement": "keep"}, TRUE, (0, 2)),
+        ({"placement": "keep", "lifetime": "detached"}, TRUE, (0, 0)),
+        ({}, None, (0, 2)),
+    ],
+)
+def test_what_a_job_left_behind_runs_on_unless_it_was_ended(
+    change: dict[str, Any], end: dict[str, Any] | None, left: tuple[int, int]
+) -> None:
+    plan = msgspec.structs.replace(
+        PLAN, placement="return", lifetime="session", daemons=("quiet", "bare")
+    )
+    plan = msgspec.structs.replace(plan, **change)
+    notes = [] if end is None else [{"what": "waited", "job": 0, **end}]
+    assert may_run_on(plan, notes) == left
 
 
 def test_shrinking_leaves_what_fails() -> None:
