@@ -14,6 +14,7 @@ from remit import _payload
 
 _PACKAGE = Path(__file__).parent
 _SHARED = ("_msgpack", "_records", "_limits", "_struct", "_value*")
+_ENVIRONMENT = "remit.agent.environment"
 # What `import remit` means to a function.
 _FACE = "remit.worker.inside"
 
@@ -41,6 +42,8 @@ def _modules() -> dict[str, str]:
         for pattern in _SHARED
         for path in sorted(_PACKAGE.glob(f"{pattern}.py"))
     }
+    paths[_ENVIRONMENT] = _PACKAGE / "agent/environment.py"
+    paths["remit.agent"] = _PACKAGE / "agent/__init__.py"
     for path in sorted((_PACKAGE / "worker").glob("*.py")):
         name = "remit.worker" if path.stem == "__init__" else f"remit.worker.{path.stem}"
         paths[name] = path

@@ -34,6 +34,7 @@ class Hello(msgspec.Struct, kw_only=True):
     time: float = 0.0
     state: bytes | None = None
     state_problem: str | None = None
+    problem: str | None = None  # why there can be no session with it
 
 
 class Command(msgspec.Struct, kw_only=True):

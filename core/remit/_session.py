@@ -601,6 +601,8 @@ class Session:
             raise RemoteProtocolError(
                 f"it speaks protocol {link.hello.protocol}, this remit speaks {PROTOCOL}"
             )
+        if link.hello.problem is not None:
+            raise RemoteProtocolError(f"no agent can work on {self.target}: {link.hello.problem}")
         self._hello = link.hello
         self._link = link
         self._trouble = None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from remit._conversation import Piece
 from remit.agent import arguments, doorway, shims, spawn, terminal, tree
+from remit.agent.environment import account
 from remit.agent.guest import Guest
 from remit.agent.helpers import Refused
 
@@ -286,7 +287,7 @@ def _open_door(agent: Agent, place: str) -> tuple[Doorway | None, str | None]:
 
 def _environment(term: str) -> dict[bytes, bytes]:
     """What a login would give."""
-    env = {key: value for key, value in os.environb.items() if key not in _NOT_INHERITED}
+    env = {key: value for key, value in account().items() if key not in _NOT_INHERITED}
     env[b"TERM"] = os.fsencode(term)
     name, home, _ = _account()
     for key, value in ((b"USER", name), (b"LOGNAME", name), (b"HOME", home)):

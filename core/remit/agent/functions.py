@@ -128,6 +128,10 @@ class FunctionJob(ReturnedJob):
     def _judge(self, outcome: dict[str, object]) -> dict[str, object]:
         return self._spotter.judge(outcome)
 
+    def _forget(self) -> None:
+        super()._forget()
+        self._head = self._task_begun = b""
+
     def _let_go(self) -> None:
         super()._let_go()
         if self._task is not None:

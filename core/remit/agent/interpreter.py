@@ -96,7 +96,7 @@ class Interpreter:
         self.packages: list[bytes] = []
         self.on_lost: list[Callable[[], object]] = []
         self._on_ready: list[Callable[[], object]] = []
-        self.id = "w" + os.urandom(6).hex()  # as long as a job's: `remit.worker.environ`
+        self.id = "w" + os.urandom(6).hex()  # as long as a job's: `remit.agent.environment`
         self._agent = agent
         self._channel = 0
         self._wanted = 0  # packages that have to be there before anything is forked

@@ -13,6 +13,8 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from remit.agent.environment import given
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -145,7 +147,7 @@ def leave_session(orders: int, program: bytes) -> None:
     for fd, at in ((_sent(_READ_ALL + program), 0), (orders, 1), (null, 2)):
         os.dup2(fd, at)
     words = [*scoped, "/bin/sh", "-c", 'exec "$@"', "remit"]
-    os.execv(runner, [os.fsencode(word) for word in words] + own)
+    os.execve(runner, [os.fsencode(word) for word in words] + own, given())
 
 
 def _sent(data: bytes) -> int:

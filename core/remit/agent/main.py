@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from remit._conversation import PROTOCOL, ProtocolError, Pulse
 from remit._msgpack import UnpackError, pack, unpack
-from remit.agent import fds
+from remit.agent import descriptors, fds, tree
 from remit.agent.children import Children
 from remit.agent.helpers import Helper, Refused
 from remit.agent.lifetimes import Lifetimes, now
@@ -40,6 +40,7 @@ NEWS_DELAY = 1.0
 SILENCE = 15.0
 # How ids begin that stand for entered terminals.
 TERMINAL = "terminal"
+NO_PROC = "there is no /proc that shows processes, without which no job could be stopped"
 
 
 def run(tell_fd: int) -> NoReturn:
@@ -90,6 +91,7 @@ class Agent(Link):
 
     def run(self) -> int:
         """Serves until the session is over; the exit status."""
+        descriptors.raise_limit()
         os.set_blocking(self._link_out, False)
         os.set_blocking(self._tell_fd, False)
         for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
@@ -227,7 +229,11 @@ class Agent(Link):
         if isinstance(silence, (int, float)) and silence > 0:
             self.pulse = Pulse(float(silence), time.monotonic())
         self._greeted = True
-        self.conversation.hello(pack(self._own_hello()))
+        problem = None if tree.look(os.getpid()) else NO_PROC
+        self.conversation.hello(pack(dict(self._own_hello(), problem=problem)))
+        if problem is not None:
+            self._finish(2, problem)
+            return
         # Once the hello is out: what comes next is most likely a request.
         self.call_later(0, import_verbs)
         if hello.get("protocol") != PROTOCOL:

@@ -16,7 +16,18 @@ import struct
 import sys
 from typing import TYPE_CHECKING
 
-from remit.agent import jobdir, liveness, logind, memory, orphans, supervisor, tree
+from remit.agent import (
+    descriptors,
+    environment,
+    jobdir,
+    liveness,
+    logind,
+    memory,
+    orphans,
+    supervisor,
+    tree,
+)
+from remit.agent.environment import rename
 from remit.agent.fds import point_at_null
 from remit.agent.helpers import Refused, forget_the_agent
 
@@ -126,12 +137,14 @@ def _program() -> bytes:
             sources[name] = module.__loader__.get_source(name)  # type: ignore[union-attr]
     loader = sys.modules[__name__].__loader__
     own = loader.get_source("remit.agent.importer")  # type: ignore[union-attr]
-    begin = "from remit.agent.nursery import resume\nresume()\n"
+    begin = "from remit.agent.nursery import resume\nresume(%r)\n" % (descriptors.theirs(),)
     return ("%s\ninstall(%r)\n%s" % (own, sources, begin)).encode("utf-8")
 
 
-def resume() -> NoReturn:
-    """Goes on as the nursery outside of the login session. Descriptor 1 is where orders come."""
+def resume(descriptor_limits: tuple[int, int] | None) -> NoReturn:
+    """Goes on as the nursery outside of the login session. Descriptor 1 is where orders come, and
+    the limits are those that jobs get, where the agent has raised its own."""
+    descriptors.raise_limit(descriptor_limits)
     _serve(_socket.socket(fileno=os.dup(1)))
 
 
@@ -170,6 +183,7 @@ def _settle(orders_fd: int) -> None:
         pass
     # What is found out, imported and made ready for use here is so for all of them.
     liveness.here()
+    environment.account()
     tree.start_time(os.getpid())
     orphans.load()
     work = supervisor.Work(b"", None, None, None, False, False, False, b"", b"")
@@ -204,6 +218,8 @@ def _bear(
             stdin = stdin[script_size:]
             limits = [None if limit < 0 else limit for limit in facts[1:4]]
             work = supervisor.Work._make([facts[0], *limits, *facts[4:7], command, script])
+            # Within another job we are not that one's: it may end, or be ended, without us.
+            rename(work.id.decode())
             if len(stdin) == stdin_size:  # else whoever ordered it was killed over it
                 supervisor.live(work, stdin, dir_fd, reporter, lifeline)
     finally:

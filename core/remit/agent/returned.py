@@ -45,6 +45,9 @@ HELD_UP = 1.0
 TELL_ROOT = 1.0
 # How many ended jobs are remembered at least, for requests that crossed their end on the wire.
 REMEMBERED = 256
+# How much of their commands is, in bytes, and what a word takes beside its own.
+REMEMBERED_COMMAND = 1024
+_WORD_SIZE = 40
 # A pipe that is filled is worth the memory of a large one.
 PIPE_SIZE = 1 << 20
 _PIPE_DEFAULT = 1 << 16
@@ -170,6 +173,7 @@ class ReturnedJob:
         finally:
             for fd in theirs:
                 os.close(fd)
+        self._env = {}  # it may be large, and the job long
         self._begun(pid)
 
     def _open_output(self, stream: int, theirs: list[int]) -> int:
@@ -451,6 +455,7 @@ class ReturnedJob:
             self._agent.end(channel, answer)
         self._watchers.clear()
         self._answer_stops()
+        self._forget()
         returned = self._agent.returned
         if self._unwanted:
             returned.pop(self.id, None)
@@ -458,6 +463,11 @@ class ReturnedJob:
             ended = [job for job in returned.values() if job.finished]
             for job in ended[:-REMEMBERED]:
                 del returned[job.id]
+
+    def _forget(self) -> None:
+        """Keeps of a job that is over only what a request that crossed its end may ask for."""
+        self._env = {}
+        self._facts["command"] = _shortened(self._facts["command"])
 
     def _let_go(self) -> None:
         for name in list(self._timers):
@@ -658,6 +668,19 @@ def outcome_map(
         "note": note,
         "left_behind": left or [],
     }
+
+
+def _shortened(command: dict[str, Any]) -> dict[str, Any]:
+    """The beginning of a command that takes much memory."""
+    if "argv" not in command:
+        return {kind: words[:REMEMBERED_COMMAND] for kind, words in command.items()}
+    left, argv = REMEMBERED_COMMAND, []
+    for word in command["argv"]:
+        argv.append(word[:left])
+        left -= len(word) + _WORD_SIZE
+        if left <= 0:
+            break
+    return {"argv": argv}
 
 
 def _signal_name(signum: int) -> str:

@@ -12,6 +12,9 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+from remit.agent.descriptors import AsTheirs, give_back, theirs
+from remit.agent.environment import account
+
 if TYPE_CHECKING:
     from typing import Any, Callable, NoReturn
 
@@ -22,9 +25,15 @@ try:
 except OSError:
     START = b"/"
 
-# The signals that can be given their default meaning; 32 and 33 are the threading library's own.
+# The signals that can be given their default meaning. Some are the C library's own, which ones is
+# its affair: glibc has two, musl three. Python before 3.8 cannot tell.
 _FIXED = (signal.SIGKILL, signal.SIGSTOP, 32, 33)
-_RESETTABLE = [signum for signum in range(1, signal.NSIG) if signum not in _FIXED]
+_VALID = signal.valid_signals() if hasattr(signal, "valid_signals") else range(1, signal.NSIG)
+_RESETTABLE = [int(signum) for signum in sorted(_VALID) if signum not in _FIXED]
+# What is shown of a name in a message, and the most of a message that goes through a pipe: the
+# new process would wait for us where it did not fit, and we for it.
+_SHOWN = 200
+_MOST_REPORT = 4096
 
 
 class SpawnError(Exception):
@@ -49,11 +58,15 @@ def spawn(
 ) -> int:
     """Starts ``{"argv": [bytes]}`` or ``{"line": bytes}`` in a session of its own. Its pid.
 
-    ``env`` adds to the agent's environment. Raises SpawnError where the directory or the program
+    ``env`` adds to the account's environment. Raises SpawnError where the directory or the program
     cannot be had, and OSError where the system has no room for a process.
     """
     start = _start(job_id, command, cwd, env, stdin_fd, stdout_fd, stderr_fd)
-    if hasattr(os, "posix_spawn"):
+    limits = theirs()
+    # glibc takes no descriptor that the limit of that moment would not allow to be opened.
+    if hasattr(os, "posix_spawn") and (
+        limits is None or max(stdout_fd, stderr_fd, stdin_fd) < limits[0]
+    ):
         try:
             return start.by_posix_spawn()
         except NotImplementedError:
@@ -86,7 +99,7 @@ def _start(
 ) -> _Start:
     line = command.get("line")
     argv = list(command["argv"]) if line is None else [b"/bin/sh", b"-c", line]
-    environment = dict(os.environb)
+    environment = account()
     environment.update(env)
     environment[b"REMIT_JOB"] = job_id
     return _Start(argv, cwd, environment, fds)
@@ -100,7 +113,7 @@ def _fork(make: Callable[[], _Start]) -> int:
             _become(make, writing)
         os.close(writing)
         writing = -1
-        report = os.read(report_fd, 4096)
+        report = _read_all(report_fd)
         if not report:
             return pid
         os.waitpid(pid, 0)
@@ -112,12 +125,29 @@ def _fork(make: Callable[[], _Start]) -> int:
     raise SpawnError(what.decode(), int(number), message.decode("utf-8", "replace"))
 
 
+def _read_all(fd: int) -> bytes:
+    pieces: list[bytes] = []
+    while True:
+        piece = os.read(fd, _MOST_REPORT)
+        if not piece:
+            return b"".join(pieces)
+        pieces.append(piece)
+
+
+def reset_signals() -> None:
+    """Gives every signal its default meaning, each for itself, and blocks none."""
+    for signum in _RESETTABLE:
+        try:
+            signal.signal(signum, signal.SIG_DFL)
+        except (OSError, ValueError):
+            pass  # the C library keeps it to itself
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
 def _become(make: Callable[[], _Start], writing: int) -> NoReturn:
     try:
         signal.set_wakeup_fd(-1)
-        for signum in _RESETTABLE:
-            signal.signal(signum, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        reset_signals()
         os.setsid()
         try:
             start = make()
@@ -126,11 +156,16 @@ def _become(make: Callable[[], _Start], writing: int) -> NoReturn:
             raise SpawnError("beforehand", exc.errno or 0, words) from exc
         start.in_this_process()
     except SpawnError as exc:
-        os.write(writing, ("%s %d %s" % (exc.what, exc.errno, exc.message)).encode())
+        _report(writing, exc.what, exc.errno, exc.message)
     except OSError as exc:
-        os.write(writing, ("program %d %s" % (exc.errno or 0, exc.strerror)).encode())
+        _report(writing, "program", exc.errno or 0, exc.strerror or str(exc))
     finally:
         os._exit(127)
+
+
+def _report(writing: int, what: str, number: int, message: str) -> None:
+    words = "%s %d %s" % (what, number, message)
+    os.write(writing, words.encode("utf-8", "replace")[:_MOST_REPORT])
 
 
 class _Start:
@@ -153,7 +188,8 @@ class _Start:
         # It does not stay: that would keep a file system from being unmounted.
         try:
             self._enter()
-            return self._each(self._posix_spawn)
+            with AsTheirs():
+                return self._each(self._posix_spawn)
         finally:
             os.chdir("/")
 
@@ -181,6 +217,7 @@ class _Start:
 
             terminal.take_control(0)
         self._enter()
+        give_back()
         self._each(self._exec)
 
     def _exec(self, path: bytes) -> int:
@@ -218,7 +255,7 @@ class _Start:
 
 
 def _no_directory(path: bytes, exc: OSError) -> SpawnError:
-    shown = path.decode("utf-8", "backslashreplace")
+    shown = _shown(path)
     if exc.errno == errno.ENOENT:
         return SpawnError("directory", exc.errno, "no such directory: " + shown)
     return SpawnError(
@@ -227,7 +264,7 @@ def _no_directory(path: bytes, exc: OSError) -> SpawnError:
 
 
 def _cannot_run(name: bytes, path: bytes, exc: OSError) -> SpawnError:
-    shown = name.decode("utf-8", "backslashreplace")
+    shown = _shown(name)
     if exc.errno != errno.ENOENT:
         message = "cannot run %s: %s" % (shown, exc.strerror)
     elif os.path.exists(path):
@@ -235,3 +272,9 @@ def _cannot_run(name: bytes, path: bytes, exc: OSError) -> SpawnError:
     else:
         message = "no such program: " + shown
     return SpawnError("program", exc.errno or 0, message)
+
+
+def _shown(name: bytes) -> str:
+    """For a message: the beginning of a very long one."""
+    shown = name[:_SHOWN].decode("utf-8", "backslashreplace")
+    return shown if len(name) <= _SHOWN else "%s… (%d bytes)" % (shown, len(name))

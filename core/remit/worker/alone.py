@@ -7,6 +7,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING
 
+from remit.agent.environment import restore
 from remit.worker import job, programs
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ _SIZE = struct.Struct(">Q")
 
 def main(script: BinaryIO) -> None:
     """Runs what ``script`` goes on to say: packages, each after its size; 0; the task."""
+    restore()
     os.set_inheritable(_RECORDS, False)
     try:
         while True:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from remit._msgpack import unpack
 from remit._records import DONE
-from remit.worker import environ, failures, outlet, programs, spawning
+from remit.agent.environment import VARIABLE, rename
+from remit.worker import failures, outlet, programs, spawning
 
 if TYPE_CHECKING:
     from typing import Any, BinaryIO
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 # A task on its pipe: the size of its head, which is packed [cwd or None, {env}, trust, kind,
 # size of the program, size of the arguments], then these two.
 _SIZE = struct.Struct(">I")
+_SHOWN = 200
 
 
 class Task:
@@ -51,7 +53,7 @@ def run_forked(
     To the socket ``report`` goes ``+`` and the pid once the function can be called, or ``-`` and
     words why it cannot. It is called once the answer is there; without one it never is.
     """
-    environ.rename(job_id)
+    rename(job_id)
     for to, fd in enumerate((stdin, stdout, stderr)):
         os.dup2(fd, to)
         os.close(fd)
@@ -67,7 +69,7 @@ def run_forked(
             os.write(report, b"-" + _no_directory(task.cwd, exc).encode("utf-8", "replace"))
             return 1
     os.environb.update(task.env)
-    os.environb[environ.VARIABLE] = job_id.encode()
+    os.environb[VARIABLE] = job_id.encode()
     try:
         os.write(report, b"+%d" % os.getpid())
         if not os.read(report, 1):
@@ -79,7 +81,8 @@ def run_forked(
 
 
 def _no_directory(path: bytes, exc: OSError) -> str:
-    shown = path.decode("utf-8", "backslashreplace")
+    # Not all of a very long one: a pipe has to hold it.
+    shown = path[:_SHOWN].decode("utf-8", "backslashreplace")
     if isinstance(exc, FileNotFoundError):
         return "no such directory: %s" % shown
     return "cannot enter the directory %s: %s" % (shown, exc.strerror)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 # Imported once here rather than in each fork.
 from remit import _values  # noqa: F401
 from remit._msgpack import pack, unpack
+from remit.agent.environment import restore
 from remit.worker import calls, job, programs
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ _FD = array.array("i").itemsize
 
 def main() -> None:
     """The program, on fd 0. Returns never, but in a fork, which ends with the function's status."""
+    restore()
     control = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
