@@ -8,15 +8,19 @@ from typing import Generic, TypeVar
 import anyio
 import anyio.lowlevel
 
+from remit._background import Home
+
 _T = TypeVar("_T")
 
 
 class Bell:
-    """Works in one event loop. Who looks, finds nothing and waits with no await between misses
-    no ring."""
+    """Works in one event loop: that in which it was made. Who looks, finds nothing and waits with
+    no await between misses no ring."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str = "this") -> None:
+        """``what`` it belongs to, for who waits in another loop."""
         self._event: anyio.Event | None = None
+        self._home = Home(what)
 
     def ring(self) -> None:
         if self._event is not None:
@@ -24,6 +28,8 @@ class Bell:
             self._event = None
 
     async def wait(self) -> None:
+        """Raises RuntimeError in another event loop, where it would wait for ever."""
+        self._home.check()
         if self._event is None:
             self._event = anyio.Event()
         await self._event.wait()
@@ -35,10 +41,18 @@ class Changes(AsyncIterator[_T], Generic[_T]):
     Values that come while nobody asks are merged. It holds no task and may be dropped anywhere.
     """
 
-    def __init__(self, bell: Bell, look: Callable[[], _T], is_last: Callable[[_T], bool]) -> None:
+    def __init__(
+        self,
+        bell: Bell,
+        look: Callable[[], _T],
+        is_last: Callable[[_T], bool],
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``check`` is called before each wait, and may raise where no other value can come."""
         self._bell = bell
         self._look = look
         self._is_last = is_last
+        self._check = check
         self._told: _T | None = None
 
     def __aiter__(self) -> Changes[_T]:
@@ -49,6 +63,7 @@ class Changes(AsyncIterator[_T], Generic[_T]):
             raise StopAsyncIteration
         await anyio.lowlevel.checkpoint()
         while self._look() == self._told:
+            self._check()
             await self._bell.wait()
         self._told = self._look()
         return self._told

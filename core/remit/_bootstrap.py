@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 from collections.abc import Sequence
 
 import anyio
 import attrs
 
 from remit import _payload
-from remit._errors import BootstrapError, ConnectError, RemitError, RemoteProtocolError
-from remit.abc import ByteStream, End, ExplainsFailure, Target, Transport
+from remit._carrier import Carried, Carrier
+from remit._errors import (
+    BootstrapError,
+    ConnectError,
+    PluginError,
+    RemitError,
+    RemoteProtocolError,
+)
+from remit.abc import End, Target
 
 # A login script that waits for a line gets one, after this long, and each second from then on.
 _PATIENCE = 3.0
@@ -49,12 +57,21 @@ class NoPython(Exception):
     """This attempt met no usable interpreter; another may."""
 
 
+class Heard:
+    """What an attempt was answered so far, for who gives it up."""
+
+    stream: Carried | None = None
+    noise = b""
+    agent = False  # one came up
+
+
 async def reach(
-    stream: ByteStream, attempt: Attempt, target: Target, transport: Transport
+    stream: Carried, attempt: Attempt, target: Target, carrier: Carrier, heard: Heard
 ) -> tuple[bytes, bytes]:
-    """Waits for the sentinel; returns what came after it, and what to send. Raises ConnectError,
-    or NoPython where another attempt may do better."""
+    """Waits for the sentinel; returns what came after it, and what to send. Raises ConnectError
+    and PluginError, or NoPython where another attempt may do better."""
     seen = b""
+    heard.stream = stream
     patience = _PATIENCE
     while True:
         with anyio.move_on_after(patience) as waiting:
@@ -80,23 +97,27 @@ async def reach(
                 ),
                 hint=f"{target.scheme}:{target.address}?python=PATH names another",
             )
-        seen = seen[-_NOISE_KEPT:]
+        seen = heard.noise = seen[-_NOISE_KEPT:]
+    if isinstance(stream.broken, PluginError):
+        raise stream.broken
     end = await _end(stream)
     if end.exit_status in _NO_PROGRAM and not attempt.last:
         raise NoPython
-    raise failure(target, transport, attempt, end, seen)
+    raise failure(target, carrier, attempt, end, seen)
 
 
 async def failed(
-    stream: ByteStream, target: Target, transport: Transport, attempt: Attempt, lost: RemitError
-) -> ConnectError:
+    stream: Carried, target: Target, carrier: Carrier, attempt: Attempt, lost: RemitError
+) -> RemitError:
     """The error for an agent that was sent and did not come up."""
+    if isinstance(lost, PluginError):
+        return lost
     if isinstance(lost, RemoteProtocolError):
         return BootstrapError(lost.message, evidence=evidence(attempt, stream.stderr_tail, b""))
-    return failure(target, transport, attempt, await _end(stream), b"")
+    return failure(target, carrier, attempt, await _end(stream), b"")
 
 
-async def _end(stream: ByteStream) -> End:
+async def _end(stream: Carried) -> End:
     # The stream is over, so the program should be; one that is not gets no more than this.
     with anyio.move_on_after(5):
         return await stream.wait()
@@ -104,18 +125,19 @@ async def _end(stream: ByteStream) -> End:
 
 
 def failure(
-    target: Target, transport: Transport, attempt: Attempt, end: End, noise: bytes
+    target: Target, carrier: Carrier, attempt: Attempt, end: End, noise: bytes
 ) -> ConnectError:
     """The error for a program that ended before the agent was up, by what is known of it."""
-    if isinstance(transport, ExplainsFailure):
-        explained = transport.explain(target, end)
-        if explained is not None:
-            return explained
+    explained = carrier.explain(target, end)
+    if explained is not None:
+        return explained
     status = "still runs" if end.exit_status is None else f"ended with status {end.exit_status}"
     message = f"no agent came up on {target}; {target.scheme} {status}"
     if end.exit_status in _NO_PROGRAM:
         message = f"there is no Python 3.6 or later on {target} (exit status {end.exit_status})"
-    hint = f"{target.scheme}:{target.address}?python=PATH, or `remit doctor {target}`"
+    doctor = f"`remit doctor {shlex.quote(str(target))}`"
+    named = f"{target.scheme}:{target.address}?python=PATH names another"
+    hint = f"{named}; {doctor} tells more" if carrier.takes_options else f"{doctor} tells more"
     lacking = _NO_MODULE.findall(end.stderr)
     if lacking:
         module = lacking[-1].decode()
@@ -130,12 +152,14 @@ def failure(
     )
 
 
-def late(target: Target, attempt: Attempt) -> BootstrapError:
+def late(target: Target, carrier: Carrier, attempt: Attempt, heard: Heard) -> BootstrapError:
     """The error for an agent that is not up when the connect timeout is over."""
+    stderr = b"" if heard.stream is None else heard.stream.stderr_tail
     return BootstrapError(
         f"no agent came up on {target} within {target.connect_timeout:g} s",
-        evidence=evidence(attempt, b"", b""),
-        hint=f"connect_timeout=…, or `remit doctor {target}`",
+        evidence=evidence(attempt, stderr, heard.noise),
+        stderr_tail=stderr,
+        hint=f"connect_timeout=…; `remit doctor {shlex.quote(str(target))}` tells more",
     )
 
 

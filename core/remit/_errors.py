@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any, Self
 
+from remit.agent.harmless import harmless
+
 if TYPE_CHECKING:
-    from remit._job import Job
-    from remit._words import CommandResult
+    from remit._words import CommandResult, JobInfo
 
 
 class RemitError(Exception):
     """The base of all errors of remit.
 
-    ``evidence`` is what was seen (a line a fact), ``hint`` what to try. Both may be empty.
+    ``evidence`` is what was seen (a line a fact), ``hint`` what to try. Both may be empty. All
+    three may hold text that a target wrote; `str()` of the error is harmless for a terminal, and
+    no line of it can pass for another.
     """
 
     def __init__(self, message: str, *, evidence: str = "", hint: str = "") -> None:
@@ -30,12 +33,31 @@ class RemitError(Exception):
         return fresh
 
     def __str__(self) -> str:
-        lines = [self.message]
-        if self.evidence:
-            lines += [f"  {line}" for line in self.evidence.splitlines()]
+        first, *more = self.message.splitlines() or [""]
+        # Deeper than what else follows: a message of several lines is often a target's.
+        lines = [first, *(f"    {line}" for line in more)]
+        for line in self.evidence.splitlines():
+            lines.append(f"{'    ' if line.startswith(_TRY) else '  '}{line}")
         if self.hint:
-            lines.append(f"  try     {self.hint}")
-        return "\n".join(lines)
+            lines.append(f"  {_TRY}     {' '.join(self.hint.splitlines())}")
+        return "\n".join(map(harmless, lines))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not by its arguments, which may be keywords: they are all among the attributes.
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+# How the line of a hint begins.
+_TRY = "try"
+
+
+def _restored(
+    kind: type[RemitError], args: tuple[object, ...], attributes: dict[str, Any]
+) -> RemitError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
 
 
 class TargetError(RemitError):
@@ -43,7 +65,13 @@ class TargetError(RemitError):
 
 
 class ConnectError(RemitError):
-    """The computer was not reached. ``exit_status`` is the transport program's, if it ended."""
+    """The computer was not reached. ``exit_status`` is the transport program's, if it ended.
+
+    ``lasting``: to try again is of no use, or does harm, until a person has done something (a host
+    key that changed; a login that was refused, which may lock the account). Reconnecting ends.
+    """
+
+    lasting = False
 
     def __init__(
         self,
@@ -53,14 +81,19 @@ class ConnectError(RemitError):
         hint: str = "",
         exit_status: int | None = None,
         stderr_tail: bytes = b"",
+        lasting: bool | None = None,
     ) -> None:
         super().__init__(message, evidence=evidence, hint=hint)
         self.exit_status = exit_status
         self.stderr_tail = stderr_tail
+        if lasting is not None:
+            self.lasting = lasting
 
 
 class AuthenticationError(ConnectError):
     """The computer was reached and did not let us in."""
+
+    lasting = True
 
 
 class BootstrapError(ConnectError):
@@ -79,13 +112,14 @@ class JobFailed(RemitError):
     """The job is over and was no success, or its end cannot be known (``reason``).
 
     ``result`` is what a command had printed, as far as it is not used up; None of a function.
+    ``job`` is what was known of it then, frozen: the error can be pickled.
     """
 
     def __init__(
         self,
         message: str,
         *,
-        job: Job | None = None,
+        job: JobInfo | None = None,
         location: str = "",
         exit_status: int | None = None,
         signal: str | None = None,
@@ -142,3 +176,29 @@ class RemoteProtocolError(RemitError):
 
 class LocalProtocolError(RemitError):
     """A bug of remit on this side."""
+
+
+class PluginError(RemitError):
+    """A plugin raised what it may not: ``plugin`` is its name, ``method`` which of its methods.
+    What it raised is the cause."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        plugin: str = "",
+        method: str = "",
+        evidence: str = "",
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, evidence=evidence, hint=hint)
+        self.plugin = plugin
+        self.method = method
+
+    @classmethod
+    def of(cls, plugin: str, method: str, exc: BaseException) -> Self:
+        """The error for what ``method`` of ``plugin`` raised."""
+        words = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+        error = cls(f"plugin {plugin!r}: {method} raised {words}", plugin=plugin, method=method)
+        error.__cause__ = exc
+        return error

@@ -1,9 +1,10 @@
-"""Where sessions live: a hub's task group, opened here and left in one piece."""
+"""Where sessions live: a hub's tasks, in a task of its own."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,6 +12,7 @@ import anyio
 import anyio.abc
 import attrs
 
+from remit._background import Home, outlast, spawn
 from remit._job import Job
 from remit._plugins import plugins
 from remit._request import Work
@@ -19,16 +21,35 @@ from remit._target import parse_target
 
 
 class Hub:
-    """Sessions opened and closed in any task. Made by `open_hub`, used as a context manager;
-    leaving it closes its sessions. An exception of the body leaves it as it is."""
+    """Sessions opened and closed in any task of one event loop. Made by `open_hub` and used as a
+    context manager, once; or by `Hub.open`, and closed by `aclose`. An exception of the body leaves
+    it as it is.
+
+    Its sessions live in a task of the hub's own: no cancel scope around them ends them, and what
+    cleans up after a cancel still has them.
+    """
 
     def __init__(self) -> None:
+        self._home: Home | None = None
         self._tasks: anyio.abc.TaskGroup | None = None
         self._sessions: set[Session] = set()
 
+    @classmethod
+    async def open(cls) -> Self:
+        """An open hub, for programs without a block to leave: `aclose` it, from any task."""
+        return await cls().__aenter__()
+
     async def __aenter__(self) -> Self:
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
+        if self._home is not None:
+            raise RuntimeError("a hub is entered once: open another by remit.open_hub()")
+        self._home = Home("the hub")
+        self._leave, self._gone, opened = anyio.Event(), anyio.Event(), anyio.Event()
+        spawn(partial(self._live, opened))
+        try:
+            await outlast(opened)
+        except BaseException:
+            self._leave.set()
+            raise
         return self
 
     async def __aexit__(
@@ -37,15 +58,29 @@ class Hub:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        assert self._tasks is not None
-        tasks, self._tasks = self._tasks, None
-        with anyio.CancelScope(shield=True):
-            async with anyio.create_task_group() as closing:
-                for session in list(self._sessions):
-                    closing.start_soon(session.aclose)
-        tasks.cancel_scope.cancel()
-        # The body's exception is not the task group's business: it would wrap it.
-        await tasks.__aexit__(None, None, None)
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Closes all sessions; see `Session.aclose`. Twice is quiet."""
+        if self._home is None:
+            return
+        self._home.check()
+        self._leave.set()
+        await outlast(self._gone)
+
+    async def _live(self, opened: anyio.Event) -> None:
+        """Everything the hub does by itself. Raises nothing."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
+                opened.set()
+                await self._leave.wait()
+                async with anyio.create_task_group() as closing:
+                    for session in list(self._sessions):
+                        closing.start_soon(session.aclose)
+        finally:
+            self._tasks = None
+            self._gone.set()
 
     async def connect(
         self,
@@ -69,7 +104,9 @@ class Hub:
             calls_per_worker=calls_per_worker,
         )
         parsed, transport = parse_target(target, plugins(), connect_timeout=connect_timeout)
-        if self._tasks is None:
+        if self._home is not None:
+            self._home.check()
+        if self._tasks is None or self._leave.is_set():
             raise RuntimeError("the hub is not open")
         session = Session(parsed, transport, plugins(), settings)
         self._sessions.add(session)

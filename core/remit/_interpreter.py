@@ -13,7 +13,7 @@ from remit import _kit
 from remit._bell import Bell
 from remit._conversation import Piece
 from remit._errors import JobFailed, LinkLost, RemitError
-from remit._link import Link, Listener
+from remit._link import Link, Listener, own_trouble
 from remit._messages import Greeting, PackageCount, decode
 from remit._packages import Package
 from remit._peer import Peer
@@ -77,7 +77,9 @@ class Interpreter(Listener):
             self._shipped.append(package)
             if self._link is not None and self._peer is not None:
                 self._peer = self._with_shipped(self._peer)
-                self._session._start_soon(self._send, self._link, self._number, (package.body,))
+                self._session._start_soon(
+                    self._send, self._link, self._number, (package.body,), failed=self._trouble
+                )
                 self._sent += 1
         opened = self._opened
         while True:
@@ -136,7 +138,9 @@ class Interpreter(Listener):
         kit = _kit.kit(self._peer.minor, self._peer.runs_our_bytecode)
         packages = [kit, *(one.body for one in self._shipped)]
         assert self._link is not None
-        self._session._start_soon(self._send, self._link, self._number, packages)
+        self._session._start_soon(
+            self._send, self._link, self._number, packages, failed=self._trouble
+        )
         self._bell.ring()
 
     def event(self, name: str, arguments: bytes) -> None:
@@ -157,6 +161,9 @@ class Interpreter(Listener):
 
     def lost(self, error: RemitError) -> None:
         self._finish(error)
+
+    def _trouble(self, exc: Exception) -> None:
+        self._finish(own_trouble(exc))
 
     def _finish(self, error: RemitError) -> None:
         self._peer = None

@@ -24,6 +24,7 @@ from remit._result import STDERR_TAIL, CommandOutput, FunctionResult
 from remit._said import Teller
 from remit._words import CommandResult, JobInfo, JobState, Outcome
 from remit.abc import Position, ResultStore
+from remit.agent.harmless import one_line
 
 if TYPE_CHECKING:
     from remit._session import Session
@@ -145,6 +146,13 @@ class Feed(Listener):
         if not self.answered.is_set():
             self.refused(error)
 
+    def raised(self, error: RemitError) -> None:
+        job = self._job()
+        if not self.answered.is_set():
+            self.refused(error)
+        elif job is not None:
+            job._fail(error)
+
     def _ring(self) -> None:
         job = self._job()
         if job is not None:
@@ -160,7 +168,7 @@ class Job:
     def __init__(self, session: Session, info: JobInfo) -> None:
         self._session = session
         self._info = info
-        self._bell = Bell()  # the state changed, or stdin has room
+        self._bell = Bell(f"job {info.id}")  # the state changed, or stdin has room
         self._feed = Feed(self)
         self._opened: ResultStore | None = None
         self._receivers: weakref.WeakSet[Receiver] = weakref.WeakSet()
@@ -237,7 +245,7 @@ class Job:
 
     def __repr__(self) -> str:
         name = f" {self.name!r}" if self.name else ""
-        return f"<remit.Job {self.id}{name} {self.state} on {self.location}>"
+        return one_line(f"<remit.Job {self.id}{name} {self.state} on {self.location}>")
 
     async def refresh(self) -> None:
         """Asks the target how the job stands."""
@@ -249,8 +257,8 @@ class Job:
         """Waits until the job has finished; returns its state. Cancelled, it leaves the job alone.
 
         With ``disconnected`` it also returns at DISCONNECTED. Raises LinkLost once reconnecting is
-        given up, SessionClosed where the session was closed, and JobStateError for a BLOCKED job
-        that nobody reads: it would never finish.
+        given up, SessionClosed where the session was closed, JobStateError for a BLOCKED job
+        that nobody reads (it would never finish), and what the target refused to tell its news for.
         """
         await anyio.lowlevel.checkpoint()
         while True:
@@ -262,16 +270,22 @@ class Job:
                     f"job {self.id} is BLOCKED: its buffer is full and nobody reads it",
                     hint="job.receive(); full='spill' needs room for temporary files here",
                 )
-            if state is JobState.DISCONNECTED:
-                self._session._check()
-                if self._trouble is not None:
-                    raise self._trouble.again()
+            self._check_reachable()
             await self._bell.wait()
 
     def changes(self) -> AsyncIterator[JobState]:
         """The states, beginning with the present one; merged when several come at once. Ends after
-        a finished one."""
-        return Changes(self._bell, lambda: self.state, lambda state: state.finished)
+        a finished one. After DISCONNECTED it raises what `wait` raises."""
+        return Changes(
+            self._bell, lambda: self.state, lambda state: state.finished, self._check_reachable
+        )
+
+    def _check_reachable(self) -> None:
+        """Raises where nothing more can be heard of it."""
+        if self.state is JobState.DISCONNECTED:
+            self._session._check()
+            if self._trouble is not None:
+                raise self._trouble.again()
 
     # -- results
 
@@ -326,7 +340,7 @@ class Job:
                 return await self.result()
             return await CommandOutput(self, self._store).wait(check=check)
         words = f"job {self.id} on {self.location} was not ended there in time"
-        raise JobFailed(words, job=self, location=self.location, reason="timeout")
+        raise JobFailed(words, job=self.info, location=self.location, reason="timeout")
 
     def _check_end(self) -> None:
         """Where all that came was read: raises unless it is known to be all."""
@@ -351,7 +365,7 @@ class Job:
         lines = tail.decode("utf-8", "replace").strip().splitlines()[-5:]
         error = JobFailed(
             f"job {self.id} on {self.location} {how}",
-            job=self,
+            job=self.info,
             location=self.location,
             exit_status=outcome.exit_status,
             signal=outcome.signal,
@@ -478,6 +492,10 @@ class Job:
 
     def _stdin_over(self) -> None:
         """It reads no more of it."""
+
+    def _fail(self, exc: Exception) -> None:
+        """What was raised here while news of it were taken."""
+        raise NotImplementedError
 
 
 def announced(session: Session, request: Start) -> JobInfo:

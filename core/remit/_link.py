@@ -6,6 +6,7 @@ watches the clock. What arrives is handed, without waiting, to the listener of i
 
 from __future__ import annotations
 
+import logging
 import time
 import weakref
 from collections import deque
@@ -16,12 +17,14 @@ import anyio
 
 from remit import _frames, _heartbeat
 from remit._bell import Bell
+from remit._carrier import Carried
 from remit._conversation import CALLER, Conversation, Event, Piece, ProtocolError, Pulse
-from remit._errors import LinkLost, RemitError, RemoteProtocolError
+from remit._errors import LinkLost, LocalProtocolError, PluginError, RemitError, RemoteProtocolError
 from remit._messages import Failure, Goodbye, Hello, Refusal, decode, decode_event, encode
-from remit.abc import ByteStream, HasFileno
+from remit.abc import HasFileno
 
 _T = TypeVar("_T")
+_log = logging.getLogger("remit.link")
 
 _READ_SIZE = 1 << 18
 # Who sends more than this ahead of the stream waits (`Link.drained`).
@@ -31,7 +34,9 @@ _HIGH_WATER = 1 << 20
 class Listener:
     """What a channel's opener wants to know. Called in the link's reader: must not wait.
 
-    After `refused`, `replied`, `ended` or `lost` nothing more is called.
+    After `refused`, `replied`, `ended`, `failed`, `raised` or `lost` nothing more is called. What a method
+    raises costs its channel, which is then closed (`raised`); only RemoteProtocolError, that the
+    agent is no sound one, costs the link.
     """
 
     def accepted(self, body: bytes) -> None:
@@ -57,6 +62,10 @@ class Listener:
 
     def lost(self, error: RemitError) -> None:
         """The link is over and with it the channel."""
+
+    def raised(self, error: RemitError) -> None:
+        """The channel is over: here somebody raised ``error``, or what is its cause."""
+        self.lost(error)
 
 
 class _Answer(Listener):
@@ -87,7 +96,7 @@ class _Answer(Listener):
 class Link:
     """See the module. ``hello`` is the agent's, once it has come."""
 
-    def __init__(self, stream: ByteStream, silence: float, name: str) -> None:
+    def __init__(self, stream: Carried, silence: float, name: str) -> None:
         self.hello: Hello | None = None
         self.goodbye_said: Goodbye | None = None
         self._stream = stream
@@ -103,6 +112,7 @@ class Link:
         self._mouth: _heartbeat.Mouth | None = None
         self._met: Callable[[], None] = _nothing
         self._dead = False  # nothing was heard for too long
+        self._deaf = False  # nothing can be sent, though it still speaks
         self._idle = False  # the writer has nothing to do
         self._left = b""  # of whole frames, a part of which was sent by `flush`
 
@@ -236,7 +246,7 @@ class Link:
         error: RemitError = LinkLost(f"the session with {self._name} was ended")
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._write, opening, pulse)
+                tasks.start_soon(self._write, opening, pulse, tasks.cancel_scope)
                 tasks.start_soon(self._watch, pulse, tasks.cancel_scope)
                 try:
                     await self._read(first, pulse)
@@ -253,9 +263,15 @@ class Link:
             self._finish(error)
         return error
 
-    def _why(self) -> LinkLost:
+    def _why(self) -> RemitError:
+        if isinstance(self._stream.broken, PluginError):
+            return self._stream.broken
         if self._dead:
             what = f"nothing was heard of it for {self._silence:g} s"
+        elif self._deaf:
+            what = "nothing could be sent there any more"
+        elif self._stream.broken is not None:
+            what = str(self._stream.broken) or type(self._stream.broken).__name__
         elif self._conversation.between_frames:
             what = "the stream ended"
         else:
@@ -276,14 +292,18 @@ class Link:
             if not data:
                 return
 
-    async def _write(self, opening: bytes, pulse: Pulse) -> None:
+    async def _write(self, opening: bytes, pulse: Pulse, scope: anyio.CancelScope) -> None:
         data = opening + self._conversation.data_to_send()
         while True:
             while data:
                 try:
                     await self._send(data)
                 except OSError:
-                    return  # the reader sees the end, and what was still said before it
+                    # The reader sees the end, and what was still said before it; if it comes.
+                    await anyio.sleep(self._silence)
+                    self._deaf = True
+                    scope.cancel()
+                    return
                 pulse.said(time.monotonic())
                 self._written.ring()
                 data = self._conversation.data_to_send()
@@ -324,7 +344,10 @@ class Link:
         listeners = list(self._listeners.values())
         self._listeners.clear()
         for listener in listeners:
-            listener.lost(error.again())
+            try:
+                listener.lost(error.again())
+            except Exception as exc:
+                _give_up(listener, exc)
         self._written.ring()
 
     def _take(self, event: Event) -> None:
@@ -341,10 +364,32 @@ class Link:
         listener = self._listeners.get(number)
         if listener is None:
             return
-        _ACTS[kind](listener, body)
-        # Not before: a listener that finds a lie is told, as all are, that the link is lost.
+        try:
+            _ACTS[kind](listener, body)
+        except RemoteProtocolError:
+            raise  # it is told, as all listeners are, that the link is lost
+        except Exception as exc:
+            self.close(number)
+            _give_up(listener, exc)
         if kind in (_frames.REPLY, _frames.REFUSAL, _frames.END):
             self._listeners.pop(number, None)
+
+
+def own_trouble(exc: Exception) -> RemitError:
+    """What somebody's code raised here, as an error: of remit's own, what is none is its bug."""
+    if isinstance(exc, RemitError):
+        return exc
+    error = LocalProtocolError(f"a bug of remit: {type(exc).__name__}: {exc}")
+    error.__cause__ = exc
+    return error
+
+
+def _give_up(listener: Listener, exc: Exception) -> None:
+    try:
+        listener.raised(own_trouble(exc))
+    except Exception:
+        # Nobody is left to be told; to be silent would be worse, to raise would cost others.
+        _log.exception("a bug of remit: %s did not stand its own failure", type(listener).__name__)
 
 
 def _nothing() -> None: ...

@@ -134,7 +134,7 @@ class FunctionResult:
             raise _said.failed(
                 failure,
                 f"the function of job {job.id} on {job.location}",
-                job=job,
+                job=job.info,
                 location=job.location,
                 exit_status=outcome.exit_status,
                 signal=outcome.signal,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import weakref
 from collections.abc import Awaitable, Callable
@@ -18,14 +20,18 @@ from remit._errors import (
     JobStateError,
     LinkLost,
     LocalProtocolError,
+    PluginError,
     RemitError,
     RemoteProtocolError,
+    ResultError,
     SessionClosed,
 )
 from remit._job import Job, announced
+from remit._link import own_trouble
 from remit._messages import JobMap, moment
-from remit._records import HEAD, Malformed, Splitter
+from remit._records import HEAD, Malformed, Said, Splitter
 from remit._request import Function, Start
+from remit._stores import open_store
 from remit._task import TASK
 from remit._words import PIPE, STREAMS, Gap, JobInfo, JobState, Outcome, Record
 from remit.abc import Position, StoreReader
@@ -57,6 +63,10 @@ class Verdict:
         return attrs.evolve(info, outcome=outcome, state=JobState.FAILED)
 
 
+# No room here for what it says: of the disk, of the account, of descriptors.
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
+
+
 class ReturnJob(Job):
     """See the module. Its results are in a store of this process."""
 
@@ -85,16 +95,17 @@ class ReturnJob(Job):
             link = await self._session._ready()
         self._feed.open(link, "start", arguments, credit)
         if task or request.stdin not in (None, PIPE):
-            self._session._start_soon(self._pour, task)
+            self._session._start_soon(self._pour, task, failed=self._fail)
         await self._feed.answered.wait()
         if self._feed.error is not None:
             raise self._feed.error
         if request.timeout is not None and not self.state.finished:
-            self._session._start_soon(self._enforce, request.timeout)
+            self._session._start_soon(self._enforce, request.timeout, failed=self._fail)
 
     def _accepted(self, news: JobMap) -> None:
         self._info = attrs.evolve(self._info, created=moment(news.created))
-        self._opened = self._request.placement.open_store(self.info, _Channel(self))
+        placement = self._request.placement
+        self._opened = open_store(placement, self._whose, self.info, _Channel(self))
         self._session._returned.add(self)
         self._hear(news)
 
@@ -124,7 +135,7 @@ class ReturnJob(Job):
             return data
         if self._verdict is None:
             self._condemn(Verdict(f"it printed more than {most} bytes", "max-output"))
-            self._session._start_soon(self._end)
+            self._session._start_soon(self._end, failed=self._fail)
         self._grant(len(data) - room)  # so that its end can come
         return data[:room]
 
@@ -147,7 +158,13 @@ class ReturnJob(Job):
             if self._request.full == "drop":
                 data = HEAD.pack(one.kind, one.number, one.time, len(one.body)) + bytes(one.body)
                 self._store.append(attrs.evolve(record, data=data, offset=one.at))
-            told = self._teller.record(one, record.seq) if self._told else None
+            if self._told:
+                self._tell_said(one, record.seq)
+
+    def _tell_said(self, said: Said, seq: int) -> None:
+        # Who receives a value that is none is told so; here nobody can be.
+        with contextlib.suppress(ResultError):
+            told = self._teller.record(said, seq)
             if told is not None:
                 self._notify_record(told)
 
@@ -183,6 +200,25 @@ class ReturnJob(Job):
     def _untold(self, error: RemitError) -> None:
         self._link_over(error)  # and is stopped there: nobody could have its output
 
+    @property
+    def _whose(self) -> str:
+        """The plugin that its results are with."""
+        return self._session._plugins.whose(self._request.placement)
+
+    def _fail(self, exc: Exception) -> None:
+        """Something of it went wrong here, in its store most likely: there it is stopped."""
+        error = own_trouble(exc)
+        if self.state.finished:
+            self._session._note(error)
+            return
+        self._cause = error
+        self._feed.close()
+        cause = error.__cause__
+        full = isinstance(cause, OSError) and cause.errno in _NO_SPACE
+        reason = "no-space" if full else "store-failed"
+        self._set_state(JobState.FAILED, Outcome(reason=reason, error=error.message))
+        self._close()
+
     def _link_over(self, error: RemitError) -> None:
         """The link is gone, and with it the job."""
         if self.state.finished:
@@ -196,9 +232,9 @@ class ReturnJob(Job):
 
     def _close(self) -> None:
         """Nothing more of it will come."""
+        self._session._returned.ended(self)
         if self._opened is not None:
             self._opened.close(self.outcome)
-        self._session._returned.ended(self)
 
     def _check_end(self) -> None:
         if self._cut is not None:
@@ -324,7 +360,7 @@ class ReturnJob(Job):
                 # A job that got half of its input must not pass for one that got all.
                 self._cause = exc
                 self._condemn(Verdict(f"its stdin could not be read here: {exc!r}"))
-                self._session._start_soon(self._end)
+                self._session._start_soon(self._end, failed=self._fail)
         self._stdin_scope = None
 
     def _stdin_over(self) -> None:
@@ -429,7 +465,13 @@ class _Channel:
     def start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
         job = self._job()
         if job is not None:
-            job._session._start_soon(function, *args)
+            name = getattr(function, "__qualname__", type(function).__qualname__)
+            plugin = job._whose
+
+            def failed(exc: Exception) -> None:
+                job._fail(PluginError.of(plugin, f"the task {name}()", exc))
+
+            job._session._start_soon(function, *args, failed=failed)
 
     def open_reader(self, position: Position | None, *, follow: bool, consume: bool) -> StoreReader:
         raise LocalProtocolError("the results of this job are sent here, not spooled there")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import random
 import sys
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from types import ModuleType
 from typing import Any, TypeVar, overload
 
@@ -19,21 +21,24 @@ import anyio.to_thread
 import attrs
 
 from remit import _bootstrap, _packages
+from remit._amounts import count, seconds
+from remit._background import Home, outlast
 from remit._bell import Bell, Changes
 from remit._calls import Calls, call
+from remit._carrier import Carried, Carrier
 from remit._conversation import PROTOCOL
 from remit._errors import (
     ConnectError,
     JobNotFound,
     LinkLost,
-    LocalProtocolError,
+    PluginError,
     RemitError,
     RemoteProtocolError,
     SessionClosed,
 )
 from remit._interpreter import Interpreter, path_of
 from remit._job import Job
-from remit._link import Link
+from remit._link import Link, own_trouble
 from remit._messages import Hello, JobPage, Nothing, PrunedPage, Sealed
 from remit._plugins import Plugins
 from remit._request import Function, Start, Stdin, Word, Work
@@ -44,8 +49,11 @@ from remit._task import Task
 from remit._version import version
 from remit._words import PIPE, CommandResult, JobInfo, JobState, Lease, Pruned, SessionState
 from remit.abc import IsHere, Target, Transport
+from remit.agent.harmless import one_line
 
 _T = TypeVar("_T")
+_J = TypeVar("_J", bound=Job)
+_log = logging.getLogger("remit")
 
 # How long an orderly end may take: the agent gives its session-bound jobs 5 s between TERM and
 # KILL, and as long again until the last of them is gone.
@@ -61,6 +69,8 @@ _TAKE_BACK_GRACE = 10.0
 _PROMPT_PAUSE = 6.0
 _PROMPT_ATTEMPTS = 50
 _LONGEST_PAUSE = 30.0
+_DAY = 86400.0
+_MOST_WORKERS = 1 << 16
 
 
 @attrs.frozen
@@ -75,16 +85,14 @@ class Settings:
     calls_per_worker: int = 1000
 
     def __attrs_post_init__(self) -> None:
-        if not self.connect_timeout > 0:
-            raise ValueError(f"connect_timeout must be more than 0, not {self.connect_timeout}")
-        if not self.silence > 0:
-            raise ValueError(f"silence must be more than 0, not {self.silence}")
-        if self.reconnect is not None and not self.reconnect >= 0:
-            raise ValueError(f"reconnect must be None or at least 0, not {self.reconnect}")
-        if self.workers is not None and not self.workers > 0:
-            raise ValueError(f"workers must be None or at least 1, not {self.workers}")
-        if not self.calls_per_worker > 0:
-            raise ValueError(f"calls_per_worker must be at least 1, not {self.calls_per_worker}")
+        seconds("connect_timeout", self.connect_timeout, above=0, infinite=True)
+        # Both ends sleep by it, and a day without a sign of life is none.
+        seconds("silence", self.silence, above=0, most=_DAY)
+        if self.reconnect is not None:
+            seconds("reconnect", self.reconnect, least=0, infinite=True)
+        if self.workers is not None:
+            count("workers", self.workers, least=1, most=_MOST_WORKERS)
+        count("calls_per_worker", self.calls_per_worker, least=1)
 
 
 def wait_before(attempt: int, jitter: float) -> float:
@@ -111,16 +119,20 @@ class Session:
     ) -> None:
         self._target = target
         self._transport = transport
+        self._carrier = Carrier(transport, plugins)
         self._plugins = plugins
         self._settings = settings
         self._state = SessionState.OPENING
-        self._bell = Bell()  # the state or the link changed
+        self._bell = Bell(f"the session with {target}")  # the state or the link changed
         self._link: Link | None = None
         self._trouble: RemitError | None = None
-        self._closing = False
+        self._closing = False  # it was asked to end
+        self._parting = False  # and nothing more may be asked of it
         self._scope = anyio.CancelScope()
         self._gone = anyio.Event()
         self._tasks: anyio.abc.TaskGroup | None = None
+        self._home = Home(f"the session with {target}")
+        self._undoing: set[anyio.Event] = set()  # what is being taken back
         self._hello: Hello | None = None
         self._returned = Returned()
         self._watched: weakref.WeakSet[SpooledJob] = weakref.WeakSet()
@@ -152,7 +164,7 @@ class Session:
         return Changes(self._bell, lambda: self._state, _LAST.__contains__)
 
     def __repr__(self) -> str:
-        return f"<remit.Session {self.target} {self._state}>"
+        return one_line(f"<remit.Session {self.target} {self._state}>")
 
     @property
     def _here(self) -> bool:
@@ -233,8 +245,7 @@ class Session:
         try:
             await job._begin()
         except BaseException:
-            with anyio.move_on_after(_TAKE_BACK_GRACE, shield=True):
-                await job._take_back()
+            await self._see_through(job._take_back)
             raise
         return job
 
@@ -262,8 +273,7 @@ class Session:
         try:
             return await job._outcome_within(options.get("timeout"), check)
         finally:
-            with anyio.move_on_after(_TAKE_BACK_GRACE, shield=True):
-                await job._discard()
+            await self._see_through(job._discard)
 
     async def call(self, fn: Callable[..., Any], *args: Any, python: str | None = None) -> Any:
         """Calls ``fn(*args)`` in a warm worker there and returns what it returns, as data; no job
@@ -369,17 +379,29 @@ class Session:
         """Ends the session: its session-bound jobs are stopped, detached ones run on. Twice is
         quiet. Takes as long as those jobs take to stop, at most about 20 s; a cancel does not
         shorten that."""
-        with anyio.CancelScope(shield=True):
-            if not self._closing:
-                self._closing = True
-                link = self._link
-                if link is not None and self._state is SessionState.OPEN:
-                    link.goodbye()
-                    with anyio.move_on_after(_CLOSE_GRACE):
-                        while self._link is link:
-                            await self._bell.wait()
+        self._home.check()
+        if not self._closing:
+            self._closing = True
+            if self._tasks is None or self._state is not SessionState.OPEN:
+                self._parting = True
                 self._scope.cancel()
-            await self._gone.wait()
+            else:
+                self._tasks.start_soon(self._part)
+        await outlast(self._gone)
+
+    async def _part(self) -> None:
+        """Lets what is being taken back come to its end, and takes leave of the agent."""
+        with anyio.move_on_after(_TAKE_BACK_GRACE):
+            while self._undoing:
+                await next(iter(self._undoing)).wait()
+        self._parting = True
+        link = self._link
+        if link is not None:
+            link.goodbye()
+            with anyio.move_on_after(_CLOSE_GRACE):
+                while self._link is link:
+                    await self._bell.wait()
+        self._scope.cancel()
 
     # -- for jobs and stores
 
@@ -400,6 +422,7 @@ class Session:
 
     async def _ready(self) -> Link:
         """The link, once there is one. Raises SessionClosed, LinkLost, RemoteProtocolError."""
+        self._home.check()
         while True:
             self._check()
             if self._link is not None and self._state is SessionState.OPEN:
@@ -419,37 +442,75 @@ class Session:
         return Task.of(function.call, function.args, peer, interpreter.path, self._settings.trust)
 
     def _check(self) -> None:
-        if self._state is SessionState.CLOSED or self._closing:
+        if self._state is SessionState.CLOSED or self._parting:
             raise SessionClosed(f"the session with {self.target} is closed")
         if self._state is SessionState.BROKEN:
             assert self._trouble is not None
             raise self._trouble.again()
 
-    def _start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
+    def _start_soon(
+        self,
+        function: Callable[..., Awaitable[Any]],
+        *args: Any,
+        failed: Callable[[Exception], None],
+    ) -> None:
+        """Runs it beside the session. What it raises is told to ``failed``: it is the trouble of
+        whoever started it, and of nobody else."""
         if self._tasks is not None:
-            self._tasks.start_soon(self._guarded, function, *args)
+            self._tasks.start_soon(self._guarded, function, args, failed)
 
-    async def _guarded(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
-        # What goes wrong in a session shows at its calls, and cancels nobody else's task.
+    async def _guarded(
+        self,
+        function: Callable[..., Awaitable[Any]],
+        args: tuple[Any, ...],
+        failed: Callable[[Exception], None],
+    ) -> None:
         try:
             await function(*args)
-        except RemitError as exc:
-            self._break(exc)
         except Exception as exc:
-            error = LocalProtocolError(
-                f"a bug in a task of the session with {self.target}: {exc!r}"
-            )
-            error.__cause__ = exc
-            self._break(error)
+            try:
+                failed(exc)
+            except Exception as another:
+                self._break(own_trouble(another))
 
-    def _break(self, error: RemitError) -> None:
-        self._trouble = error
+    async def _see_through(self, function: Callable[[], Awaitable[None]]) -> None:
+        """Takes something back, out of reach of the caller's cancels, and waits for that for a
+        while; the session does not take leave before. Raises nothing of its own."""
+        await outlast(self._undo(function), _TAKE_BACK_GRACE)
+
+    def _undo(self, function: Callable[[], Awaitable[None]]) -> anyio.Event:
+        undone = anyio.Event()
+
+        async def act() -> None:
+            try:
+                await function()
+            finally:
+                self._undoing.discard(undone)
+                undone.set()
+
+        if self._tasks is None:
+            undone.set()  # the session is over, and all that was to be taken back with it
+        else:
+            self._undoing.add(undone)
+            self._start_soon(act, failed=self._note)
+        return undone
+
+    def _note(self, exc: Exception) -> None:
+        """What went wrong where nobody waits who could be told."""
+        if isinstance(exc, PluginError):
+            self._plugins.report(exc.plugin, exc.method, exc.__cause__ or exc)
+        elif not isinstance(exc, (LinkLost, SessionClosed)):
+            _log.error("%s: %r", self, exc, exc_info=exc)
+
+    def _break(self, exc: Exception) -> None:
+        """The session is at its end by this."""
+        self._trouble = own_trouble(exc)
         self._scope.cancel()
 
     def _seal_soon(self, job_id: str) -> None:
         """Makes sure, as soon as there is a link, that ``job_id`` is stopped, gone, and never
         runs again."""
-        self._start_soon(self._seal, job_id)
+        self._undo(partial(self._seal, job_id))
 
     async def _seal(self, job_id: str) -> None:
         with contextlib.suppress(RemitError):
@@ -477,7 +538,7 @@ class Session:
             with self._scope:
                 async with anyio.create_task_group() as tasks:
                     self._tasks = tasks
-                    await self._guarded(self._live)
+                    await self._guarded(self._live, (), self._break)
                     tasks.cancel_scope.cancel()
         finally:
             self._tasks = None
@@ -485,12 +546,19 @@ class Session:
             broken = self._trouble is not None and not self._closing
             error = self._trouble or SessionClosed(f"the session with {self.target} is closed")
             self._state = SessionState.BROKEN if broken else SessionState.CLOSED
-            for job in self._returned.running():
-                job._link_over(error)
-            for kept in list(self._watched):
-                kept._link_down()
+            self._tell_all(self._returned.running(), lambda job: job._link_over(error))
+            self._tell_all(list(self._watched), SpooledJob._link_down)
+            self._undoing.clear()
             self._bell.ring()
             self._gone.set()
+
+    def _tell_all(self, jobs: Sequence[_J], tell: Callable[[_J], None]) -> None:
+        """What one job makes of it is no other's trouble."""
+        for job in jobs:
+            try:
+                tell(job)
+            except Exception as exc:
+                self._note(exc)
 
     async def _live(self) -> None:
         """One link after another, until the session is closed or given up (`_trouble` says why)."""
@@ -500,7 +568,7 @@ class Session:
             try:
                 lost = await self._converse()
             except ConnectError as exc:
-                if anyio.current_time() >= give_up_at:
+                if exc.lasting or anyio.current_time() >= give_up_at:
                     self._trouble = exc if self._trouble is None else self._given_up(exc)
                     return
             else:
@@ -516,8 +584,11 @@ class Session:
 
     def _given_up(self, exc: ConnectError) -> LinkLost:
         assert self._trouble is not None
+        why = f"for {self._settings.reconnect:g} s there was no new one"
+        if exc.lasting:
+            why = "no new one can be had"
         return LinkLost(
-            f"{self._trouble.message}, and for {self._settings.reconnect:g} s there was no new one",
+            f"{self._trouble.message}, and {why}",
             evidence="\n".join(filter(None, [self._trouble.evidence, f"last    {exc.message}"])),
             hint=exc.hint,
         )
@@ -527,58 +598,74 @@ class Session:
         assert self._link is link
         self._link = None
         self._trouble = error
-        for job in self._returned.running():
-            job._link_over(error)
+        self._tell_all(self._returned.running(), lambda job: job._link_over(error))
         may_return = isinstance(error, LinkLost) and self._settings.reconnect != 0
         if may_return and not self._closing:
             self._state = SessionState.RECONNECTING
-        for kept in list(self._watched):
-            kept._link_down()
+        self._tell_all(list(self._watched), SpooledJob._link_down)
         self._bell.ring()
 
     async def _converse(self) -> RemitError:
         """Connects, and serves the link until it is lost; tells why. Raises ConnectError."""
         for attempt in _bootstrap.attempts(self._python()):
+            heard = _bootstrap.Heard()
             with anyio.CancelScope() as connecting:
                 # What an earlier attempt took is not counted: it ended at once.
                 connecting.deadline = anyio.current_time() + self._target.connect_timeout
-                verdict = await self._try(attempt, connecting)
+                verdict = await self._try(attempt, connecting, heard)
             if connecting.cancelled_caught:
-                raise _bootstrap.late(self._target, attempt)
-            if isinstance(verdict, ConnectError):
+                raise _bootstrap.late(self._target, self._carrier, attempt, heard)
+            if verdict is not None and not heard.agent:
                 raise verdict
             if verdict is not None:
                 return verdict
         raise AssertionError("the last attempt has a verdict")
 
     async def _try(
-        self, attempt: _bootstrap.Attempt, connecting: anyio.CancelScope
+        self, attempt: _bootstrap.Attempt, connecting: anyio.CancelScope, heard: _bootstrap.Heard
     ) -> RemitError | None:
         """A ConnectError where no agent came up, None where another attempt may do better, else
-        why the link was lost. Nothing is raised through the transport's context: it may hold a
-        task group, which would wrap it."""
-        async with self._transport.open(self._target, attempt.argv) as stream:
-            try:
-                rest, opening = await _bootstrap.reach(
-                    stream, attempt, self._target, self._transport
-                )
-            except _bootstrap.NoPython:
-                return None
-            except ConnectError as exc:
-                return exc
-            link = Link(stream, self._settings.silence, self.target)
+        why the link was lost."""
+        try:
+            async with self._carrier.open(self._target, attempt.argv) as stream:
+                return await self._talk(stream, attempt, connecting, heard)
+        except (ConnectError, PluginError) as exc:
+            if self._link is None:
+                raise
+            self._lose(self._link, exc)  # a task of the transport's failed under the link
+            return exc
 
-            def met() -> None:
-                connecting.deadline = math.inf
-                self._open(link)
+    async def _talk(
+        self,
+        stream: Carried,
+        attempt: _bootstrap.Attempt,
+        connecting: anyio.CancelScope,
+        heard: _bootstrap.Heard,
+    ) -> RemitError | None:
+        """As `_try`. Raises nothing: the transport's context may hold a task group, which would
+        wrap it."""
+        try:
+            rest, opening = await _bootstrap.reach(
+                stream, attempt, self._target, self._carrier, heard
+            )
+        except _bootstrap.NoPython:
+            return None
+        except (ConnectError, PluginError) as exc:
+            return exc
+        link = Link(stream, self._settings.silence, self.target)
 
-            lost = await link.run(rest, opening, self._own_hello(), met)
-            if self._link is link:
-                if self._closing and link.goodbye_said is not None:
-                    lost = SessionClosed(f"the session with {self.target} is closed")
-                self._lose(link, lost)
-                return lost
-            return await _bootstrap.failed(stream, self._target, self._transport, attempt, lost)
+        def met() -> None:
+            connecting.deadline = math.inf
+            self._open(link)
+            heard.agent = True
+
+        lost = await link.run(rest, opening, self._own_hello(), met)
+        if self._link is link:
+            if self._closing and link.goodbye_said is not None:
+                lost = SessionClosed(f"the session with {self.target} is closed")
+            self._lose(link, lost)
+            return lost
+        return await _bootstrap.failed(stream, self._target, self._carrier, attempt, lost)
 
     def _python(self) -> str | None:
         """The one interpreter to try, where it is known."""
@@ -607,8 +694,7 @@ class Session:
         self._link = link
         self._trouble = None
         self._set(SessionState.OPEN)
-        for kept in list(self._watched):
-            kept._link_up(link)
+        self._tell_all(list(self._watched), lambda job: job._link_up(link))
 
     def _set(self, state: SessionState) -> None:
         self._state = state

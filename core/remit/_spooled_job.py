@@ -11,15 +11,23 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from remit import _save, _stdin
-from remit._errors import JobNotFound, LinkLost, RemitError, RemoteProtocolError
+from remit._errors import (
+    JobNotFound,
+    LinkLost,
+    PluginError,
+    RemitError,
+    RemoteProtocolError,
+)
 from remit._job import Feed, Job, announced
-from remit._link import Link
+from remit._link import Link, own_trouble
 from remit._messages import JobMap, JobPage, Nothing, Saved
 from remit._receive import SpoolReader
 from remit._request import Function, Start, own_directory
+from remit._stores import open_store
 from remit._task import TASK
 from remit._words import JobInfo, JobState, LogoutWarning, Outcome
 from remit.abc import Placement, Position, StoreReader
+from remit.agent.harmless import one_line
 
 if TYPE_CHECKING:
     from remit._session import Session
@@ -36,7 +44,9 @@ class SpooledJob(Job):
         self._request: Start | None = None
         self._consumer: weakref.ref[SpoolReader] | None = None
         self._began = False
-        self._opened = placement.open_store(info, _Channel(self))
+        self._warning: str | None = None  # of the target, when it was started
+        plugin = session._plugins.whose(placement)
+        self._opened = open_store(placement, plugin, info, _Channel(self))
 
     @classmethod
     def asked(cls, session: Session, request: Start) -> SpooledJob:
@@ -74,6 +84,9 @@ class SpooledJob(Job):
                 self._session._watch(self)
                 if self.lifetime == "lease":
                     self._session._watch_leased(self)
+                if self._warning is not None:
+                    words = f"job {self.id} on {self.location}: {self._warning}"
+                    warnings.warn(one_line(words), LogoutWarning, stacklevel=2)
                 return
             if not isinstance(trouble, LinkLost) or not _stdin.repeatable(stdin):
                 raise trouble
@@ -118,10 +131,11 @@ class SpooledJob(Job):
     # -- what its feed and its session tell
 
     def _accepted(self, news: JobMap) -> None:
-        if news.warning is not None:
-            words = f"job {self.id} on {self.location}: {news.warning}"
-            warnings.warn(words, LogoutWarning, stacklevel=2)
+        self._warning = news.warning
         self._hear(news)
+
+    def _fail(self, exc: Exception) -> None:
+        self._untold(own_trouble(exc))
 
     def _over(self, news: JobMap) -> None:
         self._hear(news)
@@ -177,6 +191,12 @@ class SpooledJob(Job):
         for job in page.jobs:
             if job.id == self.id:
                 self._hear(job)
+                if self._trouble is not None and not self.state.finished:
+                    self._link_up(await self._session._ready())
+                return
+        error = JobNotFound(f"job {self.id} is not kept on {self._session.target} any more")
+        self._unwatched(error)
+        raise error
 
     async def remove(self, force: bool = False) -> None:
         await self._remove(force=force)
@@ -245,7 +265,14 @@ class _Channel:
         """Nothing is sent here unasked: `open_reader` looks after its own credit."""
 
     def start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
-        self._spooled()._session._start_soon(function, *args)
+        job = self._spooled()
+        name = getattr(function, "__qualname__", type(function).__qualname__)
+        plugin = job._session._plugins.whose(job._placement)
+
+        def failed(exc: Exception) -> None:
+            job._fail(PluginError.of(plugin, f"the task {name}()", exc))
+
+        job._session._start_soon(function, *args, failed=failed)
 
     def open_reader(self, position: Position | None, *, follow: bool, consume: bool) -> StoreReader:
         return self._spooled()._read(position, follow=follow, consume=consume)

@@ -6,11 +6,9 @@ import re
 from urllib.parse import unquote
 
 from remit._errors import TargetError
-from remit._plugins import Plugins
+from remit._plugins import COMMON_OPTIONS, Plugins
 from remit.abc import ChecksTarget, TakesOptions, TakesRawAddress, Target, Transport
 
-# Options that every transport has; they are for the agent.
-_COMMON = frozenset({"python", "state"})
 # RFC 3986, 3.1.
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):")
 # Bytes of the command line that are no text: PEP 383.
@@ -38,7 +36,9 @@ def parse_target(
     if address.startswith("-"):
         # A tool would take it for an option: CVE-2017-1000117 was that.
         raise TargetError(f"the address in {text!r} starts with '-'")
-    known = _COMMON | set(transport.option_names if isinstance(transport, TakesOptions) else ())
+    known = COMMON_OPTIONS | set(
+        transport.option_names if isinstance(transport, TakesOptions) else ()
+    )
     target = Target(
         scheme=scheme,
         address=address,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -50,6 +50,25 @@ class FakeAgent:
                     return event
             data = await self.peer.receive()
             assert data, "the caller left"
+            self.events += self.conversation.receive(data)
+
+    async def requests(self) -> AsyncIterator[tuple[int, str, dict[str, Any]]]:
+        """All requests; what was answered to one is sent before the next is waited for. Ends with
+        the caller's goodbye, which is returned."""
+        while True:
+            while self.events:
+                event = self.events.pop(0)
+                if event.kind == _frames.GOODBYE:
+                    self.conversation.goodbye(pack({}))
+                    await self.flush()
+                    return
+                if event.kind == _frames.REQUEST:
+                    verb, arguments = msgspec.msgpack.decode(event.body)
+                    yield event.channel, verb, arguments
+                    await self.flush()
+            data = await self.peer.receive()
+            if not data:
+                return
             self.events += self.conversation.receive(data)
 
     async def request(self) -> tuple[int, str, dict[str, Any]]:
