@@ -34,9 +34,9 @@ _HIGH_WATER = 1 << 20
 class Listener:
     """What a channel's opener wants to know. Called in the link's reader: must not wait.
 
-    After `refused`, `replied`, `ended`, `failed`, `raised` or `lost` nothing more is called. What a method
-    raises costs its channel, which is then closed (`raised`); only RemoteProtocolError, that the
-    agent is no sound one, costs the link.
+    After `refused`, `replied`, `ended`, `failed`, `raised` or `lost` nothing more is called. What
+    a method raises costs its channel, which is then closed (`raised`); only RemoteProtocolError,
+    that the agent is no sound one, costs the link.
     """
 
     def accepted(self, body: bytes) -> None:
