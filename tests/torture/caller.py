@@ -260,7 +260,7 @@ def _awaits(step: Any) -> Iterator[str]:
 async def _main(directory: Path, word: str) -> None:
     generation = _COLLECTOR if word == COLLECT else int(word)
     caller = _Caller(directory, generation)
-    plugins().register(_Moves(caller), "torture")
+    plugins().add(_Moves(caller), "torture")
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_tell_where_it_hangs)
         await caller.each(caller.collect if word == COLLECT else caller.call)
