@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import pty
+import re
 import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from cli.program import REMIT, Cli
-from testbed import processes, run
+from testbed import needs, processes, run
 from testbed.link import Link
 from testbed.sshd import Sshd
 
@@ -370,3 +372,28 @@ def test_a_host_that_refuses_shows_the_words_of_its_transport(cli: Cli, tmp_path
     text = done.stderr.decode()
     assert text.startswith("remit: ")
     assert "Connection refused" in text
+
+
+@pytest.fixture
+def as_root() -> Iterator[str]:
+    """A program that runs another as root, whoever calls it: sudo, without its questions."""
+    source = "#include <unistd.h>\nint main(int n, char **w)\n{ return setuid(0) || "
+    source += "execvp(w[1], w + 1); }\n"
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        program = f"{directory}/as-root"
+        command = [needs.tool("cc"), "-x", "c", "-o", program, "-"]
+        subprocess.run(command, input=source.encode(), check=True, timeout=60)
+        os.chmod(program, 0o4755)
+        yield program
+
+
+@pytest.mark.parametrize("line", ["exec {} sleep 27", "{} sleep 27; true"])
+def test_what_it_may_not_end_is_named_and_not_waited_for(
+    cli: Cli, alice: str, as_root: str, line: str
+) -> None:
+    words = ["run", "--timeout", "1", "--shell", alice, "--", line.format(as_root)]
+    done = cli(*words, status=124)
+    assert re.search(rb"pid \d+ \(sleep\)", done.stderr), done
+    assert done.stderr.count(b"remit: ") == 1
+    assert b"did not end it in time" not in done.stderr  # nobody's patience came to its end

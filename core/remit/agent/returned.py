@@ -131,6 +131,7 @@ class ReturnedJob:
         self._timers: dict[str, Timer] = {}
         self._status: int | None = None  # the first process's, as waitpid tells it
         self._reason: str | None = None  # why we end it, where we do
+        self._given_up = False  # its first process is not ours to end, and runs on
         self._note: str | None = None
         self._left: list[str] = []
         self._swept = False  # whatever it left behind has been stopped
@@ -356,6 +357,8 @@ class ReturnedJob:
     # -- the end
 
     def _root_ended(self, status: int) -> None:
+        if self._given_up:
+            return
         self._status = status
         self._cancel("timeout")
         # Most often all there is to come is in the pipes by now, and this is the end.
@@ -390,12 +393,15 @@ class ReturnedJob:
             self._help(tree.holders, (inodes,), self._found_holders)
 
     def _found_holders(self, names: list[str] | None, error: Refused | None) -> None:
+        if self._given_up:
+            return  # it was said who runs on
         who = ", ".join(names) if names else "a process that cannot be seen from here"
         self._note = "output held open by " + who
 
     def settle(self) -> None:
         """Ends the job if it is over."""
-        if self._status is None or self._outputs or self._helpers or self.finished:
+        running = self._status is None and not self._given_up
+        if running or self._outputs or self._helpers or self.finished:
             return
         if not self._swept:
             self._swept = True
@@ -424,9 +430,11 @@ class ReturnedJob:
         """How its processes are ended; runs in a helper process."""
         return tree.end(search, grace)
 
-    def _finish(self, status: int) -> None:
+    def _finish(self, status: int | None) -> None:
         exit_status = signal = None
-        if os.WIFSIGNALED(status):
+        if status is None:
+            pass  # nobody knows how it will end
+        elif os.WIFSIGNALED(status):
             signal = _signal_name(os.WTERMSIG(status))
         else:
             exit_status = os.WEXITSTATUS(status)
@@ -511,7 +519,11 @@ class ReturnedJob:
         """Its processes have been ended, but for those."""
         self._swept = True
         self._left = survivors
-        if self._status is not None:
+        if self._status is None and survivors and self._reason == "timeout":
+            # What another account runs (sudo) may go on for ever. Nobody is kept waiting for that.
+            self._given_up = True
+            self._note = "could not be ended: " + ", ".join(survivors)
+        if self._status is not None or self._given_up:
             self._drained()
 
     def end_with_session(self) -> list[tuple[int, int]]:

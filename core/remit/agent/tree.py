@@ -27,6 +27,8 @@ VARIABLE = b"REMIT_JOB"
 SUPERVISOR = b"remit-keep"
 # How long KILL may take to work: a process can be in the middle of something uninterruptible.
 KILL_PATIENCE = 5.0
+# For what another account runs and we may not signal (sudo): it may end with what is ended.
+FOREIGN_PATIENCE = 1.0
 # What the kernel needs, at most and with much to spare, to lay out the memory of a new program.
 EXEC_TIME = 0.005
 # What a program needs, with some to spare, to end at the HUP of a terminal that is closed.
@@ -207,8 +209,9 @@ def lineage(everyone: Mapping[int, Process]) -> set[int]:
     return pids
 
 
-def send(process: Process, signum: int) -> None:
-    """Sends the signal if this is still the same process. Quiet where it is gone or not ours."""
+def send(process: Process, signum: int) -> bool:
+    """Sends the signal if this is still the same process. Quiet where it is gone or not ours;
+    False where it is not ours to signal."""
     try:
         if hasattr(os, "pidfd_open"):
             fd = os.pidfd_open(process.pid)
@@ -218,16 +221,21 @@ def send(process: Process, signum: int) -> None:
                     signal.pidfd_send_signal(fd, signum)
             finally:
                 os.close(fd)
-            return
+            return True
     except ProcessLookupError:
-        return
+        return True
+    except PermissionError:
+        return bool(start_time(process.pid) != process.start)
     except OSError:
         pass  # an older kernel, or a filter that knows no pidfd
     try:
         if start_time(process.pid) == process.start:
             os.kill(process.pid, signum)
-    except (ProcessLookupError, PermissionError):
+    except ProcessLookupError:
         pass
+    except PermissionError:
+        return False
+    return True
 
 
 def stop(job_id: bytes, roots: Iterable[Root], grace: float) -> list[str]:
@@ -257,7 +265,7 @@ def interrupt(roots: Iterable[Root], grace: float) -> float:
 
 def end(find: Callable[[], dict[int, Process]], grace: float) -> list[str]:
     """As `stop`, for whatever ``find`` finds, looking again and again for newcomers."""
-    told: set[tuple[int, int]] = set()
+    told: dict[tuple[int, int], bool] = {}  # and whether we may signal it
     deadline = time.monotonic() + grace
     pause = 0.005
     while True:
@@ -268,16 +276,19 @@ def end(find: Callable[[], dict[int, Process]], grace: float) -> list[str]:
             break
         for process in found.values():
             if (process.pid, process.start) not in told:
-                told.add((process.pid, process.start))
-                send(process, signal.SIGTERM)
+                told[process.pid, process.start] = send(process, signal.SIGTERM)
                 send(process, signal.SIGCONT)  # a stopped one would not see its TERM
+        if not any(told[process.pid, process.start] for process in found.values()):
+            break
         time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
         pause = min(2 * pause, 0.1)
-    deadline = time.monotonic() + KILL_PATIENCE
+    now = time.monotonic()
+    deadline, foreign = now + KILL_PATIENCE, now + FOREIGN_PATIENCE
     pause = 0.005
     while found and time.monotonic() < deadline:
-        for process in found.values():
-            send(process, signal.SIGKILL)
+        ours = [send(process, signal.SIGKILL) for process in found.values()]
+        if not any(ours) and time.monotonic() > foreign:
+            break
         time.sleep(pause)
         pause = min(2 * pause, 0.1)
         found = find()

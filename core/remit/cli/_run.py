@@ -66,7 +66,8 @@ class _Run:
             await self.interrupts.wait()
             with suppress(RemitError), anyio.move_on_after(_STOP_LIMIT):
                 for job in jobs:
-                    await job.stop()
+                    for process in await job.stop():
+                        say(f"remit: {job.location}: still there: {process}")
             if jobs:
                 await anyio.sleep(_LAST_WORDS)
             scope.cancel()
