@@ -189,18 +189,19 @@ class Entered:
 
     def _program_ended(self, status: int) -> None:
         self._status = status
-        search = self._agent.orphans.search({}, self._terminal)
+        if not self._closed:
+            # As long as the terminal counts as one that runs, what nobody else started is its.
+            search = self._agent.orphans.search({}, self._terminal)
+            try:
+                self._agent.helper(tree.named_in_the_end, (search,), self._found_left)
+            except OSError:
+                self._left = []  # no process can be had to look
         self._agent.session_job(self._terminal, False, left=True)
         for call in self._gone:
             call()
         self._agent.on_session_end.remove(self._session_ends)
-        if self._closed:
-            return
-        try:
-            self._agent.helper(tree.named_in_the_end, (search,), self._found_left)
-        except OSError:
-            self._left = []  # no process can be had to look
-        self._show()
+        if not self._closed:
+            self._show()
 
     def _found_left(self, left: list[str] | None, error: Refused | None) -> None:
         self._left = left or []

@@ -111,7 +111,9 @@ class Interpreter:
         self.program = program = path or os.fsencode(sys.executable or "python3")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         null = os.open(os.devnull, os.O_WRONLY)
-        agent.session_job(self.id, True)
+        # What it forks as a job is that one's; with calls it starts something itself: `pool`.
+        agent.session_root(self.id, (0, 0))
+        agent.send_news()
         try:
             command = {"argv": [program, b"-c", STAGE.encode()]}
             pid = spawn(self.id.encode(), command, None, {}, theirs.fileno(), null, 2)

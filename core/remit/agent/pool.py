@@ -43,6 +43,7 @@ def pool(agent: Agent, channel: int, args: dict[str, Any]) -> None:
     trust = arguments.take(args, "trust", bool, default=False)
     source = interpreter.of(agent, arguments.path(args, "python"))
     size = workers or _processors()
+    agent.session_job(source.id, True)
     agent.handlers[channel] = Pool(agent, channel, source, size, max(1, most), trust)
     agent.accept(channel, {"workers": size})
     agent.conversation.grant(channel, _WINDOW)
