@@ -130,6 +130,8 @@ for number in range(1, signal.NSIG):
         signal.signal(number, signal.getsignal(number) or signal.SIG_DFL)
     except (OSError, ValueError):
         refused.append(number)
+known = getattr(signal, "valid_signals", lambda: set(range(1, 65)) - set(refused[2:]))()
+assert set(range(1, 65)) - known == set(refused[2:])
 print(*refused)
 """
 
