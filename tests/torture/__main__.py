@@ -1,4 +1,4 @@
-"""``python -m torture``: see the package."""
+"""``python -m torture``: see the package. A summary comes last; the status is 1 if one failed."""
 
 from __future__ import annotations
 
@@ -32,30 +32,24 @@ def main() -> int:
             verdicts = iter([play(script, places[script.place])])
         else:
             verdicts = _play_on(options.seed, options.seconds, places)
-        faults = Counter[str]()
-        failures = scripts = doubled = 0
+        heard = []
         for verdict in verdicts:
-            scripts += 1
-            faults.update(verdict.faults)
-            doubled += verdict.doubled
+            heard.append(verdict)
             if verdict.complaints:
-                failures += 1
                 report(verdict, places[verdict.script.place], options.shrink)
             else:
                 script = verdict.script
                 count = len(verdict.faults)
                 print(f"ok: seed {script.seed}, {script.place}, {count} faults", flush=True)
-    print(f"scripts: {scripts}, failed: {failures}, bytes doubled after crashes: {doubled}")
-    print(", ".join(f"{kind} {count}" for kind, count in faults.most_common()))
-    print(f"faults: {faults.total()}, seed: {options.seed}")
-    return 1 if failures else 0
+    print("\n".join(summary(heard, options.seed)))
+    return 1 if any(verdict.complaints for verdict in heard) else 0
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="torture")
     parser.add_argument("--seconds", type=float, default=3600.0)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 20))
-    parser.add_argument("--places", default="local,ssh", help=f"of {', '.join(PLACES)}")
+    parser.add_argument("--places", default=",".join(PLACES), help=f"of {', '.join(PLACES)}")
     parser.add_argument("--replay", type=Path, help="a script to play instead")
     parser.add_argument(
         "--shrink", type=float, default=0.0, help="seconds to look for a shorter script that fails"
@@ -83,7 +77,30 @@ def report(verdict: Verdict, place: Place, patience: float) -> None:
         print(f"  {complaint}")
     if patience:
         script = shrunk(script, lambda shorter: bool(play(shorter, place).complaints), patience)
-    print(script.to_json().decode(), flush=True)
+        print(script.to_json().decode())
+    sys.stdout.flush()
+
+
+def summary(heard: list[Verdict], seed: int) -> list[str]:
+    """What was played, what went wrong, and what there is to complain of, a line each."""
+    places = Counter(verdict.script.place for verdict in heard)
+    faults = Counter(kind for verdict in heard for kind in verdict.faults)
+    cancels = sum(len(verdict.script.cancels) for verdict in heard)
+    failed = [verdict for verdict in heard if verdict.complaints]
+    return [
+        f"seed {seed}: {len(heard)} scripts ({_counted(places)}), {len(failed)} failed",
+        f"faults: {faults.total()} ({_counted(faults)}); cancelled: {cancels}",
+        f"bytes doubled after crashes: {sum(verdict.doubled for verdict in heard)}",
+        *(
+            f"FAILED: seed {verdict.script.seed}, {verdict.script.place}: "
+            f"{len(verdict.complaints)}, the first: {verdict.complaints[0]}"
+            for verdict in failed
+        ),
+    ]
+
+
+def _counted(counter: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counter.most_common())
 
 
 if __name__ == "__main__":
