@@ -179,7 +179,7 @@ def test_a_cursor_passes_over_what_was_freed_and_gives_all_else(
             given_out.append(piece)
     kept.cut({name: (files[name], sizes[name]) for name in sizes})
     given_out += iter(lambda: cursor.next(step), None)
-    assert cursor.exhausted()
+    assert not cursor.has_more()
     cursor.close()
     at = dict.fromkeys(jobdir.OUTPUTS, 0)
     for piece in given_out:

@@ -214,8 +214,8 @@ def check(wire: Wire, odd: Path, shown: dict[str, JobMap]) -> None:
         assert (view.outcome.exit_status, view.outcome.reason) == (0, "exited")
     found = msgspec.convert(wire.call("find", deadline=60, name=odd.name), JobPage).jobs
     assert [each.id for each in found] == ([] if view is None else [odd.name])
-    for verb in ("watch",):
-        channel = wire.request(verb, job=odd.name, follow=False)
+    for verb in ("watch", "read"):
+        channel = wire.request(verb, 1 << 16, job=odd.name, follow=False)
         with suppress(Refused):
             wire.accepted(channel, 60)
         wire.close_channel(channel)

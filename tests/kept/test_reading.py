@@ -87,7 +87,7 @@ def test_a_cursor_gives_all_after_its_position_once_and_in_order(
     cursor = Cursor(dir_fd, position)
     given_out: list[Piece] = list(iter(lambda: cursor.next(most), None))
     given_out += iter(lambda: cursor.rest(most, 0.0), None)
-    assert cursor.exhausted()
+    assert not cursor.has_more()
     cursor.close()
     os.close(dir_fd)
     shutil.rmtree(directory)

@@ -6,7 +6,10 @@ freed is passed over. Plain reads of files, nothing that waits. Standard library
 
 from __future__ import annotations
 
+import math
 import os
+import stat
+import time
 from typing import TYPE_CHECKING
 
 from remit._conversation import MAX_PIECE, Piece
@@ -14,26 +17,36 @@ from remit.agent import jobdir
 from remit.agent.jobdir import LINE_SIZE
 
 if TYPE_CHECKING:
+    from typing import Iterator
+
     from remit.agent.jobdir import Line
 
 NUMBERS = {"stdout": 1, "stderr": 2, "records": 3}
 # Lines of the index read at once.
 _BATCH = 1024 * LINE_SIZE
+# And where one stream's is looked for.
+_SCAN = 1 << 20
+# Lines passed over between two looks at the clock.
+_PASSED = 256
 
 
 class Cursor:
-    """Gives the pieces after a position. ``position`` is what was given out so far.
+    """Gives the pieces after a position. ``position`` is what was given out so far, ``line`` the
+    number of the line of the index that comes next, None where that is still being looked for.
 
     ``freed`` is where each stream begins by now: a position before it has been moved on to it.
+    ``behind``: the last `next` came to the end of its time, and not to that of the index.
     """
 
-    def __init__(self, dir_fd: int, position: dict[str, int]) -> None:
+    def __init__(self, dir_fd: int, position: dict[str, int], line: int | None = None) -> None:
         """Raises OSError where the files cannot be opened, and Unreadable.
 
-        ``dir_fd`` stays open for as long as the cursor is used.
+        ``dir_fd`` stays open for as long as the cursor is used. ``line`` is that of an earlier
+        cursor at this position.
         """
         self.position = dict(position)
         self.freed = dict.fromkeys(jobdir.STREAMS, 0)
+        self.behind = False
         self._dir_fd = dir_fd
         self._files: dict[str, int] = {}
         self.index_fd = jobdir.open_input(dir_fd, jobdir.INDEX)
@@ -44,31 +57,45 @@ class Cursor:
                 except FileNotFoundError:
                     if stream in jobdir.OUTPUTS:
                         raise
-        except OSError:
-            self.close()
-            raise
-        self._ahead = dict.fromkeys(jobdir.STREAMS, (0, b""))  # what was read too much, and where
-        self._lines = b""
-        self._at = 0  # in _lines
-        self._line: Line | None = None  # the one that is being given out
-        try:
+            for fd in (self.index_fd, *self._files.values()):
+                if not stat.S_ISREG(os.fstat(fd).st_mode):
+                    raise jobdir.Unreadable("its output is no ordinary file")
+            self._ahead = dict.fromkeys(jobdir.STREAMS, (0, b""))  # read too much, and where
+            self._lines = b""
+            self._at = 0  # in _lines
+            self._line: Line | None = None  # the one that is being given out
             first = self._pass_over_freed()
-            finds = [self._find(stream, first) for stream in self._files]
-        except jobdir.Unreadable:
+            self._lines_there()
+        except (OSError, jobdir.Unreadable):
             self.close()
             raise
-        self._next = min([_count(self.index_fd), *finds])
+        self._next = first if line is None else line
+        self._search = self._searched(first) if line is None else None
+
+    @property
+    def line(self) -> int | None:
+        if self._search is not None:
+            return None
+        return self._next if self._line is None else self._next - 1
 
     def close(self) -> None:
         for fd in (self.index_fd, *self._files.values()):
             os.close(fd)
         self._files = {}
 
-    def exhausted(self) -> bool:
-        """Whether all that is in the files now was given out."""
-        return all(
-            os.fstat(fd).st_size <= self.position[stream] for stream, fd in self._files.items()
+    def has_more(self) -> bool:
+        """Whether there is output in the files now that was not given out."""
+        return any(
+            os.fstat(fd).st_size > self.position[stream] for stream, fd in self._files.items()
         )
+
+    def _lines_there(self) -> int:
+        """How many lines the index has now. Raises Unreadable where it has more than there are
+        bytes to tell of: each tells of one at least, which was written before."""
+        lines = os.fstat(self.index_fd).st_size // LINE_SIZE
+        if lines > sum(os.fstat(fd).st_size for fd in self._files.values()):
+            raise jobdir.Unreadable("the index is longer than the output that it tells of")
+        return lines
 
     def _pass_over_freed(self) -> int:
         """To be called after each reading: what was read of a freed part are zeros.
@@ -83,53 +110,65 @@ class Cursor:
 
     # -- where to begin
 
-    def _find(self, stream: str, low: int) -> int:
-        """The first line of the index that tells of a byte of ``stream`` after the position.
-
-        ``low`` is the first line that there is.
-        """
-        high = _count(self.index_fd)
-        wanted = self.position[stream]
-        if os.fstat(self._files[stream]).st_size <= wanted:
-            return high
-        while low < high:
-            middle = (low + high) // 2
-            number, line = self._line_of(stream, middle, high)
-            if line is None or line.offset + line.size > wanted:
-                high = middle
-            else:
-                low = number + 1
-        return low
+    def _searched(self, low: int) -> Iterator[None]:
+        """Finds the first line to be given out, from ``low`` on. Gives way after each read."""
+        found = self._lines_there()
+        for stream in self._files:
+            first = low
+            high = found
+            wanted = self.position[stream]
+            if os.fstat(self._files[stream]).st_size <= wanted:
+                continue
+            while first < high:
+                middle = (first + high) // 2
+                at, line = middle, None
+                while at < high and line is None:
+                    yield
+                    at, line = self._line_of(stream, at, high)
+                if line is None or line.offset + line.size > wanted:
+                    high = middle
+                else:
+                    first = at + 1
+            found = min(found, first)
+        self._next = found
 
     def _line_of(self, stream: str, first: int, end: int) -> tuple[int, Line | None]:
-        """The first line of the stream from line ``first`` on, before line ``end``."""
-        mark = b" " + stream.encode() + b" "
-        while first < end:
-            lines = os.pread(
-                self.index_fd, min(_BATCH, (end - first) * LINE_SIZE), first * LINE_SIZE
-            )
+        """The first line of the stream from line ``first`` on, before line ``end``, and its number;
+        or how far was looked. Raises Unreadable where there is a line that is none."""
+        lines = os.pread(self.index_fd, min(_SCAN, (end - first) * LINE_SIZE), first * LINE_SIZE)
+        found = lines.find(b" " + stream.encode() + b" ")
+        if found < 0:
             if not lines:
-                break
-            found = lines.find(mark)
-            if found >= 0:
-                start = found // LINE_SIZE * LINE_SIZE
-                number = first + start // LINE_SIZE
-                return number, jobdir.parse_line(lines[start : start + LINE_SIZE])
-            first += len(lines) // LINE_SIZE
-        return end, None
+                return end, None
+            jobdir.parse_line(lines[:LINE_SIZE])  # a hole is no index
+            return first + len(lines) // LINE_SIZE, None
+        start = found // LINE_SIZE * LINE_SIZE
+        return first + start // LINE_SIZE, jobdir.parse_line(lines[start : start + LINE_SIZE])
 
     # -- what comes next
 
-    def next(self, most: int) -> Piece | None:
-        """The next piece of ``most`` bytes at most, or None at the end of the index for now.
+    def next(self, most: int, until: float = math.inf) -> Piece | None:
+        """The next piece of ``most`` bytes at most, or None at the end of the index for now, or
+        where it is ``until`` by the monotonic clock: then it is `behind`.
 
         Raises Unreadable where the index makes no sense.
         """
         most = min(most, MAX_PIECE)
+        self.behind = True
+        if self._search is not None:
+            for _ in self._search:
+                if time.monotonic() > until:
+                    return None
+            self._search = None
+        passed = 0
         while True:
+            passed += 1
+            if not passed % _PASSED and time.monotonic() > until:
+                return None
             if self._line is None:
                 self._line = self._next_line()
                 if self._line is None:
+                    self.behind = False
                     return None
             line = self._line
             start = max(line.offset, self.position[line.stream])
@@ -165,6 +204,7 @@ class Cursor:
         """The next line of the index that is about output."""
         while True:
             if self._at == len(self._lines):
+                self._lines_there()
                 self._at = 0
                 first = self._next
                 lines = os.pread(self.index_fd, _BATCH, first * LINE_SIZE)
@@ -178,7 +218,7 @@ class Cursor:
             line = jobdir.parse_line(self._lines[self._at : self._at + LINE_SIZE])
             self._at += LINE_SIZE
             self._next += 1
-            if line.stream in NUMBERS:
+            if line.stream in self._files:
                 return line
 
     def _read(self, stream: str, start: int, size: int) -> bytes:
@@ -192,7 +232,3 @@ class Cursor:
         if self.position[stream] <= start and most > size:
             self._ahead[stream] = (start, data)
         return data[:size]
-
-
-def _count(index: int) -> int:
-    return os.fstat(index).st_size // LINE_SIZE

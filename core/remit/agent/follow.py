@@ -1,39 +1,42 @@
 """Following kept jobs: their output as it is written (`read`), and their states (`watch`).
 
 inotify tells of changes where it can, and once a second everything is looked at anyway: no
-inotify sees a supervisor die, or another computer write. Standard library only, Python 3.6.
+inotify sees a supervisor die, or another computer write. Nothing of a job's directory is touched
+here: `remit.agent.looks` does that, a turn at a time, in a process of `remit.agent.turns`. Standard
+library only, Python 3.6.
 """
 
 from __future__ import annotations
 
 import os
-import time
+from itertools import count
 from typing import TYPE_CHECKING
 
 from remit import _jobstate
-from remit._msgpack import pack
-from remit.agent import arguments, jobdir, jobview, keeper, lease, liveness, statedir
-from remit.agent.cursor import Cursor
+from remit._conversation import PIECE, Piece
+from remit.agent import arguments, jobdir, jobview, keeper, looks
 from remit.agent.helpers import Refused
-from remit.agent.inotify import MODIFIED, MOVED_IN, Inotify
+from remit.agent.inotify import Inotify
+from remit.agent.turns import Turns
 
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any, Callable, Iterator
 
-    from remit._conversation import Piece
     from remit.agent.loop import Timer
     from remit.agent.main import Agent
 
 # Seconds between two looks, with inotify beside them and without.
 _POLL = 1.0
 _POLL_ALONE = 0.05
-# Pieces sent in one turn of the loop: others have something to do too.
-_PIECES_PER_TURN = 256
+# Seconds without an answer after which a watched job's directory counts as out of reach.
+_SILENCE = 5.0
+# Bytes read in one turn.
+_MOST = 1 << 19
 # Seconds that news of what is used up are gathered before they are written, and between two tries
 # where somebody else writes the marks just then.
 _MARKS_DELAY = 0.1
 _MARKS_AGAIN = 0.02
-_MARKS_PATIENCE = 2.0
+_MARKS_TRIES = 100
 
 
 def read(agent: Agent, channel: int, path: bytes, args: dict[str, Any]) -> None:
@@ -51,13 +54,8 @@ def read(agent: Agent, channel: int, path: bytes, args: dict[str, Any]) -> None:
         if refused is not None:
             agent.fail(channel, refused)
             return
-        try:
-            reader = _Reader(agent, channel, path, job_id, begin, follow, token)
-        except (OSError, Refused, jobdir.Unreadable) as exc:
-            agent.fail(channel, _unreadable(job_id, exc))
-            return
+        reader = _Reader(agent, channel, path, job_id, begin, follow, token)
         agent.handlers[channel] = reader
-        agent.accept(channel, {"position": begin["position"]})
         reader.look()
 
     opening = _Opening()
@@ -67,20 +65,14 @@ def read(agent: Agent, channel: int, path: bytes, args: dict[str, Any]) -> None:
 
 def watch(agent: Agent, channel: int, path: bytes, job_id: str) -> None:
     """The verb: each new state of the job, until it is finished and nothing of it runs."""
-    watcher = _Watcher(agent, channel, path, job_id, linger=True)
+    watcher = _Watcher(agent, channel, path, job_id, None)
     agent.handlers[channel] = watcher
-    agent.accept(channel, watcher.view)
     watcher.look()
 
 
 def watch_started(agent: Agent, channel: int, path: bytes, view: dict[str, Any]) -> None:
     """The same on the channel of an accepted start, until the job is finished."""
-    try:
-        watcher = _Watcher(agent, channel, path, view["id"], linger=False)
-    except (OSError, Refused):
-        agent.end(channel, {"job": view})  # removed already
-        return
-    watcher.view = view
+    watcher = _Watcher(agent, channel, path, view["id"], view)
     agent.handlers[channel] = watcher
     watcher.look()
 
@@ -105,17 +97,9 @@ def _position(args: dict[str, Any], name: str) -> dict[str, int] | None:
     if value is None:
         return None
     position = {stream: value.get(stream, 0) for stream in jobdir.STREAMS}
-    if not all(type(offset) is int and offset >= 0 for offset in position.values()):
+    if not all(type(at) is int and 0 <= at <= jobdir.MAX_SIZE for at in position.values()):
         raise Refused("bad-request", "the argument %s is no position" % name)
     return position
-
-
-def _unreadable(job_id: str, exc: Exception) -> Exception:
-    if isinstance(exc, Refused):
-        return exc
-    if isinstance(exc, FileNotFoundError):
-        return keeper.not_found(job_id)
-    return Refused("state", "the output of job %s cannot be read: %s" % (job_id, exc))
 
 
 class _Opening:
@@ -127,26 +111,79 @@ class _Opening:
         self.closed = True
 
 
+_shared: list[tuple[Inotify, Turns]] = []
+
+
+def _shared_of(agent: Agent) -> tuple[Inotify, Turns]:
+    """The agent's one instance of each, made at first use."""
+    if not _shared:
+        loop = agent.loop
+        before, loop.owner = loop.owner, None  # they are nobody's own
+        try:
+            inotify = Inotify(loop)
+            keep = (inotify.fd,) if inotify.works else ()
+            _shared.append((inotify, Turns(agent.session, keep)))
+        finally:
+            loop.owner = before
+    return _shared[0]
+
+
 class _Following:
-    """What a reader and a watcher have in common: the directory, and when to look at it."""
+    """What a reader and a watcher have in common: one turn at a time, and when the next is due."""
 
     def __init__(self, agent: Agent, channel: int, path: bytes, job_id: str) -> None:
         self.agent = agent
         self.channel = channel
         self.job_id = job_id
-        self._inotify = _inotify_of(agent)
-        self._watches: list[tuple[int | None, Callable[[], object]]] = []
+        self.closed = False
+        self._path = path
+        self._inotify, self._turns = _shared_of(agent)
+        self._claimed: list[int] = []  # watches
+        self._wake = agent.loop.bound(self.look)
+        self._asked = False  # a turn is on its way
+        self._again = False  # and another one is due after it
         self._timer: Timer | None = None
-        self.dir_fd = _open(path, job_id)
 
     def look(self) -> None:
+        """Has a turn done now, or after the one that is on its way."""
+        self._again = self._asked
+        if not self._asked and not self.closed:
+            self._begin()
+
+    def _begin(self) -> None:
         raise NotImplementedError
 
-    def tell_of(self, fd: int, mask: int, callback: Callable[[], object]) -> None:
-        self._watches.append((self._inotify.watch(fd, mask, callback), callback))
+    def _answered(self, answer: Any, refused: Refused | None) -> None:
+        raise NotImplementedError
+
+    def _ask(self, name: str, *args: object) -> None:
+        def done(answer: Any, refused: Refused | None) -> None:
+            self._asked = False
+            if self.closed:
+                self._came_late(answer or {})
+                return
+            self._answered(answer, refused)
+            if self._again:
+                self.look()
+
+        self._asked = True
+        try:
+            self._turns.ask(self.job_id, name, (self._path, self.job_id, *args), done)
+        except OSError:
+            self._asked = False
+            raise
+
+    def _claim(self, *numbers: int | None) -> None:
+        for number in numbers:
+            if number is not None:
+                self._claimed.append(number)
+                self._inotify.claim(number, self._wake)
+
+    def _came_late(self, answer: dict[str, Any]) -> None:
+        """A turn's answer after the close."""
 
     def look_later(self) -> None:
-        if self._timer is None:
+        if self._timer is None and not self.closed:
             seconds = _POLL if self._inotify.works else _POLL_ALONE
             self._timer = self.agent.call_later(seconds, self._tick)
 
@@ -155,69 +192,71 @@ class _Following:
         self.look()
 
     def close(self) -> None:
+        self.closed = True
         if self._timer is not None:
             self._timer.cancel()
-        for number, callback in self._watches:
-            self._inotify.unwatch(number, callback)
-        self._watches = []
-        os.close(self.dir_fd)
-
-
-def _open(path: bytes, job_id: str) -> int:
-    """Raises Refused and FileNotFoundError."""
-    jobs_fd = statedir.State(path).open_jobs()
-    try:
-        return statedir.open_directory(job_id.encode(), jobs_fd, job_id.encode())
-    finally:
-        os.close(jobs_fd)
-
-
-_inotify: list[Inotify] = []
-
-
-def _inotify_of(agent: Agent) -> Inotify:
-    """The agent's one instance, made at first use."""
-    if not _inotify:
-        _inotify.append(Inotify(agent))
-    return _inotify[0]
+        for number in self._claimed:
+            self._inotify.unwatch(number, self._wake)
+        self._claimed = []
 
 
 class _Watcher(_Following):
     """Tells of the job's states on a channel."""
 
-    def __init__(self, agent: Agent, channel: int, path: bytes, job_id: str, linger: bool) -> None:
-        try:
-            super().__init__(agent, channel, path, job_id)
-        except FileNotFoundError:
-            raise keeper.not_found(job_id) from None
-        self._linger = linger
+    def __init__(
+        self, agent: Agent, channel: int, path: bytes, job_id: str, started: dict[str, Any] | None
+    ) -> None:
+        """``started``: what the caller was told in the answer to its start."""
+        super().__init__(agent, channel, path, job_id)
+        self._linger = started is None
+        self._first = True
         self.gone_by = "removed"  # why, should the directory vanish before an end was seen
-        self.view = jobview.job_map(self.dir_fd, job_id)
-        # Whoever watches a job with a lease is one of its callers.
-        self._hold = lease.hold(self.dir_fd) if self.view["lifetime"] == "lease" else None
-        self.tell_of(self.dir_fd, MOVED_IN, self.look)
+        self._view = started
+        self._hold: int | None = None  # of a job with a lease, one of whose callers this is
+        self._silent: Timer | None = None
 
-    def look(self) -> None:
-        if self.channel not in self.agent.handlers:
+    def _begin(self) -> None:
+        self._silent = self.agent.call_later(_SILENCE, self._hangs)
+        self._ask("look", self._inotify.fd, self._first)
+
+    def _answered(self, answer: Any, refused: Refused | None) -> None:
+        if self._silent is not None:
+            self._silent.cancel()
+        if refused is not None:
+            self._refused(refused)
             return
-        view = jobview.job_map(self.dir_fd, self.job_id)
-        if view["problem"] is not None and not os.fstat(self.dir_fd).st_nlink:
-            self._end(_removed(self.view, self.gone_by))
-            return
-        if _essence(view) != _essence(self.view):
-            self.agent.conversation.event(self.channel, pack(["job", view]))
-        self.view = view
-        if view["state"] in _jobstate.FINISHED and not (self._linger and self._runs_on(view)):
+        if self._first:
+            self._first = False
+            self._hold = answer.get("fd")
+            self._claim(answer["watch"])
+        view = answer["view"]
+        self._tell(view)
+        if view["state"] in _jobstate.FINISHED and not (self._linger and answer["runs_on"]):
             self._end(view)
         else:
             self.look_later()
 
-    def _runs_on(self, view: dict[str, Any]) -> bool:
-        """Whether the supervisor still looks after what a finished job left behind."""
-        try:
-            return view["state"] != _jobstate.LOST and liveness.alive(self.dir_fd)
-        except OSError:
-            return False
+    def _refused(self, refused: Refused) -> None:
+        """It is gone, or cannot be reached just now."""
+        if self._view is None:
+            self.agent.fail(self.channel, refused)
+            self.close()
+        elif refused.code == "not-found":
+            self._end(_removed(self._view, self.gone_by))
+        else:
+            self._tell(jobview.out_of_reach(self._view, refused.message))
+            self.look_later()
+
+    def _hangs(self) -> None:
+        words = "its directory has not answered for %d seconds" % _SILENCE
+        self._tell(jobview.out_of_reach(self._view or jobview.unknown(self.job_id), words))
+
+    def _tell(self, view: dict[str, Any]) -> None:
+        if self._view is None:
+            self.agent.accept(self.channel, view)
+        elif _essence(view) != _essence(self._view):
+            self.agent.event(self.channel, "job", **view)
+        self._view = view
 
     def _end(self, view: dict[str, Any]) -> None:
         self.agent.end(self.channel, {"job": view})
@@ -228,7 +267,13 @@ class _Watcher(_Following):
             self._hold = None  # the session that started it is its caller to the end
         self.close()
 
+    def _came_late(self, answer: dict[str, Any]) -> None:
+        if self._linger and "fd" in answer:
+            os.close(answer["fd"])
+
     def close(self) -> None:
+        if self._silent is not None:
+            self._silent.cancel()
         if self._hold is not None:
             os.close(self._hold)
             self._hold = None
@@ -248,6 +293,9 @@ def _essence(view: dict[str, Any]) -> tuple[object, ...]:
     return view["state"], view["outcome"], view["problem"], view["started"]
 
 
+_readers: Iterator[int] = count(1)
+
+
 class _Reader(_Following):
     """Sends a job's output on a channel; a consuming one also keeps the job's marks."""
 
@@ -262,24 +310,22 @@ class _Reader(_Following):
         token: str | None,
     ) -> None:
         super().__init__(agent, channel, path, job_id)
-        try:
-            self._cursor = Cursor(self.dir_fd, begin["position"])
-        except (OSError, jobdir.Unreadable):
-            super().close()
-            raise
-        self.tell_of(self._cursor.index_fd, MODIFIED, self._pump)
-        self.tell_of(self.dir_fd, MOVED_IN, self.look)
+        self._number = next(_readers)
+        self._begin_at: dict[str, int] = begin["position"]
+        self._place: list[Any] = [self._begin_at, None]
         self._follow = follow
         self._token = token
+        self._first = True
+        self._more = True  # there is something to read
         self._told_freed = dict.fromkeys(jobdir.STREAMS, 0)  # where streams begin
         self._used: dict[str, int] = dict(begin["used"])  # as the caller says
         self._marked = dict(self._used)  # as the marks say
         self._marks_timer: Timer | None = None
+        self._marking = False  # the marks are being written
         self._tries = 0  # to write the marks, one after another
         self._over = False  # nothing more will be written
-        self._asked: float | None = None  # when we last looked whether that is so
         self._sent = False  # all there is was queued
-        self._turn: Timer | None = None
+        self._view: dict[str, Any] | None = None
         self._closing = False
         self._finished: Callable[..., object] | None = None  # for the end of the session
         if token is not None:
@@ -287,100 +333,107 @@ class _Reader(_Following):
 
     # -- output
 
-    def look(self) -> None:
-        if self._token is not None and not self._closing and not self._is_ours():
-            self._superseded()
-        elif not self._closing:
-            self.look_later()
-            self._pump()
-
     def on_credit(self) -> None:
-        self._pump()
+        self.look()
 
-    def on_room(self) -> None:
-        self._pump()
+    on_room = on_credit
 
-    def _pump(self) -> None:
-        if self._closing or self._sent or self._turn is not None:
+    def _begin(self) -> None:
+        """Where there is room for what comes, and something may come."""
+        if self._closing:
             return
-        for _ in range(_PIECES_PER_TURN):
-            if not self.agent.has_room():
-                return
-            try:
-                piece = self._next(self.agent.conversation.credit(self.channel))
-            except (OSError, jobdir.Unreadable) as exc:
-                self._fail(exc)
-                return
-            if self._cursor.freed != self._told_freed:
-                # It may overtake data, but comes before the piece that goes on behind a gap.
-                self._told_freed = dict(self._cursor.freed)
-                self.agent.event(self.channel, "freed", position=self._told_freed)
-            if piece is None:
-                return
+        credit = 0 if self._sent else self._may_send()
+        if not credit and self._token is not None:
+            self.look_later()  # somebody else may take over meanwhile
+        elif not credit and self._more and not self._first:
+            return
+        self._ask(
+            "read",
+            self._number,
+            self._place,
+            credit,
+            self._token,
+            self._follow,
+            self._inotify.fd,
+            self._first,
+        )
+
+    def _answered(self, answer: Any, refused: Refused | None) -> None:
+        if self._closing:
+            return
+        if refused is not None:
+            self._refused(refused)
+            return
+        if self._first:
+            self._first = False
+            self.agent.accept(self.channel, {"position": self._begin_at})
+            if not answer["superseded"]:
+                self._claim(*answer["watches"])
+        if answer["superseded"]:
+            self._superseded(answer["view"])
+            return
+        if answer["freed"] != self._told_freed:
+            # It may overtake data, but comes before the piece that goes on behind a gap.
+            self._told_freed = answer["freed"]
+            self.agent.event(self.channel, "freed", position=self._told_freed)
+        for piece in _unpacked(answer["pieces"]):
             self.agent.conversation.data(self.channel, piece)
-        self._turn = self.agent.call_later(0, self._another_turn)
+        self._place = answer["place"]
+        self._more, self._over = answer["more"], answer["over"]
+        if answer["view"] is not None and not self._sent:
+            self._all_sent(answer["view"])
+        elif self._more and self._may_send():
+            self.look()
+        else:
+            self.look_later()
 
-    def _another_turn(self) -> None:
-        self._turn = None
-        self._pump()
+    def _may_send(self) -> int:
+        """How many bytes now; more may be sent from the next `on_credit` or `on_room` on."""
+        room = self.agent.has_room()
+        return min(_MOST, self.agent.conversation.credit(self.channel)) if room else 0
 
-    def _next(self, credit: int) -> Piece | None:
-        """What to send now. At the end of what there is, says so where there will be no more."""
-        piece = self._cursor.next(credit) if credit else None
-        if piece is not None or (not credit and not self._cursor.exhausted()):
-            return piece
-        if not self._over:
-            self._over = self._is_over()
-            if not self._over:
-                if not self._follow:
-                    self._all_sent()
-                return None
-            # What was written between the look at the index and the outcome.
-            return self._next(credit)
-        if credit:
-            piece = self._cursor.rest(credit, time.time())
-        if piece is None:
-            self._all_sent()
-        return piece
+    def _refused(self, refused: Refused) -> None:
+        if refused.facts.get("passing") or refused.code == "no-state":
+            self.look_later()
+        elif self._first:
+            self.agent.fail(self.channel, refused)
+            self.on_close()
+        else:
+            # The index makes no sense from here on: the caller gets what there was before.
+            view = self._view or jobview.unknown(self.job_id)
+            self._end(False, jobview.out_of_reach(view, refused.message))
 
-    def _is_over(self) -> bool:
-        """Whether nothing more will be written. The outcome shows at once, its lack in a second."""
-        if jobview.has_outcome(self.dir_fd):
-            return True
-        now = time.monotonic()
-        if self._asked is not None and now - self._asked < _POLL:
-            return False
-        self._asked = now
-        return jobview.job_map(self.dir_fd, self.job_id)["state"] in _jobstate.FINISHED
-
-    def _all_sent(self) -> None:
+    def _all_sent(self, view: dict[str, Any]) -> None:
         self._sent = True
+        self._view = view
         if self._token is not None:
             # The end of a consuming read comes once all is used up: the caller knows then that
-            # the marks say so.
-            # It may overtake the data, so it says how far that goes.
-            self.agent.event(self.channel, "all-sent", position=dict(self._cursor.position))
+            # the marks say so. It may overtake the data, so it says how far that goes.
+            self.agent.event(self.channel, "all-sent", position=self._place[0])
         self._end_if_used()
 
     def _end_if_used(self) -> None:
+        position = self._place[0]
         if self._token is not None:
-            if any(self._used[stream] < at for stream, at in self._cursor.position.items()):
+            if any(self._used[stream] < at for stream, at in position.items()):
                 return
             if not self._write_marks():
                 return  # it comes here again once they are written
-        view = jobview.job_map(self.dir_fd, self.job_id)
-        position = self._cursor.position
+        view = self._view
+        assert view is not None
         whole = all(position[stream] >= size for stream, size in view["sizes"].items())
-        self.agent.end(self.channel, {"complete": self._over and whole, "job": view})
-        self.close()
+        self._end(self._over and whole, view)
 
-    def _fail(self, exc: Exception) -> None:
-        """The index makes no sense from here on: the caller gets what there was before."""
-        view = jobview.job_map(self.dir_fd, self.job_id)
-        view["problem"] = str(exc)
-        self._write_marks()
-        self.agent.end(self.channel, {"complete": False, "job": view})
-        self.close()
+    def _end(self, complete: bool, view: dict[str, Any]) -> None:
+        self.agent.end(self.channel, {"complete": complete, "job": view})
+        self._closing = True
+        if self._write_marks():
+            self.close()
+
+    def _superseded(self, view: dict[str, Any] | None) -> None:
+        self._marked = dict(self._used)  # the marks are somebody else's now
+        self.agent.event(self.channel, "superseded")
+        self._end(False, view or self._view or jobview.unknown(self.job_id))
 
     # -- what is used up
 
@@ -389,7 +442,7 @@ class _Reader(_Following):
             return
         for stream, offset in (_position(args, "position") or {}).items():
             # Never beyond what was sent, and never back.
-            offset = min(offset, self._cursor.position[stream])
+            offset = min(offset, self._place[0][stream])
             self._used[stream] = max(self._used[stream], offset)
         if self._sent:
             self._end_if_used()
@@ -402,10 +455,8 @@ class _Reader(_Following):
             self.close()
 
     def _session_over(self, finished: Callable[..., object]) -> None:
-        self._closing = True
         self._finished = finished
-        if self._write_marks():
-            self.close()
+        self.on_close()
 
     def _marks_due(self) -> None:
         self._marks_timer = None
@@ -416,58 +467,68 @@ class _Reader(_Following):
                 self._end_if_used()
 
     def _write_marks(self) -> bool:
-        """Whether the marks say what is used up; where not, it is tried again soon.
-
-        They are written without waiting for the disk, so this does not hold up the loop.
-        """
+        """Whether the marks say what is used up; where not, they are written, and then it goes on
+        with `_marks_due`."""
         if self._token is None or self._used == self._marked:
             return True
-        try:
-            claimed = jobdir.claim(self.dir_fd)
-        except OSError:
-            claimed = True  # no such locks here: the last writer wins
-        if not claimed:
+        if not self._marking:
+            self._marking = True
+            used = dict(self._used)
+
+            def done(answer: Any, refused: Refused | None) -> None:
+                self._marking = False
+                self._wrote(used, answer, refused)
+
+            args = (self._path, self.job_id, self._number, self._token, used)
+            self._turns.ask(self.job_id, "mark", args, done)
+        return False
+
+    def _wrote(self, used: dict[str, int], answer: Any, refused: Refused | None) -> None:
+        if self.closed:
+            return
+        if refused is None and not answer["written"]:
             self._tries += 1
-            if self._tries * _MARKS_AGAIN < _MARKS_PATIENCE:
-                if self._marks_timer is None:
-                    self._marks_timer = self.agent.call_later(_MARKS_AGAIN, self._marks_due)
-                return False
-            return True
-        try:
-            ours = self._is_ours()
-            if ours:
-                jobdir.write_marks(self.dir_fd, jobdir.Marks(self._used, self._token))
-        except OSError:
-            pass  # a full disk, or the job was removed: records come twice then, or nobody asks
-        finally:
-            jobdir.unclaim(self.dir_fd)
+            if self._tries < _MARKS_TRIES:
+                if self._marks_timer is not None:
+                    self._marks_timer.cancel()
+                self._marks_timer = self.agent.call_later(_MARKS_AGAIN, self._marks_due)
+                return
+        # Or given up: records come twice then, or nobody asks.
         self._tries = 0
-        self._marked = dict(self._used)
-        if not ours and not self._closing:
-            self._superseded()
-            return False
-        return True
-
-    def _is_ours(self) -> bool:
-        """Whether no other consuming reader took over; marks that are gone are nobody's."""
-        reader = jobdir.read_marks(self.dir_fd).reader
-        return reader is None or reader == self._token
-
-    def _superseded(self) -> None:
-        self._marked = dict(self._used)  # the marks are somebody else's now
-        self.agent.event(self.channel, "superseded")
-        view = jobview.job_map(self.dir_fd, self.job_id)
-        self.agent.end(self.channel, {"complete": False, "job": view})
-        self.close()
+        self._marked = used
+        if refused is None and answer["written"]:
+            self._view = answer["view"]
+            if not answer["ours"] and not self._closing:
+                self._superseded(answer["view"])
+                return
+        if self._marks_timer is None:
+            self._marks_due()
 
     def close(self) -> None:
+        if self.closed:
+            return
         self._closing = True
-        for timer in (self._marks_timer, self._turn):
-            if timer is not None:
-                timer.cancel()
+        if self._marks_timer is not None:
+            self._marks_timer.cancel()
         if self._finished is None and self._session_over in self.agent.on_session_end:
             self.agent.on_session_end.remove(self._session_over)
-        self._cursor.close()
         super().close()
         if self._finished is not None:
             self._finished()
+        else:
+            args = (self._path, self.job_id, self._number)
+            self._turns.ask(self.job_id, "forget", args, _ignored)
+
+
+def _ignored(answer: Any, refused: Refused | None) -> None:
+    """Nobody waits for it."""
+
+
+def _unpacked(pieces: bytes) -> Iterator[Piece]:
+    at = 0
+    while at < len(pieces):
+        place = PIECE.unpack_from(pieces, at)
+        size = looks.SIZE.unpack_from(pieces, at + PIECE.size)[0]
+        at += PIECE.size + looks.SIZE.size
+        yield Piece._make((*place, pieces[at : at + size]))
+        at += size

@@ -122,7 +122,7 @@ def _run(
         try:
             answer = pack([True, function(*args)])
         except Exception as exc:
-            answer = pack([False, _facts(refusal_of(exc))])
+            answer = pack([False, failed(exc)])
         left = memoryview(_SIZE.pack(len(answer)) + answer)
         while left:
             left = left[os.write(writing, left) :]
@@ -131,7 +131,9 @@ def _run(
         os._exit(0)
 
 
-def _facts(refused: Refused) -> dict[str, object]:
+def failed(exc: Exception) -> dict[str, object]:
+    """The body of a refusal for ``exc``."""
+    refused = refusal_of(exc)
     facts: dict[str, object] = dict(refused.facts)
     facts.update(code=refused.code, message=refused.message)
     facts.update(evidence=refused.evidence, hint=refused.hint)

@@ -1,7 +1,8 @@
 """Being told when files change: one inotify instance for the whole agent.
 
-Through ctypes, which Debian's python3-minimal lacks; there is no telling then, and who follows a
-file looks at it often. Standard library only, Python 3.6.
+Watches are added by the processes that open files (`remit.agent.turns`), which share it; what it
+says is read here. Through ctypes, which Debian's python3-minimal lacks; there is no telling then,
+and who follows a file looks at it often. Standard library only, Python 3.6.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-    from remit.agent.main import Agent
+    from remit.agent.loop import Loop
 
 MODIFIED = 0x2
 MOVED_IN = 0x80
@@ -21,53 +22,65 @@ _IN_CLOEXEC = os.O_CLOEXEC
 _IN_NONBLOCK = os.O_NONBLOCK
 # struct inotify_event: wd, mask, cookie, len; then the name
 _EVENT = struct.Struct("@iIII")
+# Changes remembered of files whose watch nobody has claimed yet.
+_REMEMBERED = 1024
+
+_libc: list[Any] = []
+
+
+def _make() -> int:
+    """A descriptor, -1 where there can be none."""
+    try:
+        import ctypes
+
+        _libc[:] = [ctypes.CDLL(None)]
+        return int(_libc[0].inotify_init1(_IN_NONBLOCK | _IN_CLOEXEC))
+    except (ImportError, OSError, AttributeError):
+        return -1
+
+
+def add(inotify_fd: int, fd: int, mask: int) -> int | None:
+    """Watches what ``fd`` is open on; the number that `Inotify.claim` wants, None where that cannot
+    be. All watches of one file have to be for the same ``mask``."""
+    if inotify_fd < 0:
+        return None
+    number = int(_libc[0].inotify_add_watch(inotify_fd, b"/proc/self/fd/%d" % fd, mask))
+    return number if number >= 0 else None
 
 
 class Inotify:
     """Calls back when a watched file or directory changes; the callback says nothing more."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
         self._callbacks: dict[int, list[Callable[[], object]]] = {}
-        self._libc: Any = None
-        try:
-            import ctypes
-
-            self._libc = ctypes.CDLL(None)
-            self._fd = self._libc.inotify_init1(_IN_NONBLOCK | _IN_CLOEXEC)
-        except (ImportError, OSError, AttributeError):
-            self._fd = -1
-        if self._fd >= 0:
-            agent.watch_fd(self._fd, self._read)
+        self._early: set[int] = set()
+        self.fd = _make()
+        if self.fd >= 0:
+            loop.watch_fd(self.fd, self._read)
 
     @property
     def works(self) -> bool:
-        return bool(self._fd >= 0)
+        return bool(self.fd >= 0)
 
-    def watch(self, fd: int, mask: int, callback: Callable[[], object]) -> int | None:
-        """A watch on what ``fd`` is open on, or None where there can be none.
-
-        All watches of one file have to be for the same ``mask``.
-        """
-        if not self.works:
-            return None
-        number = self._libc.inotify_add_watch(self._fd, b"/proc/self/fd/%d" % fd, mask)
-        if number < 0:
-            return None
+    def claim(self, number: int, callback: Callable[[], object]) -> None:
+        """Has ``callback`` called from now on, also for what happened since the watch was added."""
         self._callbacks.setdefault(number, []).append(callback)
-        return int(number)
+        if number in self._early:
+            self._early.discard(number)
+            callback()
 
-    def unwatch(self, number: int | None, callback: Callable[[], object]) -> None:
-        callbacks = self._callbacks.get(number) if number is not None else None
-        if callbacks is None:
-            return
-        callbacks.remove(callback)
-        if not callbacks:
-            del self._callbacks[number]  # type: ignore[arg-type]
-            self._libc.inotify_rm_watch(self._fd, number)
+    def unwatch(self, number: int, callback: Callable[[], object]) -> None:
+        callbacks = self._callbacks.get(number, [])
+        if callback in callbacks:
+            callbacks.remove(callback)
+            if not callbacks:
+                del self._callbacks[number]
+                _libc[0].inotify_rm_watch(self.fd, number)
 
     def _read(self) -> None:
         try:
-            data = os.read(self._fd, 1 << 16)
+            data = os.read(self.fd, 1 << 16)
         except BlockingIOError:
             return
         told = set()
@@ -77,5 +90,8 @@ class Inotify:
             at += _EVENT.size + size
             told.add(number)
         for number in told:
-            for callback in list(self._callbacks.get(number, ())):
+            callbacks = self._callbacks.get(number)
+            if callbacks is None and len(self._early) < _REMEMBERED:
+                self._early.add(number)
+            for callback in list(callbacks or ()):
                 callback()

@@ -56,6 +56,10 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # What stands in gone/ID where the id was given up before it ran.
 _NEVER_RAN = b"never ran\n"
+# Errors that say nothing of a file: it may be there, and read, a moment later.
+PASSING = (
+    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.EIO, errno.ESTALE,
+)  # fmt: skip
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 

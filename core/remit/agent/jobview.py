@@ -407,6 +407,18 @@ def _unreadable(
     return view
 
 
+def out_of_reach(view: dict[str, Any], problem: str) -> dict[str, Any]:
+    """The last view of a job whose directory cannot be read now. A job that is over stays so."""
+    if view["state"] in _jobstate.FINISHED:
+        return dict(view, problem=problem[:_MAX_TEXT])
+    return dict(view, state=_jobstate.DISCONNECTED, problem=problem[:_MAX_TEXT])
+
+
+def unknown(job_id: str) -> dict[str, Any]:
+    """The job map of a job of which nothing is known but that it may be there."""
+    return _unreadable({}, job_id, None, jobdir.Unavailable("its directory does not answer"))
+
+
 def _words(exc: Exception) -> str:
     if isinstance(exc, jobdir.Unreadable):
         return str(exc)
@@ -424,6 +436,6 @@ def _changed(dir_fd: int) -> float | None:
 
 def _may_run(dir_fd: int) -> bool:
     try:
-        return liveness.alive(dir_fd)
+        return not has_outcome(dir_fd) and liveness.alive(dir_fd)
     except OSError:
         return False  # as nothing there can be believed, this alone keeps no job from being lost

@@ -24,6 +24,7 @@ from remit.agent import (
     liveness,
     logind,
     nursery,
+    scan,
     statedir,
     supervisor,
     tail,
@@ -52,6 +53,8 @@ _FORCE = "it can be removed with force"
 # A page of job maps is one frame of 1 MiB at most.
 _PAGE_SIZE = 700_000
 _MOST_FOUND = 100
+_SHORTEST = 4
+_NOTHING = pack(None)
 _MAX_FOUND_COMMAND = 1000
 
 # One job's directory, open: both descriptors, and what is in it
@@ -79,6 +82,22 @@ def opened(path: bytes, job_id: str) -> Iterator[Opened]:
 
 def not_found(job_id: str) -> Refused:
     return Refused("not-found", "no job %s is kept here" % job_id)
+
+
+def gone_or_unknown(path: bytes, job_id: str) -> Refused:
+    """The same, saying whether its removal is known here, or nothing of it is."""
+    refused = not_found(job_id)
+    try:
+        gone_fd = State(path).open_gone()
+    except (OSError, Refused):
+        return refused
+    try:
+        refused.facts["gone"] = jobdir.is_sealed(gone_fd, job_id)
+    except OSError:
+        pass
+    finally:
+        os.close(gone_fd)
+    return refused
 
 
 def open_job(jobs_fd: int, job_id: str) -> int | None:
@@ -267,15 +286,14 @@ def jobs(path: bytes, after: str | None, limit: int) -> bytes:
     page: list[bytes] = []
     size = 0
     following = None
-    for at, job_id in enumerate(ids):
-        view = _listed(path, jobs_fd, job_id)
-        if view is None:
+    for job_id, told in scan.each(lambda each: pack(_listed(path, jobs_fd, each)), ids):
+        packed = pack(jobview.unknown(job_id)) if told is scan.Hanging else told
+        if packed == _NOTHING:
             continue
-        packed = pack(view)
         page.append(packed)
         size += len(packed)
         if len(page) >= limit or size > _PAGE_SIZE:
-            following = job_id if at + 1 < len(ids) else None
+            following = job_id if job_id != ids[-1] else None
             break
     # An array of 32-bit length, then its items as they were packed.
     array = b"\xdd" + len(page).to_bytes(4, "big") + b"".join(page)
@@ -286,13 +304,19 @@ def find(path: bytes, name: str) -> dict[str, Any]:
     """Those whose id is ``name``, else whose name it is, else whose id begins with it."""
     jobs_fd, ids = _ids(path)
     if jobdir.is_id(name) and name in ids:
-        views = [_listed(path, jobs_fd, name)]
+        found = [name]
     else:
-        named = (job_id for job_id in ids if _name_of(jobs_fd, job_id) == name)
-        views = [_listed(path, jobs_fd, job_id) for job_id in named]
-        if not views and len(name) >= 4:
-            views = [_listed(path, jobs_fd, each) for each in ids if each.startswith(name)]
-    return {"jobs": _fitting_page([view for view in views if view is not None])}
+        names = scan.each(lambda each: _name_of(jobs_fd, each), ids)
+        found = [job_id for job_id, told in names if told == name]
+        if not found and len(name) >= _SHORTEST:
+            found = [job_id for job_id in ids if job_id.startswith(name)]
+    views = []
+    for job_id, view in scan.each(lambda each: _listed(path, jobs_fd, each), found[:_MOST_FOUND]):
+        if view is scan.Hanging:
+            views.append(jobview.unknown(job_id))
+        elif view is not None:
+            views.append(view)
+    return {"jobs": _fitting_page(views)}
 
 
 def _fitting_page(views: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -300,7 +324,7 @@ def _fitting_page(views: list[dict[str, Any]]) -> list[dict[str, Any]]:
     command of each is for who asks for it."""
     page: list[dict[str, Any]] = []
     size = 0
-    for view in views[:_MOST_FOUND]:
+    for view in views:
         if len(views) > 1:
             jobview.shorten(view, _MAX_FOUND_COMMAND)
         size += len(pack(view))
@@ -338,7 +362,8 @@ def _name_of(jobs_fd: int, job_id: str) -> object:
     if dir_fd is None:
         return None
     try:
-        return jobdir.read_json(dir_fd, jobdir.JOB).get("name")
+        name = jobdir.read_json(dir_fd, jobdir.JOB).get("name")
+        return name if isinstance(name, str) else None
     except (FileNotFoundError, jobdir.Unreadable):
         return None
     finally:
@@ -434,7 +459,8 @@ def _check_reach(
     disconnected = view["state"] == _jobstate.DISCONNECTED
     try:
         # Where files make no sense, its supervisor may be here all the same.
-        out_of_reach = elsewhere and (disconnected or liveness.held(job.dir_fd))
+        held = liveness.held(job.dir_fd)
+        out_of_reach = elsewhere and (disconnected or held)
     except OSError:
         out_of_reach = elsewhere or disconnected  # no locks here: nobody knows
     if not out_of_reach:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from remit._conversation import AGENT, Conversation, ProtocolError
 from remit._frames import CLOSE, CREDIT, DATA, END, EVENT, GOODBYE, HELLO, MAX_PAYLOAD, REQUEST
 from remit._msgpack import UnpackError, pack, unpack
-from remit.agent.helpers import Refused, refusal_of
+from remit.agent.helpers import Refused, failed, refusal_of
 from remit.agent.loop import report
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Link:
         held is given up, as at its close."""
         handler = self.handlers.get(channel)
         if self.conversation.accepted(channel):
-            self.end(channel, {"error": _facts(refusal_of(exc))})
+            self.end(channel, {"error": failed(exc)})
         else:
             self.fail(channel, exc)
         if handler is not None:
@@ -240,16 +240,6 @@ def _call(handler: Any, method: str, *args: object) -> None:
     function = getattr(handler, method, None)
     if function is not None:
         function(*args)
-
-
-def _facts(refused: Refused) -> dict[str, object]:
-    return dict(
-        refused.facts,
-        code=refused.code,
-        message=refused.message,
-        evidence=refused.evidence,
-        hint=refused.hint,
-    )
 
 
 def _nothing() -> None:

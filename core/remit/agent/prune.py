@@ -12,7 +12,7 @@ from collections import namedtuple
 from typing import TYPE_CHECKING
 
 from remit import _jobstate
-from remit.agent import jobdir, jobview, keeper, liveness
+from remit.agent import jobdir, jobview, keeper, liveness, scan
 from remit.agent.helpers import Refused
 from remit.agent.statedir import State
 
@@ -47,7 +47,9 @@ def prune(
         jobs_fd = state.open_jobs()
     except FileNotFoundError:
         return {"jobs": [], "next": None}
-    found = [_look(jobs_fd, name) for name in os.listdir(jobs_fd)]
+    found = []
+    for name, told in scan.each(lambda each: list(_look(jobs_fd, each)), os.listdir(jobs_fd)):
+        found.append(Found(name, 0, None, 0.0) if told is scan.Hanging else Found(*told))
     due = chosen(found, time.time(), older_than, max_total)
     if after is not None:
         due = [each for each in due if _order(each) > tuple(after)]

@@ -1,0 +1,265 @@
+"""The turns of those who follow kept jobs: what reads and writes a job's directory, a little at a
+time. They run in the processes of `remit.agent.turns`. Standard library only, Python 3.6.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from remit import _jobstate
+from remit._conversation import PIECE
+from remit.agent import inotify, jobdir, jobview, keeper, lease, liveness, statedir
+from remit.agent.cursor import Cursor
+from remit.agent.helpers import Refused
+
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from remit._conversation import Piece
+
+# In front of each piece in the answer of `read`: how it stands in a DATA frame, and its size.
+SIZE = struct.Struct(">I")
+_MOST_PIECES = 256
+# Seconds that one turn may take where there is much to read and little to find.
+_TURN = 0.1
+# Readers whose files stay open from one turn to the next.
+_MOST_OPEN = 32
+
+# reader: its cursor, and the directory's descriptor
+_open: OrderedDict[int, tuple[Cursor, int]] = OrderedDict()
+
+
+def look(path: bytes, job_id: str, inotify_fd: int, first: bool) -> dict[str, Any]:
+    """``{view, runs_on, watch}``: the job map, and whether the supervisor still looks after what a
+    finished job left behind.
+
+    ``first``: a watch on the directory is added, and of a job with a lease ``fd`` holds that.
+    Raises Refused.
+    """
+    jobs_fd = _open_jobs(path)
+    try:
+        view = jobview.look(jobs_fd, job_id)
+        answer: dict[str, Any] = {"watch": None}
+        dir_fd = _open_trusted(jobs_fd, job_id)
+    except FileNotFoundError:
+        raise keeper.gone_or_unknown(path, job_id) from None
+    finally:
+        os.close(jobs_fd)
+    if dir_fd is None:
+        return dict(answer, view=view, runs_on=False)
+    try:
+        if first:
+            answer["watch"] = inotify.add(inotify_fd, dir_fd, inotify.MOVED_IN)
+            # Once more: what happens from here on is told.
+            view = jobview.job_map(dir_fd, job_id)
+            held = lease.hold(dir_fd) if view["lifetime"] == "lease" else None
+            if held is not None:
+                answer["fd"] = held
+        finished = view["state"] in _jobstate.FINISHED
+        return dict(answer, view=view, runs_on=finished and _runs_on(dir_fd, view))
+    finally:
+        os.close(dir_fd)
+
+
+def _open_jobs(path: bytes) -> int:
+    """Raises Refused: a state directory that is away says nothing of its jobs."""
+    try:
+        return statedir.State(path).open_jobs()
+    except FileNotFoundError:
+        raise statedir.refused(
+            "there is no %s" % os.fsdecode(os.path.join(path, b"jobs"))
+        ) from None
+
+
+def _open_trusted(jobs_fd: int, job_id: str) -> int | None:
+    try:
+        return statedir.open_directory(job_id.encode(), jobs_fd, job_id.encode())
+    except FileNotFoundError:
+        raise
+    except (Refused, OSError):
+        return None
+
+
+def _runs_on(dir_fd: int, view: dict[str, Any]) -> bool:
+    try:
+        return view["state"] != _jobstate.LOST and liveness.alive(dir_fd)
+    except OSError:
+        return False
+
+
+def read(
+    path: bytes,
+    job_id: str,
+    reader: int,
+    place: list[Any],
+    most: int,
+    token: str | None,
+    follow: bool,
+    inotify_fd: int,
+    first: bool,
+) -> dict[str, Any]:
+    """The next pieces of output: ``{pieces, place, freed, more, over, view, superseded, watches}``.
+
+    ``place`` is a position, and the line of the index that comes next, None where that is not known
+    yet. At most ``most`` bytes. ``more``: there is more to read now; ``over``: nothing more will be
+    written; ``view``: the job map, where the reading ends. Raises Refused.
+    """
+    answer: dict[str, Any] = {"superseded": False, "watches": [], "view": None}
+    try:
+        cursor, dir_fd = _cursor(path, job_id, reader, place)
+        if token is not None and not _is_ours(dir_fd, token):
+            view = jobview.job_map(dir_fd, job_id)
+            forget(path, job_id, reader)
+            return dict(answer, superseded=True, view=view)
+        if first:
+            added = [
+                inotify.add(inotify_fd, cursor.index_fd, inotify.MODIFIED),
+                inotify.add(inotify_fd, dir_fd, inotify.MOVED_IN),
+            ]
+            answer["watches"] = [number for number in added if number is not None]
+        pieces, more, over = _pieces(cursor, dir_fd, job_id, most)
+        if not more and (over or not follow):
+            answer["view"] = jobview.job_map(dir_fd, job_id)
+        answer.update(pieces=b"".join(pieces), more=more, over=over, freed=cursor.freed)
+        return dict(answer, place=[cursor.position, cursor.line])
+    except (OSError, jobdir.Unreadable) as exc:
+        forget(path, job_id, reader)
+        if isinstance(exc, FileNotFoundError):
+            raise keeper.gone_or_unknown(path, job_id) from exc
+        words = "the output of job %s cannot be read: %s" % (job_id, exc)
+        # What may pass is tried again.
+        passing = isinstance(exc, OSError) and exc.errno in jobdir.PASSING
+        raise Refused("state", words, passing=passing) from exc
+
+
+def _pieces(cursor: Cursor, dir_fd: int, job_id: str, most: int) -> tuple[list[bytes], bool, bool]:
+    """The pieces, packed; whether there are more; whether nothing more will be written."""
+    until = time.monotonic() + _TURN
+    packed: list[bytes] = []
+    over = False
+    count = 0
+    while True:
+        if count == _MOST_PIECES or time.monotonic() > until or (most <= 0 and cursor.has_more()):
+            return packed, True, over
+        piece = cursor.next(most, until) if most > 0 else None
+        if piece is None and most > 0 and cursor.behind:
+            return packed, True, over
+        if piece is None and not over:
+            over = _is_over(dir_fd, job_id)
+            if not over:
+                return packed, False, False
+            continue  # what was written between the look at the index and the outcome
+        if piece is None:
+            piece = cursor.rest(most, time.time()) if most > 0 else None
+        if piece is None:
+            return packed, False, True
+        count += 1
+        most -= len(piece.data)
+        packed += _packed(piece)
+
+
+def _packed(piece: Piece) -> list[bytes]:
+    place = PIECE.pack(piece.stream, piece.seq, piece.offset, piece.time)
+    return [place, SIZE.pack(len(piece.data)), piece.data]
+
+
+def _is_over(dir_fd: int, job_id: str) -> bool:
+    if jobview.has_outcome(dir_fd):
+        return True
+    return jobview.job_map(dir_fd, job_id)["state"] in _jobstate.FINISHED
+
+
+def _cursor(path: bytes, job_id: str, reader: int, place: list[Any]) -> tuple[Cursor, int]:
+    """The reader's own, as it was left, else a new one at that place. Raises OSError, Refused and
+    Unreadable."""
+    position, line = place
+    known = _open.pop(reader, None)
+    if known is not None:
+        cursor, dir_fd = known
+        if cursor.position == position:
+            _open[reader] = known
+            return known
+        _close(cursor, dir_fd)
+    jobs_fd = _open_jobs(path)
+    try:
+        dir_fd = statedir.open_directory(job_id.encode(), jobs_fd, job_id.encode())
+    finally:
+        os.close(jobs_fd)
+    try:
+        cursor = Cursor(dir_fd, position, line)
+    except (OSError, jobdir.Unreadable):
+        os.close(dir_fd)
+        raise
+    _open[reader] = cursor, dir_fd
+    while len(_open) > _MOST_OPEN:
+        _close(*_open.popitem(last=False)[1])
+    return cursor, dir_fd
+
+
+def _close(cursor: Cursor, dir_fd: int) -> None:
+    cursor.close()
+    os.close(dir_fd)
+
+
+def forget(path: bytes, job_id: str, reader: int) -> dict[str, Any]:
+    """Nobody reads on there."""
+    known = _open.pop(reader, None)
+    if known is not None:
+        _close(*known)
+    return {}
+
+
+def mark(path: bytes, job_id: str, reader: int, token: str, used: dict[str, int]) -> dict[str, Any]:
+    """Writes down what is used up: ``{written, ours, view}``. Not written: somebody else is at the
+    marks just now. Raises Refused.
+
+    It is not waited for the disk: where the machine dies, a record may come twice.
+    """
+    known = _open.get(reader)
+    dir_fd = _open_job(path, job_id) if known is None else known[1]
+    try:
+        try:
+            if not jobdir.claim(dir_fd):
+                return {"written": False, "ours": True, "view": None}
+        except OSError:
+            pass  # no such locks here: the last writer wins
+        try:
+            ours = _is_ours(dir_fd, token)
+            if ours:
+                jobdir.write_marks(dir_fd, jobdir.Marks(used, token))
+        except OSError:
+            pass  # a full disk, or the job was removed: records come twice then, or nobody asks
+        finally:
+            jobdir.unclaim(dir_fd)
+        return {"written": True, "ours": ours, "view": jobview.job_map(dir_fd, job_id)}
+    finally:
+        if known is None:
+            os.close(dir_fd)
+
+
+def _open_job(path: bytes, job_id: str) -> int:
+    jobs_fd = _open_jobs(path)
+    try:
+        return statedir.open_directory(job_id.encode(), jobs_fd, job_id.encode())
+    except FileNotFoundError:
+        raise keeper.gone_or_unknown(path, job_id) from None
+    finally:
+        os.close(jobs_fd)
+
+
+def _is_ours(dir_fd: int, token: str) -> bool:
+    """Whether no other consuming reader took over; marks that are gone are nobody's."""
+    reader = jobdir.read_marks(dir_fd).reader
+    return reader is None or reader == token
+
+
+TURNS: dict[str, Callable[..., dict[str, Any]]] = {
+    "look": look,
+    "read": read,
+    "forget": forget,
+    "mark": mark,
+}

@@ -1,0 +1,172 @@
+"""A directory that hangs, or that there is no end to, costs its own job and nobody else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.harness import Refused, Wire, job
+from remit import _payload
+from remit._frames import END
+from remit._msgpack import unpack
+from remit.agent import jobdir
+from remit.agent.cursor import Cursor
+
+# In the agent: directories whose names stand in a file hang when they are opened, while they do.
+HANG = """
+
+def _hanging(open_directory):
+    import os, time
+
+    def opened(name, dir_fd, path):
+        while True:
+            try:
+                with open(%r, "rb") as file:
+                    hangs = name in file.read().split()
+            except OSError:
+                hangs = False
+            if not hangs:
+                return open_directory(name, dir_fd, path)
+            time.sleep(0.02)
+
+    return opened
+
+
+open_directory = _hanging(open_directory)
+"""
+
+
+@pytest.fixture
+def hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Has the directories of these jobs hang from now on, and no others."""
+    hanging = tmp_path / "hanging"
+    written = _payload.modules
+
+    def modules() -> dict[str, str]:
+        sources = written()
+        sources["remit.agent.statedir"] += HANG % str(hanging)
+        return sources
+
+    monkeypatch.setattr(_payload, "modules", modules)
+    _payload.payload.cache_clear()
+    yield lambda *ids: (hanging.write_text(" ".join(ids)), None)[1]
+    hanging.unlink(missing_ok=True)
+    _payload.payload.cache_clear()
+
+
+@pytest.fixture
+def wire(hang: Callable[..., None], bring_up: Callable[..., Wire]) -> Wire:
+    return bring_up()
+
+
+def started(wire: Wire, line: str) -> tuple[int, str]:
+    channel = wire.request("start", **job(line=line, spool=True))
+    return channel, wire.accepted(channel, 60)["id"]
+
+
+def read(wire: Wire, job_id: str, **args: Any) -> int:
+    asked = {"job": job_id, "position": None, "follow": True, "consume": False, **args}
+    return wire.request("read", **asked)
+
+
+def test_a_directory_that_hangs_costs_its_own_job(wire: Wire, hang: Callable[..., None]) -> None:
+    _, bad = started(wire, "sleep 1000")
+    channel, good = started(wire, "read line; echo $line")
+    wire.collect(channel, 60)
+    bad_news, bad_output = wire.request("watch", job=bad), read(wire, bad)
+    wire.accepted(bad_news, 60)
+    wire.accepted(bad_output, 60)
+    hang(bad)
+    assert wire.run("echo", "x", deadline=60).stdout == b"x\n"
+    # What comes of it: the one is out of reach, of all others everything goes on.
+    assert wire.news(bad_news, "job", 60)["state"] == "DISCONNECTED"
+    channel, third = started(wire, "echo x")
+    wire.collect(channel, 60)
+    output = read(wire, third)
+    wire.accepted(output, 60)
+    assert wire.collect(output, 60).stdout == b"x\n"
+    shown = {each["id"]: each for each in wire.call("jobs", 60, after=None, limit=10)["jobs"]}
+    assert shown[bad]["state"] == "DISCONNECTED"
+    assert "does not answer" in shown[bad]["problem"]
+    assert {shown[good]["state"], shown[third]["state"]} == {"COMPLETED"}
+    assert [each["id"] for each in wire.call("find", 60, name=good)["jobs"]] == [good]
+    pruned = wire.call("prune", 60, older_than=0.0, max_total=None, dry_run=True)["jobs"]
+    assert {each["id"] for each in pruned} == {good, third}
+    # It comes back, and so does all that was known.
+    hang()
+    wire.wait_for_state(bad_news, "RUNNING", 60)
+    assert wire.call("stop", 60, job=bad, grace=1.0)["survivors"] == []
+    assert unpack(wire.expect(END, bad_news, 60))["job"]["state"] == "STOPPED"  # type: ignore[index]
+    assert wire.collect(bad_output, 60).end["complete"] is True
+
+
+def test_marks_of_a_directory_that_hangs_keep_no_session_from_its_end(
+    wire: Wire, hang: Callable[..., None]
+) -> None:
+    channel, job_id = started(wire, "echo x")
+    wire.collect(channel, 60)
+    output = read(wire, job_id, consume=True)
+    wire.accepted(output, 60)
+    wire.piece(output, 60)
+    hang(job_id)
+    wire.event(output, "used", position={"stdout": 2, "stderr": 0})
+    assert wire.run("echo", "x", deadline=60).stdout == b"x\n"
+    assert wire.goodbye(60) == {"left": []}
+
+
+@pytest.mark.parametrize("streams", [[], ["stdout", "stderr"]], ids=["index", "all"])
+def test_an_index_without_end_costs_its_own_job(
+    bring_up: Callable[..., Wire], state_dir: Path, streams: list[str]
+) -> None:
+    """A job can do that to its own directory; it takes no room on the disk."""
+    wire = bring_up()
+    channel, job_id = started(wire, "echo x; echo y >&2")
+    wire.collect(channel, 60)
+    for name in ["index", *streams]:
+        os.truncate(state_dir / "jobs" / job_id / name, 1 << 40)
+    with pytest.raises(Refused, match="index"):
+        wire.accepted(read(wire, job_id, position={"stdout": 1, "stderr": 1}), 60)
+    assert wire.run("echo", "x", deadline=60).stdout == b"x\n"
+
+
+# -- the search in an index
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Iterator[int]:
+    """A job that printed one line of errors, and then a byte a million times."""
+    lines = 300_000
+    index = [jobdir.pack_line(1.0, b"stderr", 0, 1)]
+    index += [jobdir.pack_line(1.0, b"stdout", at, 1) for at in range(lines)]
+    (tmp_path / "index").write_bytes(b"".join(index))
+    (tmp_path / "stdout").write_bytes(bytes(lines))
+    (tmp_path / "stderr").write_bytes(b"e")
+    fd = os.open(tmp_path, os.O_RDONLY)
+    yield fd
+    os.close(fd)
+
+
+def test_a_search_gives_way_and_goes_on_where_it_was(large: int) -> None:
+    cursor = Cursor(large, {"stdout": 299_990, "stderr": 0, "records": 0})
+    turns = 0
+    while (piece := cursor.next(100, until=0.0)) is None:
+        assert cursor.behind
+        assert cursor.line is None or cursor.line <= 1
+        turns += 1
+    assert 3 < turns < 2000
+    assert (piece.stream, piece.offset, piece.data) == (2, 0, b"e")
+    # Passing over what was used up takes turns too, and another cursor may go on from there.
+    turns = 0
+    while (piece := cursor.next(100, until=0.0)) is None:
+        assert cursor.behind
+        turns += 1
+        line = cursor.line
+        cursor.close()
+        cursor = Cursor(large, cursor.position, line)
+    assert turns > 3
+    assert (piece.stream, piece.offset) == (1, 299_990)
+    cursor.close()
