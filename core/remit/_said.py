@@ -51,7 +51,7 @@ class Teller:
         if stream is None or time is None:
             return None
         try:
-            data = self.value(said) if stream == "value" else _plain(kind, bytes(said.body))
+            data = self.value(said) if stream == "value" else plain(stream, bytes(said.body))
         except RemitError as exc:
             where = f"{stream} {said.number} (byte {said.at} of what job {self.job} said)"
             raise type(exc)(f"{where}: {exc.message}", hint=exc.hint) from exc
@@ -84,10 +84,11 @@ def unpickled(body: bytes | bytearray | memoryview, trust: bool, whose: str) -> 
         raise ResultError(f"the result of {whose} cannot be unpickled: {exc!r}") from exc
 
 
-def _plain(kind: int, body: bytes) -> LogRecord | WarningRecord | Progress:
-    if kind == _records.LOG:
+def plain(stream: str, body: bytes) -> LogRecord | WarningRecord | Progress:
+    """The content of a record that is no value. Raises RemoteProtocolError."""
+    if stream == "log":
         return LogRecord(*decode(body, tuple[int, str, str, float]))
-    if kind == _records.WARNING:
+    if stream == "warning":
         return WarningRecord(*decode(body, tuple[str, str, str, int]))
     return Progress(*decode(body, tuple[float, float | None, str]))
 

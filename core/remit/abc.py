@@ -12,15 +12,40 @@ from typing import Any, Protocol, runtime_checkable
 
 import attrs
 
+from remit._decoder import DecodedRecord, FunctionFailure, RecordDecoder
 from remit._errors import ConnectError
 from remit._words import JobInfo, Outcome, Record
+
+__all__ = [
+    "API",
+    "ByteStream",
+    "Channel",
+    "ChecksTarget",
+    "DecodedRecord",
+    "End",
+    "ExplainsFailure",
+    "FunctionFailure",
+    "HasFileno",
+    "IsHere",
+    "OutlivesSession",
+    "Placement",
+    "Position",
+    "RecordDecoder",
+    "ResultStore",
+    "StoreReader",
+    "TakesBareWords",
+    "TakesOptions",
+    "TakesRawAddress",
+    "Target",
+    "Transport",
+]
 
 API = 1
 """The version of these protocols that this remit speaks; a plugin says ``api = 1``."""
 
 Position = Mapping[str, int]
-"""A place in a job's output: for each stream how much lies before it (bytes on stdout and stderr,
-records elsewhere). A stream that is not named counts as 0."""
+"""A place in a job's output: for each of the streams of a store how many bytes lie before it. A
+stream that is not named counts as 0."""
 
 
 @attrs.frozen
@@ -162,23 +187,32 @@ class StoreReader(Protocol):
         """The next record; None at the end, or where there is nothing now and it does not follow.
 
         Cancelled, nothing is lost: the record comes at the next call. Raises JobStateError once
-        another consuming reader has taken over.
+        another consuming reader has taken over, and RemitErrors for what went wrong.
         """
 
     def used(self, record: Record) -> None:
         """Marks ``record`` as used up, and what lies before it in its stream. For consuming
-        readers."""
+        readers. ``record`` may be a part of one that was given, up to some byte."""
 
     def close(self) -> None:
         """Gives the pass up; twice is quiet."""
 
 
 class ResultStore(Protocol):
-    """Where records are. One reader at a time consumes; any number may read along."""
+    """Where the output of one job is. One reader at a time consumes; any number may read along.
+
+    A store knows three streams, each of them bytes: ``stdout``, ``stderr``, and ``records``, which
+    holds all that a function says beside (`RecordDecoder` tells what). ``data`` of each `Record` is
+    bytes, or a `Gap` where a reader is told what was dropped; ``offset`` goes on where the one
+    before it in the stream ended. Pieces may be cut and joined; the order across streams is kept.
+
+    All methods but `StoreReader.next` and `aclose` are called in the event loop: be quick.
+    """
 
     def append(self, record: Record) -> None:
         """Takes a record that the target sent. Never waits: a store that has no room grants no
-        credit (`Channel.grant`), and then nothing more comes."""
+        credit (`Channel.grant`), and then nothing more comes. Under ``full="drop"`` each record of
+        ``records`` holds whole records of the function."""
 
     def read(self, position: Position | None, *, follow: bool, consume: bool) -> StoreReader:
         """A pass from ``position`` on, or from what is used up where it is None. ``follow``: until
@@ -191,10 +225,21 @@ class ResultStore(Protocol):
     def used(self) -> Position: ...
 
     def close(self, outcome: Outcome | None) -> None:
-        """Nothing more will be appended; readers come to their end."""
+        """Nothing more will be appended; readers come to their end, and so do the tasks that
+        `Channel.start_soon` runs, once what is on its way has arrived. May be called twice."""
 
     async def aclose(self) -> None:
-        """Frees what the store holds here, such as a file. Shielded by the caller; quick."""
+        """Frees what the store holds here, such as a file. After `close`, and after its tasks have
+        ended or were given up. Shielded, and given up after 10 s. May be called twice."""
+
+
+@runtime_checkable
+class OutlivesSession(Protocol):
+    """A store that is read after its session, too, while ``outlives_session`` is true: its results
+    are held by the job's handle, and it is not closed at the end of the session."""
+
+    @property
+    def outlives_session(self) -> bool: ...
 
 
 class Channel(Protocol):
@@ -206,7 +251,9 @@ class Channel(Protocol):
 
     @property
     def full(self) -> str:
-        """What to do when the buffer is full: ``spill``, ``block`` or ``drop``."""
+        """What to do when the buffer is full: ``spill`` (put it elsewhere, and lose nothing),
+        ``block`` (grant only as records are used up) or ``drop`` (the oldest; readers that miss
+        some are given a `Gap`). A store that always has room may treat all of them as ``spill``."""
 
     @property
     def buffer_limit(self) -> int:
@@ -224,7 +271,8 @@ class Channel(Protocol):
         """Lets the target send ``size`` more bytes."""
 
     def start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
-        """Runs ``function(*args)`` beside the session; it is cancelled when the session ends."""
+        """Runs ``function(*args)`` beside the session. `Job.wait` and the session's end wait for it
+        once the store was closed, for 30 s at most; then it is cancelled."""
 
     def open_reader(self, position: Position | None, *, follow: bool, consume: bool) -> StoreReader:
         """Reads what is spooled on the target, as `ResultStore.read`."""

@@ -7,10 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import anyio
+import attrs
 from anyio.abc import TaskGroup
 
+from remit import _records, _values
 from remit._errors import JobStateError
-from remit._words import Record, Stream
+from remit._messages import encode
+from remit._words import LogRecord, Record, Stream
 from remit.abc import Position, StoreReader
 
 # What a target may send before the store is there to say: `remit.abc.Channel`.
@@ -32,6 +35,7 @@ class FakeChannel:
         self.buffer_limit = buffer_limit
         self.granted = min(buffer_limit, _FIRST_CREDIT)
         self.spooled: list[Record] = []
+        self.running = 0  # tasks that `start_soon` was given and that have not ended
         self._used: dict[str, int] = {}
         self._tasks = tasks
         self._spool_ended = False
@@ -51,9 +55,19 @@ class FakeChannel:
 
     def start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
         async def run() -> None:
-            await function(*args)
+            try:
+                await function(*args)
+            finally:
+                self.running -= 1
+                self._tell()
 
+        self.running += 1
         self._tasks.start_soon(run)
+
+    async def tasks_ended(self) -> None:
+        """Waits until nothing runs any more that `start_soon` was given."""
+        while self.running:
+            await self._changed.wait()
 
     def open_reader(self, position: Position | None, *, follow: bool, consume: bool) -> StoreReader:
         start = dict(self._used if position is None else position)
@@ -128,13 +142,24 @@ class Producer:
     def __init__(self) -> None:
         self._ends: dict[str, int] = {}
         self._seq = 0
+        self._numbers = {_records.ITEM: 0, _records.LOG: 0}
 
-    def record(self, stream: Stream, data: Any) -> Record:
+    def said(self, value: object) -> bytes:
+        """One record of the stream ``records``: a value, or a `LogRecord`."""
+        if isinstance(value, LogRecord):
+            kind, body = _records.LOG, encode(attrs.astuple(value))
+        else:
+            kind, body = _records.ITEM, b"".join(_values.encode(value))
+        number = self._numbers[kind]
+        self._numbers[kind] += 1
+        return _records.HEAD.pack(kind, number, _TIME.timestamp(), len(body)) + body
+
+    def record(self, stream: Stream, data: bytes) -> Record:
         made = _record(stream, data, self._ends.get(stream, 0), self._seq)
         self._ends[stream] = made.end
         self._seq += 1
         return made
 
 
-def _record(stream: Stream, data: Any, offset: int, seq: int) -> Record:
+def _record(stream: Stream, data: bytes, offset: int, seq: int) -> Record:
     return Record(stream, data, offset, seq, _TIME, "jaaaaaaaaaaaa", "testing")

@@ -9,8 +9,16 @@ import anyio
 import pytest
 
 from remit._errors import JobStateError
-from remit._words import JobInfo, JobState, Outcome, Record
-from remit.abc import API, Placement, Position, ResultStore, StoreReader
+from remit._words import Gap, JobInfo, JobState, LogRecord, Outcome, Record, Stream
+from remit.abc import (
+    API,
+    DecodedRecord,
+    Placement,
+    Position,
+    RecordDecoder,
+    ResultStore,
+    StoreReader,
+)
 from remit.testing._channel import FakeChannel, Producer
 
 # Seconds for what takes milliseconds on a machine with nothing else to do.
@@ -38,7 +46,7 @@ class PlacementConformance:
                 job.produce("stdout", b"one"),
                 job.produce("stderr", b"two"),
                 job.produce("stdout", b"three"),
-                job.produce("value", {"four": 4}),
+                *job.say({"four": 4}),
             ]
             job.end()
             got = await _all(job.store.read(None, follow=False, consume=True))
@@ -65,7 +73,8 @@ class PlacementConformance:
                 await anyio.wait_all_tasks_blocked()
                 assert got == []
                 job.produce("stdout", b"early ")
-                await anyio.wait_all_tasks_blocked()
+                while not got:
+                    await _moment()
                 assert _streams(got) == {"stdout": b"early "}
                 job.produce("stdout", b"late")
                 job.end()
@@ -85,12 +94,12 @@ class PlacementConformance:
             job.produce("stdout", b"0123")
             job.produce("stderr", b"abc")
             job.produce("stdout", b"4567")
-            job.produce("value", "first")
-            job.produce("value", "second")
+            first, second = job.say("first"), job.say("second")
             job.end()
-            start = {"stdout": 3, "value": 1}
+            start = {"stdout": 3, "records": first[-1].end}
             got = await _all(job.store.read(start, follow=True, consume=False))
-        assert _streams(got) == {"stdout": b"34567", "stderr": b"abc", "value": ["second"]}
+        expected = {"stdout": b"34567", "stderr": b"abc", "records": second[0].data}
+        assert _streams(got) == expected
         assert {record.offset for record in got if record.stream == "stdout"} >= {3}
 
     async def test_a_cancelled_next_loses_nothing(self, placement: Placement) -> None:
@@ -191,16 +200,41 @@ class PlacementConformance:
 
     # -- what is held here
 
-    async def test_size_counts_bytes_and_records(self, placement: Placement) -> None:
+    async def test_size_counts_bytes(self, placement: Placement) -> None:
         async with _opened(placement) as job:
             job.produce("stdout", b"five!")
-            job.produce("value", "a longer value")
-            job.produce("value", None)
+            last = [*job.say("a longer value"), *job.say(None)][-1]
             size = dict(job.store.size)
         assert {stream: count for stream, count in size.items() if count} == {
             "stdout": 5,
-            "value": 2,
+            "records": last.end,
         }
+
+    # -- what a function says
+
+    @pytest.mark.parametrize("step", [1, 7, 30, 1000])
+    async def test_what_a_function_says_comes_back_however_it_was_cut(
+        self, placement: Placement, step: int
+    ) -> None:
+        async with _opened(placement) as job:
+            job.say({"a": [1, 2.5, "three"]}, step)
+            job.produce("stdout", b"between")
+            job.say(LogRecord(20, "here", "said", 1.5), step)
+            job.say(None, step)
+            job.end()
+            got = await _all(job.store.read(None, follow=True, consume=True))
+            said = _decoded(got, 0)
+            again = _decoded(
+                await _all(job.store.read({"records": said[1].offset}, follow=True, consume=False)),
+                said[1].offset,
+            )
+        told = [(one.kind, one.data) for one in said]
+        assert told == [
+            ("value", {"a": [1, 2.5, "three"]}),
+            ("log", LogRecord(20, "here", "said", 1.5)),
+            ("value", None),
+        ]
+        assert again == said[1:], "a reading may begin at each record"
 
     async def test_a_store_that_blocks_grants_room_as_it_is_used_up(
         self, placement: Placement
@@ -223,10 +257,57 @@ class PlacementConformance:
             most = _BUFFER if placement.spools else 8 * _BUFFER
             while job.produced < most:
                 await job.flood(most - job.produced)
-                await anyio.sleep(0.001)  # a store may write its file in a thread
+                await _moment()
             job.end()
             got = _streams(await _all(job.store.read(None, follow=True, consume=True)))
         assert got == {"stdout": job.flooded}
+
+    async def test_a_store_that_drops_never_holds_the_job_up(self, placement: Placement) -> None:
+        if placement.spools:
+            return  # nothing is sent here
+        async with _opened(placement, full="drop") as job:
+            most = 8 * _BUFFER
+            while job.produced < most:
+                await job.flood(most - job.produced)
+                await _moment()
+            job.end()
+            at = 0
+            for record in await _all(job.store.read(None, follow=True, consume=True)):
+                assert record.offset == at, "a Gap stands for what was dropped"
+                if not isinstance(record.data, Gap):
+                    assert record.data == job.flooded[at : record.end]
+                at = record.end
+        assert at == most, "to its end"
+
+    async def test_a_store_that_blocks_lets_all_pass_that_is_used_up(
+        self, placement: Placement
+    ) -> None:
+        if placement.spools:
+            return  # nothing is sent here
+        async with _opened(placement, full="block") as job:
+            reader = job.store.read(None, follow=True, consume=True)
+            most, got = 8 * _BUFFER, 0
+            while got < most:
+                await job.flood(most - job.produced)
+                record = await reader.next()
+                assert record is not None
+                assert record.data == job.flooded[got : record.end]
+                got = record.end
+                reader.used(record)
+        assert got == most
+
+    async def test_its_tasks_end_once_it_is_closed(self, placement: Placement) -> None:
+        async with _opened(placement) as job:
+            job.produce("stdout", b"on its way")
+            job.end()
+            await job.channel.tasks_ended()
+            got = await _all(job.store.read(None, follow=True, consume=False))
+        assert _streams(got) == {"stdout": b"on its way"}
+
+    async def test_closing_it_again_is_quiet(self, placement: Placement) -> None:
+        async with _opened(placement) as job:
+            job.end()
+            job.end()
 
     async def test_closing_frees_and_twice_is_quiet(self, placement: Placement) -> None:
         async with _opened(placement) as job:
@@ -250,13 +331,18 @@ class _Job:
     def produced(self) -> int:
         return len(self.flooded)
 
-    def produce(self, stream: str, data: object) -> Record:
-        record = self._producer.record(stream, data)  # type: ignore[arg-type]
+    def produce(self, stream: Stream, data: bytes) -> Record:
+        record = self._producer.record(stream, data)
         if self._spools:
             self.channel.spool(record)
         else:
             self.store.append(record)
         return record
+
+    def say(self, value: object, step: int = 1000) -> list[Record]:
+        """As a function that gives ``value`` (or logs it), cut into pieces of ``step`` bytes."""
+        data = self._producer.said(value)
+        return [self.produce("records", data[at : at + step]) for at in range(0, len(data), step)]
 
     async def flood(self, most: int) -> int:
         """Sends ``most`` bytes, or what there is credit for. Returns how many."""
@@ -303,6 +389,11 @@ async def _opened(placement: Placement, full: str = "spill") -> AsyncIterator[_J
         raise error
 
 
+async def _moment() -> None:
+    """A store may read and write in threads."""
+    await anyio.sleep(0.001)
+
+
 async def _into(records: list[Record], reader: StoreReader) -> None:
     while (record := await reader.next()) is not None:
         records.append(record)
@@ -314,19 +405,22 @@ async def _all(reader: StoreReader) -> list[Record]:
     return records
 
 
-def _streams(records: list[Record]) -> dict[str, bytes | list[object]]:
+def _streams(records: list[Record]) -> dict[str, bytes]:
     """What each stream holds, however it was cut. Asserts that nothing lies between the pieces."""
-    whole: dict[str, bytes | list[object]] = {}
+    whole: dict[str, bytes] = {}
     ends: dict[str, int] = {}
     for record in records:
+        assert isinstance(record.data, bytes)
         assert ends.setdefault(record.stream, record.offset) == record.offset
         ends[record.stream] = record.end
-        held = whole.get(record.stream)
-        if isinstance(record.data, bytes):
-            whole[record.stream] = (held if isinstance(held, bytes) else b"") + record.data
-        else:
-            whole[record.stream] = [*(held if isinstance(held, list) else []), record.data]
+        whole[record.stream] = whole.get(record.stream, b"") + record.data
     return whole
+
+
+def _decoded(records: list[Record], offset: int) -> list[DecodedRecord]:
+    decoder = RecordDecoder(offset)
+    said = [decoder.feed(record.data) for record in records if record.stream == "records"]
+    return [one for some in said for one in some]
 
 
 def _sum(position: Position) -> int:

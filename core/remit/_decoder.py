@@ -1,0 +1,114 @@
+"""What a function said, read from the bytes of its stream ``records``. Pure: for who stores it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+import attrs
+
+from remit import _records, _said
+from remit._errors import RemoteProtocolError, ResultError
+from remit._messages import moment
+from remit._records import Malformed, Splitter
+
+_KINDS: dict[int, Literal["value", "log", "warning", "progress", "failure", "end"]] = {
+    _records.ITEM: "value",
+    _records.RESULT: "value",
+    _records.LOG: "log",
+    _records.WARNING: "warning",
+    _records.PROGRESS: "progress",
+    _records.FAILURE: "failure",
+    _records.DONE: "end",
+}
+
+
+@attrs.frozen
+class FunctionFailure:
+    """``data`` of a record of the kind ``failure``: what the function raised."""
+
+    type: str
+    message: str
+    traceback: str
+    notes: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class DecodedRecord:
+    """One record of what a function said.
+
+    ``kind`` is ``value``, ``log``, ``warning`` or ``progress``, as users see them, ``failure`` for
+    how it failed, or ``end`` where a generator came to its end. ``number`` counts the records that
+    users see under one name. From ``offset`` to ``end`` it stands in the stream, in bytes: a
+    reading may begin at each of them. ``last``: nothing follows.
+
+    ``raw`` is the content as it came: a pickle where ``pickled`` (only from a session with
+    ``trust=True``), else as docs/wire.md has it.
+    """
+
+    kind: Literal["value", "log", "warning", "progress", "failure", "end"]
+    number: int
+    time: datetime
+    offset: int
+    end: int
+    last: bool
+    pickled: bool
+    raw: bytes
+
+    @property
+    def data(self) -> Any:
+        """The content, as a user's `Record` has it; None of an ``end``. Raises ResultError where it
+        is no data, and for a pickle: whether to trust it is for the session to say."""
+        if self.pickled:
+            raise ResultError("a pickle is not decoded where it is stored")
+        if self.kind == "value":
+            return _said.taken(self.raw, "a function")
+        try:
+            return self._plain()
+        except RemoteProtocolError as exc:
+            raise ResultError(exc.message) from exc
+
+    def _plain(self) -> Any:
+        if self.kind == "end":
+            return None
+        if self.kind == "failure":
+            failure = _said.failure(self.raw)
+            notes = tuple(failure.notes)
+            return FunctionFailure(failure.type, failure.message, failure.traceback, notes)
+        return _said.plain(self.kind, self.raw)
+
+
+class RecordDecoder:
+    """Finds the records in the stream ``records``, however it was cut into pieces. No I/O."""
+
+    def __init__(self, offset: int = 0) -> None:
+        """``offset`` is where in the stream the first byte is that will be fed: 0, or where a
+        record begins."""
+        self._splitter = Splitter(offset)
+
+    def feed(self, data: bytes) -> list[DecodedRecord]:
+        """The records that are whole now. Raises RemoteProtocolError for what is no such stream.
+
+        A `remit.Gap` breaks the stream: begin again behind it, with another decoder.
+        """
+        try:
+            found = self._splitter.feed(data)
+        except Malformed as exc:
+            raise RemoteProtocolError(f"what a function said is malformed: {exc}") from exc
+        return [_decoded(said) for said in found]
+
+
+def _decoded(said: _records.Said) -> DecodedRecord:
+    plain = said.kind & ~_records.PICKLED
+    time = moment(said.time)
+    assert time is not None
+    return DecodedRecord(
+        kind=_KINDS[plain],
+        number=said.number,
+        time=time,
+        offset=said.at,
+        end=said.end,
+        last=plain in _records.LAST,
+        pickled=plain != said.kind,
+        raw=bytes(said.body),
+    )

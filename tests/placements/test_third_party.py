@@ -1,0 +1,152 @@
+"""A placement from elsewhere: a package of its own, written from the docs alone, through the
+conformance kit and the product."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import anyio
+import pytest
+
+import remit
+from remit._plugins import plugins
+from remit.testing import PlacementConformance
+
+PACKAGE = Path(__file__).parent / "sqlite_like"
+
+
+def load() -> ModuleType:
+    """The plugin, without installing it."""
+    path = PACKAGE / "remit_sqlite_like.py"
+    spec = importlib.util.spec_from_file_location("remit_sqlite_like", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "results.sqlite"
+    monkeypatch.setenv("REMIT_SQLITE", str(path))
+    return path
+
+
+@pytest.fixture
+def sqlite_like(database: Path) -> Iterator[ModuleType]:
+    """The plugin, in this process."""
+    module = load()
+    known = plugins().placements
+    known["sqlite-like"] = module.SqliteLike()
+    yield module
+    del known["sqlite-like"]
+
+
+@pytest.mark.usefixtures("database")
+class TestSqliteLike(PlacementConformance):
+    @pytest.fixture
+    def placement(self) -> remit.Placement:
+        placement: remit.Placement = load().SqliteLike()
+        return placement
+
+
+def rows(database: Path, query: str) -> list[Any]:
+    """As another program sees it."""
+    connection = sqlite3.connect(database)
+    found = connection.execute(query).fetchall()
+    connection.close()
+    return found
+
+
+def talk(most: int) -> Iterator[dict[str, int]]:
+    for number in range(most):
+        logging.warning("at %d", number)
+        yield {"number": number}
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("sqlite_like")
+@pytest.mark.parametrize("full", ["spill", "block", "drop"])
+class TestThroughTheProduct:
+    async def test_a_command(self, database: Path, full: Any) -> None:
+        async with remit.connect("local:") as session:
+            job = await session.start(
+                ["seq", "200000"], placement="sqlite-like", full=full, buffer_limit=50_000
+            )
+            with anyio.fail_after(60):
+                done = await job.result()
+                assert await job.result() == remit.CommandResult(0, b"", b"")
+            assert done.stdout.split() == [b"%d" % n for n in range(1, 200_001)]
+            assert b"".join([r.data async for r in job.receive(from_start=True)]) == done.stdout
+        stored = rows(database, "SELECT data FROM output ORDER BY offset")
+        assert b"".join(data for (data,) in stored) == done.stdout
+        assert rows(database, "SELECT job, exit_status FROM ended") == [(job.id, 0)]
+
+    async def test_what_a_function_says(self, database: Path, full: Any) -> None:
+        async with remit.connect("local:") as session:
+            job = await session.start(
+                talk, 300, placement="sqlite-like", full=full, buffer_limit=2000
+            )
+            with anyio.fail_after(60):
+                seen = (
+                    [record async for record in job.receive(keep=True)] if full != "block" else []
+                )
+                assert await job.result() == [{"number": n} for n in range(300)]
+        numbers = [record.data["number"] for record in seen if record.stream == "value"]
+        assert numbers == list(range(300))[: None if full != "block" else len(numbers)]
+        said = rows(database, "SELECT kind, data FROM said ORDER BY offset")
+        values = [json.loads(data) for kind, data in said if kind == "value"]
+        assert values == [{"number": n} for n in range(300)]
+        logged = [json.loads(data)["message"] for kind, data in said if kind == "log"]
+        assert logged == [f"at {n}" for n in range(300)]
+        assert said[-1] == ("end", "null")
+
+
+# -- its end
+
+
+@pytest.mark.anyio
+async def test_leaving_a_session_waits_for_what_is_on_its_way(
+    database: Path, sqlite_like: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = anyio.Event()
+    write = sqlite_like.Store._write
+
+    async def slowly(store: Any) -> None:
+        await release.wait()
+        await write(store)
+
+    monkeypatch.setattr(sqlite_like.Store, "_write", slowly)
+    waited = anyio.Event()
+    async with anyio.create_task_group() as tasks, remit.connect("local:") as session:
+        job = await session.start(["echo", "late"], placement="sqlite-like")
+
+        async def wait() -> None:
+            await job.wait()
+            waited.set()
+
+        tasks.start_soon(wait)
+        async for state in job.changes():
+            if state.finished:
+                break
+        await anyio.wait_all_tasks_blocked()
+        assert not waited.is_set()
+        tasks.start_soon(anyio.sleep, 0)
+
+        async def let() -> None:
+            while session.state is not remit.SessionState.CLOSED:
+                await anyio.sleep(0.01)
+            release.set()
+
+        tasks.start_soon(let)
+    assert waited.is_set()
+    assert rows(database, "SELECT data FROM output") == [(b"late\n",)]
+    assert rows(database, "SELECT reason FROM ended") == [("exited",)]
