@@ -22,8 +22,9 @@ from remit._receive import Receiver
 from remit._request import Function, Start
 from remit._result import STDERR_TAIL, CommandOutput, FunctionResult
 from remit._said import Teller
+from remit._stores import Store
 from remit._words import CommandResult, JobInfo, JobState, Outcome
-from remit.abc import Position, ResultStore
+from remit.abc import Channel, Placement, Position
 from remit.agent.harmless import one_line
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ class Job:
         self._info = info
         self._bell = Bell(f"job {info.id}")  # the state changed, or stdin has room
         self._feed = Feed(self)
-        self._opened: ResultStore | None = None
+        self._opened: Store | None = None
         self._receivers: weakref.WeakSet[Receiver] = weakref.WeakSet()
         self._runs_function = False
         self._trouble: RemitError | None = None  # why nothing is told of it over a link that stands
@@ -382,9 +383,29 @@ class Job:
         return Teller(self.id, self.location, self._session._settings.trust)
 
     @property
-    def _store(self) -> ResultStore:
+    def _store(self) -> Store:
         assert self._opened is not None  # from the target's answer on
         return self._opened
+
+    def _open_store(
+        self, placement: Placement, channel: Callable[[], Channel], *, takes: bool
+    ) -> None:
+        """Raises PluginError. ``channel`` is made when it can know of the store."""
+        session, own = self._session, weakref.ref(self)
+
+        def failed(exc: Exception) -> None:
+            job = own()
+            (session._note if job is None else job._fail)(exc)
+
+        plugin = session._plugins.whose(placement)
+        self._opened = Store(session._stores, plugin, failed, takes=takes)
+        try:
+            self._opened.open(placement, self._info, channel())
+        except BaseException:
+            self._opened = None
+            raise
+        if not self._opened.outlives:
+            session._stores.own(self._opened, self)
 
     # -- managing
 

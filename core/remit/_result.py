@@ -3,15 +3,16 @@ items, or how it failed."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from remit import _records, _said
-from remit._errors import RemoteProtocolError, ResultError
+from remit._errors import JobStateError, RemoteProtocolError, ResultError
 from remit._receive import Turns
 from remit._records import Malformed, Said, Splitter
 from remit._said import Teller
+from remit._stores import Reader, Store
 from remit._words import CommandResult, Gap, JobState, Outcome, Record
-from remit.abc import ResultStore, StoreReader
 
 if TYPE_CHECKING:
     from remit._job import Job
@@ -23,7 +24,7 @@ STDERR_TAIL = 4096
 class CommandOutput:
     """One pass over what is not used up of a command."""
 
-    def __init__(self, job: Job, store: ResultStore) -> None:
+    def __init__(self, job: Job, store: Store) -> None:
         self._job = job
         self._store = store
         self._parts: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
@@ -38,6 +39,7 @@ class CommandOutput:
         turns = Turns()
         while (record := await reader.next()) is not None:
             self._take(record)
+            reader.take(record)
             await turns.next()
         state = await job.wait()
         result = CommandResult(
@@ -64,7 +66,7 @@ class CommandOutput:
 class FunctionResult:
     """One pass over what is not used up of a function."""
 
-    def __init__(self, job: Job, store: ResultStore, teller: Teller) -> None:
+    def __init__(self, job: Job, store: Store, teller: Teller) -> None:
         self._job = job
         self._store = store
         self._teller = teller
@@ -85,6 +87,7 @@ class FunctionResult:
                 self._take(record)
             elif record.stream == "stderr" and isinstance(record.data, bytes):
                 self._stderr = (self._stderr + record.data)[-STDERR_TAIL:]
+            reader.take(record)
             await turns.next()
         state = await self._job.wait()
         if self._end is None:
@@ -119,9 +122,10 @@ class FunctionResult:
         position = {**self._store.size, "records": at}
         reader = self._store.read(position, follow=False, consume=False)
         self._splitter = None
-        while self._end is None and (record := await reader.next()) is not None:
-            if record.stream == "records":
-                self._take(record)
+        with suppress(JobStateError):  # what was used up is gone
+            while self._end is None and (record := await reader.next()) is not None:
+                if record.stream == "records":
+                    self._take(record)
         reader.close()
 
     def _judge(self, state: JobState) -> Any:
@@ -162,7 +166,7 @@ class FunctionResult:
         return self._teller.value(end)
 
 
-async def _use_up(reader: StoreReader, last: dict[str, Record]) -> None:
+async def _use_up(reader: Reader, last: dict[str, Record]) -> None:
     """Up to the last record of each stream."""
     for record in last.values():
         reader.used(record)

@@ -20,7 +20,6 @@ from remit._errors import (
     JobStateError,
     LinkLost,
     LocalProtocolError,
-    PluginError,
     RemitError,
     RemoteProtocolError,
     ResultError,
@@ -31,7 +30,7 @@ from remit._link import own_trouble
 from remit._messages import JobMap, moment
 from remit._records import HEAD, Malformed, Said, Splitter
 from remit._request import Function, Start
-from remit._stores import open_store
+from remit._stores import Store
 from remit._task import TASK
 from remit._words import PIPE, STREAMS, Gap, JobInfo, JobState, Outcome, Record
 from remit.abc import Position, StoreReader
@@ -104,8 +103,8 @@ class ReturnJob(Job):
 
     def _accepted(self, news: JobMap) -> None:
         self._info = attrs.evolve(self._info, created=moment(news.created))
-        placement = self._request.placement
-        self._opened = open_store(placement, self._whose, self.info, _Channel(self))
+        request = self._request
+        self._open_store(request.placement, lambda: _Channel(self), takes=request.full == "block")
         self._session._returned.add(self)
         self._hear(news)
 
@@ -200,16 +199,14 @@ class ReturnJob(Job):
     def _untold(self, error: RemitError) -> None:
         self._link_over(error)  # and is stopped there: nobody could have its output
 
-    @property
-    def _whose(self) -> str:
-        """The plugin that its results are with."""
-        return self._session._plugins.whose(self._request.placement)
-
     def _fail(self, exc: Exception) -> None:
         """Something of it went wrong here, in its store most likely: there it is stopped."""
         error = own_trouble(exc)
         if self.state.finished:
             self._session._note(error)
+            outcome = self.outcome or Outcome()
+            note = outcome.note or f"its results may not be stored: {error.message}"
+            self._set_state(self.state, attrs.evolve(outcome, note=note))
             return
         self._cause = error
         self._feed.close()
@@ -234,7 +231,7 @@ class ReturnJob(Job):
         """Nothing more of it will come."""
         self._session._returned.ended(self)
         if self._opened is not None:
-            self._opened.close(self.outcome)
+            self._opened.try_close(self.outcome)
 
     def _check_end(self) -> None:
         if self._cut is not None:
@@ -276,6 +273,12 @@ class ReturnJob(Job):
         self._feed.close()
         self._set_state(JobState.STOPPED)
         self._close()
+
+    async def wait(self, *, disconnected: bool = False) -> JobState:
+        state = await super().wait(disconnected=disconnected)
+        if self._opened is not None:
+            await self._opened.drained()
+        return state
 
     async def refresh(self) -> None:
         """The agent tells every change of a return job by itself; there is nothing to ask."""
@@ -325,9 +328,10 @@ class ReturnJob(Job):
         if not self.state.finished:
             self._set_state(JobState.STOPPED, Outcome(reason="stopped"))
         if self._opened is not None:
-            self._opened.close(self.outcome)
-            with anyio.CancelScope(shield=True):
-                await self._opened.aclose()
+            self._opened.try_close(self.outcome)
+            self._opened.cancel_tasks()
+            await self._opened.try_aclose()
+            self._session._stores.forget(self._opened)
 
     async def _discard(self) -> None:
         await self._take_back()
@@ -384,7 +388,10 @@ class EndedJob(Job):
 
     def __init__(self, session: Session, info: JobInfo) -> None:
         super().__init__(session, info)
-        self._opened = _NoResults(self.id)
+
+    @property
+    def _store(self) -> Store:
+        raise _let_go(self.id)
 
     async def refresh(self) -> None:
         await anyio.lowlevel.checkpoint()
@@ -414,31 +421,13 @@ def _let_go(job_id: str) -> JobStateError:
     )
 
 
-@attrs.frozen
-class _NoResults:
-    """A `remit.abc.ResultStore` that holds nothing, and cannot be read."""
-
-    _job: str
-    size: Position = attrs.field(factory=dict, init=False)
-    used: Position = attrs.field(factory=dict, init=False)
-
-    def append(self, record: Record) -> None:
-        raise LocalProtocolError(f"a record of job {self._job}, which is over")
-
-    def read(self, position: Position | None, *, follow: bool, consume: bool) -> StoreReader:
-        raise _let_go(self._job)
-
-    def close(self, outcome: Outcome | None) -> None: ...
-
-    async def aclose(self) -> None: ...
-
-
 class _Channel:
     """What a placement is given of a return job: `remit.abc.Channel`."""
 
     def __init__(self, job: ReturnJob) -> None:
         # The job owns the store, which owns this.
         self._job = weakref.ref(job)
+        self._store = weakref.ref(job._store)
         self._request = job._request
 
     @property
@@ -463,15 +452,9 @@ class _Channel:
             job._grant(size)
 
     def start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
-        job = self._job()
-        if job is not None:
-            name = getattr(function, "__qualname__", type(function).__qualname__)
-            plugin = job._whose
-
-            def failed(exc: Exception) -> None:
-                job._fail(PluginError.of(plugin, f"the task {name}()", exc))
-
-            job._session._start_soon(function, *args, failed=failed)
+        store = self._store()
+        if store is not None:
+            store.start_soon(function, *args)
 
     def open_reader(self, position: Position | None, *, follow: bool, consume: bool) -> StoreReader:
         raise LocalProtocolError("the results of this job are sent here, not spooled there")

@@ -45,6 +45,7 @@ from remit._request import Function, Start, Stdin, Word, Work
 from remit._return_job import EndedJob, ReturnJob
 from remit._returned import Returned
 from remit._spooled_job import SpooledJob
+from remit._stores import Stores
 from remit._task import Task
 from remit._version import version
 from remit._words import PIPE, CommandResult, JobInfo, JobState, Lease, Pruned, SessionState
@@ -135,6 +136,7 @@ class Session:
         self._undoing: set[anyio.Event] = set()  # what is being taken back
         self._hello: Hello | None = None
         self._returned = Returned()
+        self._stores = Stores()
         self._watched: weakref.WeakSet[SpooledJob] = weakref.WeakSet()
         # Jobs with a lease that were started here: their session is a caller of theirs to its end,
         # over each new link, whether their handles are dropped or not.
@@ -377,8 +379,8 @@ class Session:
 
     async def aclose(self) -> None:
         """Ends the session: its session-bound jobs are stopped, detached ones run on. Twice is
-        quiet. Takes as long as those jobs take to stop, at most about 20 s; a cancel does not
-        shorten that."""
+        quiet. Takes as long as those jobs take to stop, at most about 20 s, and where results go
+        elsewhere until they are there, at most 40 s; a cancel does not shorten that."""
         self._home.check()
         if not self._closing:
             self._closing = True
@@ -535,6 +537,14 @@ class Session:
     async def _serve(self) -> None:
         """Everything the session does by itself, in one task of its hub. Raises nothing."""
         try:
+            async with self._stores.serving():
+                await self._talk_on()
+        finally:
+            self._gone.set()
+
+    async def _talk_on(self) -> None:
+        """Its life but for what its stores still have to do."""
+        try:
             with self._scope:
                 async with anyio.create_task_group() as tasks:
                     self._tasks = tasks
@@ -550,7 +560,6 @@ class Session:
             self._tell_all(list(self._watched), SpooledJob._link_down)
             self._undoing.clear()
             self._bell.ring()
-            self._gone.set()
 
     def _tell_all(self, jobs: Sequence[_J], tell: Callable[[_J], None]) -> None:
         """What one job makes of it is no other's trouble."""

@@ -14,7 +14,6 @@ from remit import _save, _stdin
 from remit._errors import (
     JobNotFound,
     LinkLost,
-    PluginError,
     RemitError,
     RemoteProtocolError,
 )
@@ -23,7 +22,6 @@ from remit._link import Link, own_trouble
 from remit._messages import JobMap, JobPage, Nothing, Saved
 from remit._receive import SpoolReader
 from remit._request import Function, Start, own_directory
-from remit._stores import open_store
 from remit._task import TASK
 from remit._words import JobInfo, JobState, LogoutWarning, Outcome
 from remit.abc import Placement, Position, StoreReader
@@ -45,8 +43,7 @@ class SpooledJob(Job):
         self._consumer: weakref.ref[SpoolReader] | None = None
         self._began = False
         self._warning: str | None = None  # of the target, when it was started
-        plugin = session._plugins.whose(placement)
-        self._opened = open_store(placement, plugin, info, _Channel(self))
+        self._open_store(placement, lambda: _Channel(self), takes=False)
 
     @classmethod
     def asked(cls, session: Session, request: Start) -> SpooledJob:
@@ -141,6 +138,7 @@ class SpooledJob(Job):
         self._hear(news)
         if not self.state.finished:
             raise RemoteProtocolError(f"job {self.id} is over, and {self.state}")
+        self._store.try_close(self.outcome)
 
     def _hear(self, news: JobMap) -> None:
         _raise_to(self._sizes, news.sizes.position())
@@ -247,6 +245,7 @@ class _Channel:
     def __init__(self, job: SpooledJob) -> None:
         # The job owns the store, which owns this.
         self._job = weakref.ref(job)
+        self._store = weakref.ref(job._store)
 
     def _spooled(self) -> SpooledJob:
         job = self._job()
@@ -265,14 +264,9 @@ class _Channel:
         """Nothing is sent here unasked: `open_reader` looks after its own credit."""
 
     def start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
-        job = self._spooled()
-        name = getattr(function, "__qualname__", type(function).__qualname__)
-        plugin = job._session._plugins.whose(job._placement)
-
-        def failed(exc: Exception) -> None:
-            job._fail(PluginError.of(plugin, f"the task {name}()", exc))
-
-        job._session._start_soon(function, *args, failed=failed)
+        store = self._store()
+        if store is not None:
+            store.start_soon(function, *args)
 
     def open_reader(self, position: Position | None, *, follow: bool, consume: bool) -> StoreReader:
         return self._spooled()._read(position, follow=follow, consume=consume)

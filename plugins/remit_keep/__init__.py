@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import attrs
 
 import remit
@@ -10,6 +12,8 @@ from remit.abc import Channel, Placement, Position, ResultStore, StoreReader
 
 class RemoteDirectory:
     """A job directory, seen through a session: `remit.abc.ResultStore`."""
+
+    outlives_session: Final = True  # nothing is held here
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel

@@ -39,6 +39,9 @@ class MemoryStore:
     there is.
     """
 
+    # Who has a handle of the job reads it after its session, too.
+    outlives_session: Final = True
+
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._limit = channel.buffer_limit

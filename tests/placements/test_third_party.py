@@ -3,10 +3,13 @@ conformance kit and the product."""
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import logging
+import re
 import sqlite3
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +19,7 @@ import anyio
 import pytest
 
 import remit
+from remit import _stores
 from remit._plugins import plugins
 from remit.testing import PlacementConformance
 
@@ -150,3 +154,123 @@ async def test_leaving_a_session_waits_for_what_is_on_its_way(
     assert waited.is_set()
     assert rows(database, "SELECT data FROM output") == [(b"late\n",)]
     assert rows(database, "SELECT reason FROM ended") == [("exited",)]
+
+
+@pytest.mark.anyio
+async def test_a_cancelled_result_leaves_what_it_had_taken(
+    database: Path, sqlite_like: ModuleType
+) -> None:
+    async with remit.connect("local:") as session:
+        for placement in ("sqlite-like", "return"):
+            job = await session.start(
+                "seq 1 20000; read x; seq 20001 40000; exit 3",
+                placement=placement,
+                full="block",
+                buffer_limit=10_000,
+                stdin=remit.PIPE,
+            )
+            for _ in range(3):
+                with anyio.CancelScope() as scope:
+
+                    async def watch(job: remit.Job = job, scope: anyio.CancelScope = scope) -> None:
+                        while job._store.size.get("stdout", 0) < 100_000:
+                            await anyio.sleep(0.005)
+                        scope.cancel()
+
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(watch)
+                        await job.result()
+                assert scope.cancelled_caught
+                assert job.has_more_data
+                taken = len((await anext(job.receive(keep=True))).data)
+                assert taken > 0
+            first = await anext(job.receive())
+            assert first.data.startswith(b"1\n2\n")
+            await job.send(b"on\n")
+            with anyio.fail_after(60), pytest.raises(remit.JobFailed) as caught:
+                await job.result()
+            expected = b"".join(b"%d\n" % n for n in range(1, 40_001))
+            assert caught.value.result is not None
+            assert caught.value.result.stdout == expected
+            # What could not be taken is still there, and comes once.
+            assert b"".join([r.data async for r in job.receive()]) == expected
+            assert not job.has_more_data
+
+
+# -- stores that do not do what they should
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_stores, "_DRAIN", 0.2)
+    monkeypatch.setattr(_stores, "_FREE", 0.2)
+
+
+async def _for_ever(store: object, *args: object) -> None:
+    await anyio.sleep_forever()
+
+
+async def _raise(store: object, *args: object) -> None:
+    raise LookupError("not today")
+
+
+def _raise_at_once(store: object, *args: object) -> None:
+    raise LookupError("not today")
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("impatient", "database")
+@pytest.mark.parametrize(
+    ("method", "fault", "words"),
+    [
+        ("_write", _for_ever, "had not stored all of it"),
+        ("_write", _raise, r"the task .*raised LookupError"),
+        ("aclose", _for_ever, "had not been freed"),
+        ("aclose", _raise, r"aclose\(\) of a store raised LookupError"),
+        ("close", _raise_at_once, r"close\(\) of a store raised LookupError"),
+    ],
+)
+async def test_a_store_without_an_end_is_its_jobs_trouble(
+    sqlite_like: ModuleType, monkeypatch: pytest.MonkeyPatch, method: str, fault: Any, words: str
+) -> None:
+    monkeypatch.setattr(sqlite_like.Store, method, fault)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        async with remit.connect("local:") as session:
+            job = await session.start(["echo", "on"], placement="sqlite-like")
+            with anyio.fail_after(30):
+                await job.wait()
+            assert (await session.run(["echo", "others"])).stdout == b"others\n"
+            assert session.state is remit.SessionState.OPEN
+    assert job.outcome is not None
+    told = [str(warning.message) for warning in caught]
+    assert re.search(words, f"{job.outcome.note} {job.outcome.error} {told}")
+    assert "sqlite" in str(job.outcome.note or job.outcome.error)
+    plugins()._faults.clear()
+
+
+@pytest.mark.anyio
+async def test_a_store_is_freed_when_nobody_has_its_job(
+    database: Path, sqlite_like: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freed: list[str] = []
+
+    async def aclose(store: Any) -> None:
+        freed.append(store.job.id)
+
+    monkeypatch.setattr(sqlite_like.Store, "aclose", aclose)
+    async with remit.connect("local:") as session:
+
+        async def one() -> str:
+            job = await session.start(["true"], placement="sqlite-like")
+            await job.result()
+            return job.id
+
+        ids = [await one() for _ in range(5)]
+        gc.collect()
+        held = await session.start(["true"], placement="sqlite-like")
+        with anyio.fail_after(30):
+            while freed != ids:
+                await anyio.sleep(0.01)
+        await held.wait()
+    assert freed == [*ids, held.id]
