@@ -229,9 +229,9 @@ class ReturnJob(Job):
 
     def _close(self) -> None:
         """Nothing more of it will come."""
-        self._session._returned.ended(self)
         if self._opened is not None:
             self._opened.try_close(self.outcome)
+        self._session._returned.ended(self)
 
     def _check_end(self) -> None:
         if self._cut is not None:

@@ -32,7 +32,7 @@ class Returned:
         if self._running.pop(job.id, None) is None:
             return
         self._handles[job.id] = job
-        self._ended[job.id] = attrs.evolve(job.info, has_more_data=False)
+        self._ended[job.id] = attrs.evolve(job._info, has_more_data=False)
         if len(self._ended) > _REMEMBERED:
             del self._ended[next(iter(self._ended))]
 
