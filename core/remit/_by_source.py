@@ -8,13 +8,15 @@ from __future__ import annotations
 import __future__ as futures
 
 import ast
+import contextlib
+import datetime
 import enum
 import functools
 import logging
 import re
 import sys
 from collections.abc import Callable
-from types import FunctionType, MethodType, ModuleType
+from types import BuiltinMethodType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import attrs
@@ -26,9 +28,22 @@ from remit._grammar import too_new
 from remit._peer import Peer, is_standard
 from remit._source_text import LAMBDA, Text, find, is_source_of
 from remit.worker import definitions
+from remit.worker.programs import NEW_MODULES
 
 _OURS = "{}.{}".format(*sys.version_info)
 _OUR_PYTHON = f"have a Python {_OURS} run it, as in ?python=python{_OURS}"
+_CACHED = type(functools.cache(len))
+
+
+def _some(item: Any) -> Any:
+    yield item
+
+
+# The code of what these make, and their names.
+_MANAGERS = {
+    make(_some).__code__: make.__name__
+    for make in (contextlib.contextmanager, contextlib.asynccontextmanager)
+}
 _LAZY = futures.annotations.compiler_flag
 
 
@@ -72,6 +87,7 @@ class _Plan:
         self._name = name
         self._peer = peer
         self._known: dict[FunctionType, int] = {}
+        self._undecorated: set[FunctionType] = set()  # whose decorator is known
         self.spaces: dict[int, _Space] = {}
         self.functions: list[dict[str, Any]] = []
 
@@ -81,12 +97,16 @@ class _Plan:
             inner = self.entry(fn.func)
             args = self._data(list(fn.args), "args of the partial")
             return ["partial", inner, args, self._data(fn.keywords, "keywords of the partial")]
-        if isinstance(fn, MethodType):
+        if decorated := self._decorated(fn):
+            return decorated
+        named = reference(fn)
+        if isinstance(fn, MethodType) and not (named and self._peer.may_have(named[0])):
             raise self._refusal(
                 "it is a method, bound to an object that is here",
                 "write a function that makes the object there and calls the method",
             )
-        named = reference(fn)
+        if isinstance(fn, BuiltinMethodType) and not named:
+            return ["method", self._data(fn.__self__, "the object it is bound to"), fn.__name__]
         # What is installed here may be there: if not, the job says which module is missing.
         if named and self._peer.may_have(named[0]):
             return ["from", *named]
@@ -100,6 +120,23 @@ class _Plan:
         raise self._refusal(
             f"it is {what}, and no function", "write a function that makes and calls it"
         )
+
+    def _decorated(self, fn: Any) -> list[Any] | None:
+        """What a decorator of the standard library has made of a function of the user's own: the
+        decorator goes by its name, what it was put around as any function does."""
+        inner = getattr(fn, "__wrapped__", None)
+        if not isinstance(inner, FunctionType) or self._peer.may_have(_module_of(inner)):
+            return None
+        if isinstance(fn, _CACHED):
+            known = fn.cache_parameters()
+            settings = self._data([known["maxsize"], known["typed"]], "a setting of lru_cache")
+            decorator = ["functools", "lru_cache", settings]
+        elif isinstance(fn, FunctionType) and fn.__code__ in _MANAGERS:
+            decorator = ["contextlib", _MANAGERS[fn.__code__], b""]
+        else:
+            return None
+        self._undecorated.add(inner)
+        return ["decorated", *decorator, self.entry(inner)]
 
     def _refusal(self, why: str, instead: str, where: FunctionType | None = None) -> ShippingError:
         evidence = ""
@@ -152,7 +189,21 @@ class _Plan:
         return index
 
     def _refuse_what_is_bound(self, fn: FunctionType) -> None:
-        if names := fn.__code__.co_freevars:
+        names = fn.__code__.co_freevars
+        maker = fn.__code__.co_qualname.partition(".")[0]
+        if names and isinstance(inner := getattr(fn, "__wrapped__", None), FunctionType):
+            raise self._refusal(
+                f"{inner.__name__} is decorated, with {maker} of {_module_of(fn)}",
+                "take the decorator off, or call what it is put around",
+                inner,
+            )
+        if names == ("__class__",):
+            raise self._refusal(
+                f"{fn.__name__} uses super() or __class__, which mean the class around it",
+                "name the class, or write a function that makes the object there",
+                fn,
+            )
+        if names:
             captured = " and ".join(repr(name) for name in names)
             raise self._refusal(
                 f"{fn.__name__} captures {captured} from what stands around it",
@@ -175,6 +226,8 @@ class _Plan:
             binding = ["module", value.__name__, []]
             self._import_submodules(binding, value, attributes)
             return binding
+        if decorated := self._decorated(value):
+            return decorated
         if named := reference(value):
             module, qualname = named
             own_function = isinstance(value, FunctionType) and not self._peer.may_have(module)
@@ -192,6 +245,13 @@ class _Plan:
         if self._peer.surely_has(module):
             return
         top = module.partition(".")[0]
+        if is_standard(module):
+            since = "{}.{}".format(*NEW_MODULES[top])
+            raise self._refusal(
+                f"{user.__name__} uses {module}, which is new in Python {since}",
+                "do without it",
+                user,
+            )
         instead = f'write `{words}` inside the function, or session.ship("{top}") first'
         if module == "__main__":
             instead = "make it inside the function"
@@ -229,7 +289,8 @@ class _Plan:
                 fn,
             )
         tree = text.parse()
-        if getattr(definitions.outermost(tree), "decorator_list", ()):
+        decorators = getattr(definitions.outermost(tree), "decorator_list", ())
+        if not all(map(_is_static, decorators)) and fn not in self._undecorated:
             raise self._refusal(f"{fn.__name__} is decorated", "take the decorator off", fn)
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.level:
@@ -255,11 +316,22 @@ def _recipe(value: Any) -> list[Any] | None:
     if type(value) in (logging.Logger, logging.RootLogger):
         names = [] if isinstance(value, logging.RootLogger) else [value.name]
         return ["call", "logging", "getLogger", _plain.encode(names, "a logger")]
+    if value is datetime.UTC:
+        return ["from", "datetime", "timezone.utc"]
+    if isinstance(value, BuiltinMethodType) and type(value.__self__) in (str, bytes):
+        return ["method", _plain.encode(value.__self__, "it"), value.__name__]
     if isinstance(value, enum.Enum):
         named = reference(type(value))
         if named and is_standard(named[0]):
+            if value.name not in type(value).__members__:  # several flags
+                return ["call", *named, _plain.encode([value.value], "a flag")]
             return ["from", named[0], f"{named[1]}.{value.name}"]
     return None
+
+
+def _is_static(decorator: ast.expr) -> bool:
+    """Whether it leaves the function as it is."""
+    return isinstance(decorator, ast.Name) and decorator.id == "staticmethod"
 
 
 def _module_of(fn: FunctionType) -> str:
@@ -268,7 +340,18 @@ def _module_of(fn: FunctionType) -> str:
 
 def reference(value: Any) -> tuple[str, str] | None:
     """The module and qualified name under which ``value`` can be imported, if it can."""
-    if not callable(value) or isinstance(value, MethodType | functools.partial):
+    owner = getattr(value, "__objclass__", None)  # str.upper
+    if isinstance(value, MethodType | BuiltinMethodType):
+        owner = value.__self__  # datetime.now, dict.fromkeys, Path.home
+        if isinstance(owner, ModuleType | type(None)):
+            owner = None
+        elif not isinstance(owner, type):
+            return None
+    if isinstance(owner, type):
+        named = reference(owner)
+        name = getattr(value, "__name__", "")
+        return (named[0], f"{named[1]}.{name}") if named and hasattr(owner, name) else None
+    if not callable(value) or isinstance(value, functools.partial):
         return None
     module, qualname = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
     qualname = qualname or getattr(value, "__name__", None)

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import cloudpickle
 from cloudpickle.cloudpickle import _decompose_typevar, _dynamic_class_reduce, _make_typevar
 
-from remit import _msgpack
+from remit import _msgpack, _plain, _rebuilt
 from remit._captures import MISSING, captured_cells, captured_globals, code_within
 from remit._errors import ShippingError
 from remit._peer import Peer
@@ -52,10 +52,8 @@ def arguments(args: tuple[Any, ...], peer: Peer) -> bytes:
 
 
 def _dump(value: Any, peer: Peer, refusal: str, culprits: Any) -> tuple[bytes, list[CodeType]]:
-    out = io.BytesIO()
-    pickler = _Pickler(out, peer)
     try:
-        pickler.dump(value)
+        return _pickled(value, peer)
     except Exception as exc:  # whatever a __reduce__ of the user's may raise
         found = _culprit(culprits, peer)
         where = f"{found}: " if found else ""
@@ -63,7 +61,51 @@ def _dump(value: Any, peer: Peer, refusal: str, culprits: Any) -> tuple[bytes, l
             f"{refusal}: {where}{exc}",
             hint="make it inside the function, or pass what it can be made from",
         ) from exc
-    return out.getvalue(), pickler.codes
+
+
+def _pickled(value: Any, peer: Peer) -> tuple[bytes, list[CodeType]]:
+    """Raises whatever pickling raises, and PicklingError for what would not be found there."""
+    out = io.BytesIO()
+    pickler = _Pickler(out, peer)
+    pickler.dump(value)
+    pickled = out.getvalue()
+    if pickler.has_others:
+        _Names(io.BytesIO(pickled), peer).load()
+    return pickled, pickler.codes
+
+
+class _Names(pickle.Unpickler):
+    """Looks at the names in a pickle, and makes nothing of it."""
+
+    def __init__(self, file: io.BytesIO, peer: Peer) -> None:
+        super().__init__(file)
+        self._peer = peer
+
+    def find_class(self, module: str, name: str) -> Any:
+        if not self._peer.may_have(module):
+            raise pickle.PicklingError(
+                f"{module}.{name} would be looked up by its name, and {module} is not there"
+            )
+        return _Anything
+
+
+class _AnyType(type):
+    def __call__(cls, *args: object, **keywords: object) -> Any:
+        return cls
+
+    def __setitem__(cls, key: object, value: object) -> None: ...
+
+
+def _takes(*_: object) -> None: ...
+
+
+class _Anything(metaclass=_AnyType):
+    """Stands for whatever a name means, and for all that is made with it, classes too."""
+
+    def __new__(cls, *args: object, **keywords: object) -> Any:
+        return cls
+
+    __setstate__ = append = extend = add = staticmethod(_takes)
 
 
 class _Space(dict[str, Any]):
@@ -75,16 +117,19 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
         self._peer = peer
         self.codes: list[CodeType] = []  # of the functions that go by value
+        self.has_others = False  # things that pickle by their own ways
 
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is _Space:
             return programs.space, (str(obj.get("__name__", "__main__")), dict(obj))
         if type(obj) is CodeType:
             return CodeType, _code_arguments(obj)
+        if (made := _rebuilt.reduced(obj, self._is_own)) is not None:
+            return made
         if isinstance(obj, ModuleType):
             return NotImplemented if self._peer.may_have(obj.__name__) else _module(obj)
         if not isinstance(obj, _NAMED):
-            return NotImplemented
+            return self._data(obj)
         if _is_public(obj):
             return getattr, (sys.modules["remit"], obj.__name__)
         if self._is_own(obj):
@@ -95,7 +140,17 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return _make_typevar, _decompose_typevar(obj)
         return super().reducer_override(obj)
 
-    def _is_own(self, obj: FunctionType | type | TypeVar) -> bool:
+    def _data(self, obj: Any) -> Any:
+        if type(obj).__module__.partition(".")[0] in _plain.LIBRARIES:
+            # Pickled they would need the same generation of their library there.
+            try:
+                return programs.decoded, (_plain.encode(obj, "it"),)
+            except _plain.NotPlain:
+                pass
+        self.has_others = True
+        return NotImplemented
+
+    def _is_own(self, obj: Any) -> bool:
         module = getattr(obj, "__module__", None)
         return isinstance(module, str) and not self._peer.may_have(module)
 
@@ -169,7 +224,7 @@ def _culprit(value: Any, peer: Peer, seen: frozenset[int] = frozenset()) -> str:
     for name, inner in _within(value):
         if inner is not MISSING and id(inner) not in seen:
             try:
-                _Pickler(io.BytesIO(), peer).dump(inner)
+                _pickled(inner, peer)
             except Exception:
                 deeper = _culprit(inner, peer, seen)
                 return f"{name}, {deeper}" if deeper else f"{name} (of type {type(inner).__name__})"

@@ -7,10 +7,12 @@ import io
 import re
 import sys
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from types import UnionType
 from typing import NamedTuple
 
 Version = tuple[int, int]
+_Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 # A field of an f-string that ends with `=`: `{x=}`, `{x=!r}`, `{x = :>5}`.
 _SELF_DOCUMENTING = re.compile(r"\{[^{}]*[^=!<>:{}]=\s*[}!:]")
@@ -49,7 +51,7 @@ def _constructs(source: str, tree: ast.AST) -> Iterator[Construct]:
                 yield Construct((3, 8), line, "an assignment expression (:=)")
             case ast.arguments(posonlyargs=[first, *_]):
                 yield Construct((3, 8), first.lineno, "positional-only parameters (/)")
-            case ast.JoinedStr() if _SELF_DOCUMENTING.search(_segment(source, node)):
+            case ast.JoinedStr() if _is_self_documenting(_segment(source, node)):
                 yield Construct((3, 8), line, "an f-string with {name=}")
             case ast.Return(value=ast.Tuple() as items) | ast.Yield(value=ast.Tuple() as items):
                 if _is_bare(items):
@@ -65,9 +67,79 @@ def _constructs(source: str, tree: ast.AST) -> Iterator[Construct]:
                 yield Construct((3, 11), line, "a * in an index")
             case _:
                 yield from _newer_nodes(node, line)
+        yield from _relaxed(source, node, line)
         for decorator in getattr(node, "decorator_list", ()):
             if not _is_plain_decorator(decorator):
                 yield Construct((3, 9), decorator.lineno, "a decorator that is no plain name")
+
+
+def _is_self_documenting(text: str) -> bool:
+    return bool(_SELF_DOCUMENTING.search(text.replace("{{", "").replace("}}", "")))
+
+
+_Loop = ast.For | ast.AsyncFor | ast.While
+_Scope = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
+
+
+def _relaxed(source: str, node: ast.AST, line: int) -> Iterator[Construct]:
+    """What was an error before, though each part of it could be written."""
+    named = "an assignment expression (:=) without parentheses"
+    match node:
+        case ast.Subscript(slice=ast.Tuple(elts=items)) if _has_bare_name(source, items):
+            yield Construct((3, 10), line, named)
+        case ast.Subscript(slice=item) if _has_bare_name(source, [item]):
+            yield Construct((3, 10), line, named)
+        case ast.Set(elts=items) if _has_bare_name(source, items):
+            yield Construct((3, 9), line, named)
+        case ast.SetComp(elt=item) if _has_bare_name(source, [item]):
+            yield Construct((3, 9), line, named)
+        case ast.AnnAssign(value=ast.Tuple() as items_) if _is_bare(items_):
+            yield Construct((3, 8), line, "a bare * in an assignment with an annotation")
+        case ast.arguments(vararg=ast.arg(annotation=ast.Starred())):
+            yield Construct((3, 11), getattr(node.vararg, "lineno", line), "a * in an annotation")
+        case ast.Try(finalbody=body):
+            for inner in _within(body, _Loop | _Scope):
+                if isinstance(inner, ast.Continue):
+                    yield Construct((3, 8), inner.lineno, "a continue in a finally")
+        case _ if isinstance(node, _Comprehension) and not _is_async(node):
+            for inner in _within(_evaluated_inside(node), _Scope):
+                if isinstance(inner, _Comprehension) and _is_async(inner):
+                    since = (3, 7) if isinstance(inner, ast.GeneratorExp) else (3, 11)
+                    yield Construct(since, inner.lineno, "an async comprehension within another")
+
+
+def _has_bare_name(source: str, nodes: Sequence[ast.expr]) -> bool:
+    return any(
+        isinstance(node, ast.NamedExpr) and not _is_in_parentheses(source, node) for node in nodes
+    )
+
+
+def _evaluated_inside(node: _Comprehension) -> list[ast.AST]:
+    """All of it but what its first `for` goes over, which the code around it evaluates."""
+    first = node.generators[0]
+    inside = [one for one in ast.iter_child_nodes(node) if one is not first]
+    return [*inside, first.target, *first.ifs]
+
+
+def _is_async(node: _Comprehension) -> bool:
+    if any(generator.is_async for generator in node.generators):
+        return True
+    inside = _within(_evaluated_inside(node), _Scope | _Comprehension)
+    return any(isinstance(one, ast.Await) for one in inside)
+
+
+def _within(nodes: Sequence[ast.AST], barrier: UnionType) -> Iterator[ast.AST]:
+    """They and all in them, but for what is in a node of ``barrier``."""
+    for node in nodes:
+        yield node
+        if not isinstance(node, barrier):
+            yield from _within([*ast.iter_child_nodes(node)], barrier)
+
+
+def _is_in_parentheses(source: str, node: ast.expr) -> bool:
+    lines = source.split("\n")
+    before = lines[node.lineno - 1].encode()[: node.col_offset].decode().rstrip()
+    return before.endswith("(")
 
 
 def _newer_nodes(node: ast.AST, line: int) -> Iterator[Construct]:

@@ -10,6 +10,8 @@ from types import ModuleType
 
 import attrs
 
+from remit.worker.programs import NEW_MODULES
+
 _STANDARD_LIBRARY = tuple(
     os.path.join(path, "")
     for path in (
@@ -53,12 +55,21 @@ class Peer:
     def surely_has(self, module: str) -> bool:
         """Whether every such interpreter has it: part of the language, or sent there."""
         top = _top(module)
+        if top == "__main__":
+            return False  # whatever file it is: there, another program is that
+        if NEW_MODULES.get(top, self.minor) > self.minor and is_standard(module):
+            return top in self.shipped
         return top == _OURS or top in self.shipped or is_standard(module)
 
     def may_have(self, module: str) -> bool:
         """Whether it is to be imported there. What is installed here is taken to be installed
         there; what is the user's own cannot be."""
-        return self.surely_has(module) or _top(module) == _PICKLER or _is_installed(module)
+        top = _top(module)
+        return (
+            self.surely_has(module)
+            or top == _PICKLER
+            or (top != "__main__" and _is_installed(module))
+        )
 
 
 def is_standard(module: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import array
+import collections
 import datetime
 import decimal
 import fractions
@@ -33,10 +35,13 @@ _SCALARS = frozenset(
         uuid.UUID,
         pathlib.PurePosixPath,
         pathlib.PureWindowsPath,
+        array.array,
     }
 )
+_MAPPINGS = frozenset({dict, collections.OrderedDict, collections.Counter, collections.defaultdict})
+_SEQUENCES = frozenset({list, tuple, collections.deque})
 # The codec knows their types; which of them it does not, it says itself.
-_LIBRARIES = frozenset({"numpy", "pandas", "pyarrow"})
+LIBRARIES = frozenset({"numpy", "pandas", "pyarrow"})
 
 
 class NotPlain(Exception):
@@ -56,17 +61,17 @@ def encode(value: Any, path: str) -> bytes:
 def _odd(value: Any, path: str, around: tuple[int, ...]) -> Iterator[str]:
     """What in it would come back as something else, or not at all."""
     kind = type(value)
-    if kind in _SCALARS or kind.__module__.partition(".")[0] in _LIBRARIES:
+    if kind in _SCALARS or kind.__module__.partition(".")[0] in LIBRARIES:
         return
     if id(value) in around:
         yield f"{path} holds itself"
         return
     around = (*around, id(value))
-    if kind is dict:
+    if kind in _MAPPINGS:
         for key, item in value.items():
             yield from _odd(key, f"a key of {path}", around)
             yield from _odd(item, f"{path}[{key!r}]", around)
-    elif kind in (list, tuple):
+    elif kind in _SEQUENCES:
         for at, item in enumerate(value):
             yield from _odd(item, f"{path}[{at}]", around)
     elif kind in (set, frozenset):

@@ -131,6 +131,7 @@ def _sources(old: bool) -> dict[str, str]:
     """What `remit.worker.programs` imports of ours, and the importer, as they are sent."""
     found = {"remit": "", "remit.agent": "", "remit.worker": ""}
     waiting = ["remit.worker.programs", "remit.agent.importer"]
+    waiting += ["remit.worker.rebuilt", "remit.worker.asserts"]  # named in pickles
     while waiting:
         name = waiting.pop()
         path = CORE / f"{name.replace('.', '/')}.py"

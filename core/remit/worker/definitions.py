@@ -27,6 +27,7 @@ def compiled(code: str, file: str, line: int, is_lambda: bool, lazy: bool) -> Co
     """
     mode = _LAMBDA if is_lambda else _DEF
     tree: Any = ast.parse("\n" * (line - 1) + code, file, mode)
+    outermost(tree).decorator_list = []  # put on by who sends it
     args = outermost(tree).args
     args.defaults, args.kw_defaults = [], [None] * len(args.kwonlyargs)
     for node in ast.walk(tree):

@@ -42,7 +42,10 @@ class Program:
         self._shown: list[str] = []
         self._looked_at = 0  # modules
         with _loading(self.modules):
-            self.function = _load(kind, body)
+            try:
+                self.function = _load(kind, body)
+            except ValueRefused as exc:
+                raise ArgumentsRefused("what it captures cannot be read here: %s" % exc) from exc
         function, name = self.function, getattr(self.function, "__qualname__", ".")
         if isinstance(function, FunctionType) and name.isidentifier():
             function.__globals__.setdefault(name, function)
@@ -56,13 +59,13 @@ class Program:
         return self.function(*args)
 
     def _arguments(self, data: bytes | memoryview) -> tuple[Any, ...]:
-        if self.kind == "source":
-            try:
+        try:
+            if self.kind == "source":
                 return tuple(_exactly(data))
-            except ValueRefused as exc:
-                raise ArgumentsRefused("the arguments cannot be read here: %s" % exc) from exc
-        args: tuple[Any, ...] = pickle.loads(data)
-        return args
+            args: tuple[Any, ...] = pickle.loads(data)
+            return args
+        except ValueRefused as exc:
+            raise ArgumentsRefused("the arguments cannot be read here: %s" % exc) from exc
 
     def leave(self) -> None:
         """Another one, which has nothing to do with it, shall not find its modules."""
@@ -141,6 +144,11 @@ def space(name: str, names: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def decoded(data: bytes) -> Any:
+    """A value in the codec's bytes. Named in pickles."""
+    return _exactly(data)
+
+
 def _is_here(name: str) -> bool:
     """Whether a module of that name can be imported."""
     if name in sys.modules:
@@ -149,6 +157,18 @@ def _is_here(name: str) -> bool:
         return importlib.util.find_spec(name) is not None
     except (ImportError, ValueError):
         return False
+
+
+# Modules of Python itself that the oldest has not, and since when they are there.
+NEW_MODULES = {
+    "contextvars": (3, 7),
+    "dataclasses": (3, 7),
+    "graphlib": (3, 9),
+    "zoneinfo": (3, 9),
+    "tomllib": (3, 11),
+    "annotationlib": (3, 14),
+    "compression": (3, 14),
+}
 
 
 def explain_missing(exc: ImportError) -> str:
@@ -160,6 +180,10 @@ def explain_missing(exc: ImportError) -> str:
         return str(exc)
     if not isinstance(exc, ModuleNotFoundError):
         return "%s: the %s here is another than the caller's, or its version is" % (exc, name)
+    if NEW_MODULES.get(top, (0, 0)) > sys.version_info[:2]:
+        since = "%d.%d" % NEW_MODULES[top]
+        words = "%s has no module %s, which is new in Python %s; choose another one with python="
+        return words % (here, name, since)
     if top in getattr(sys, "stdlib_module_names", ()):
         return "%s has no module %s; choose another interpreter with python=" % (here, name)
     return (
@@ -197,8 +221,8 @@ class _Source:
 
     def entry(self, words: list[Any]) -> Any:
         """What is meant by ["function", index], ["from", module, name], ["value", data],
-        ["call", module, name, args], ["module", name, [submodules]] or
-        ["partial", entry, args, keywords]."""
+        ["call", module, name, args], ["module", name, [submodules]], ["method", data, name],
+        ["partial", entry, args, keywords] or ["decorated", module, name, settings, entry]."""
         kind, what = words[:2]
         if kind == "function":
             return self._functions[what]
@@ -207,11 +231,18 @@ class _Source:
         if kind == "partial":
             args, keywords = map(_exactly, words[2:])
             return functools.partial(self.entry(what), *args, **keywords)
+        if kind == "method":
+            return getattr(_exactly(what), words[2])
         found = importlib.import_module(what)
         if kind == "from":
-            return functools.reduce(getattr, words[2].split("."), found)
+            return _attribute(found, words[2])
         if kind == "call":
-            return getattr(found, words[2])(*_exactly(words[3]))
+            return _attribute(found, words[2])(*_exactly(words[3]))
+        if kind == "decorated":
+            decorator = getattr(found, words[2])
+            if words[3]:
+                decorator = decorator(*_exactly(words[3]))
+            return decorator(self.entry(words[4]))
         for name in words[2]:
             importlib.import_module(name)
         return found
@@ -226,3 +257,7 @@ class _Source:
         function.__defaults__ = tuple(_exactly(one["defaults"])) or None
         function.__kwdefaults__ = _exactly(one["keywords"]) or None
         return function
+
+
+def _attribute(module: ModuleType, name: str) -> Any:
+    return functools.reduce(getattr, name.split("."), module)
