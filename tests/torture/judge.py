@@ -95,10 +95,11 @@ def may_run_on(plan: Plan, notes: list[dict[str, Any]]) -> tuple[int, int]:
     """How many processes are left of it once all is over, at least and at most.
 
     What ended by itself took nothing with it, unless that was asked for; what was kept for longer
-    than its session was stopped afterwards.
+    than its session was stopped afterwards. A bare one may be another return job's as well.
     """
+    bare = plan.daemons.count("bare") if plan.placement == "return" else 0
     if plan.leftovers == "stop" or plan.lifetime != "session":
-        return 0, 0
+        return 0, bare
     most = len(plan.daemons)
     ends = [
         note
@@ -106,7 +107,7 @@ def may_run_on(plan: Plan, notes: list[dict[str, Any]]) -> tuple[int, int]:
         if note.get("job") == plan.number and note["what"] in ("waited", "collected")
     ]
     if any(end["reason"] not in ("exited", "signalled") for end in ends):
-        return 0, 0
+        return 0, bare
     # The collector stops those that were kept, where it finds them.
     return (most if ends and plan.placement == "return" else 0), most
 

@@ -256,8 +256,9 @@ def test_what_was_cancelled_runs_no_further(stand: Stand) -> None:
     ("change", "end", "left"),
     [
         ({}, TRUE, (2, 2)),
-        ({"leftovers": "stop"}, TRUE, (0, 0)),
-        ({}, {**LOST, "reason": "link-lost"}, (0, 0)),
+        ({"leftovers": "stop"}, TRUE, (0, 1)),
+        ({}, {**LOST, "reason": "link-lost"}, (0, 1)),
+        ({"placement": "keep"}, {**LOST, "reason": "session-ended"}, (0, 0)),
         ({"placement": "keep"}, TRUE, (0, 2)),
         ({"placement": "keep", "lifetime": "detached"}, TRUE, (0, 0)),
         ({}, None, (0, 2)),
