@@ -38,6 +38,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def all_tests(session: nox.Session) -> None:
+    """``tests`` and ``docs`` in one run: it collects once, and no processor waits for the last."""
+    install(session)
+    run_tests(session)
+
+
+@nox.session
 def coverage(session: nox.Session) -> None:
     """The same with a report of what was run. It takes a quarter more of the processors."""
     install(session)

@@ -8,6 +8,11 @@ import pytest
 pytest_plugins = ["testbed.fixtures"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The plays of the torture come first: each is long, and the last to end would be alone."""
+    items.sort(key=lambda item: not item.path.match("torture/test_torture.py"))
+
+
 @pytest.fixture(scope="module", params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
