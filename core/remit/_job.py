@@ -255,7 +255,8 @@ class Job:
     # -- waiting
 
     async def wait(self, *, disconnected: bool = False) -> JobState:
-        """Waits until the job has finished; returns its state. Cancelled, it leaves the job alone.
+        """Waits until the job has finished, and its results are where they go; returns its state.
+        Cancelled, it leaves the job alone.
 
         With ``disconnected`` it also returns at DISCONNECTED. Raises LinkLost once reconnecting is
         given up, SessionClosed where the session was closed, JobStateError for a BLOCKED job
@@ -264,7 +265,11 @@ class Job:
         await anyio.lowlevel.checkpoint()
         while True:
             state = self.state
-            if state.finished or (disconnected and state is JobState.DISCONNECTED):
+            if state.finished:
+                if self._opened is not None:
+                    await self._opened.drained()
+                return state
+            if disconnected and state is JobState.DISCONNECTED:
                 return state
             if state is JobState.BLOCKED and not self._receivers:
                 raise JobStateError(

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 # What the target may send before the store says more (`Channel.grant`).
 _WINDOW = 1 << 20
 # A job that is over its time limit or has printed too much is ended there. If the target does not,
-# it is over for us so many seconds later, and may meanwhile send so much more.
+# it is over for us: so many seconds later where it sends more than so much meanwhile, else after
+# twice that time.
 _PATIENCE: Final = 10.0
 _LAST_WORDS: Final = 16 << 20
 
@@ -264,21 +265,17 @@ class ReturnJob(Job):
 
     async def _outlast(self, verdict: Verdict) -> None:
         """Waits for its end as long as that is bearable."""
-        while True:
+        rounds = 0
+        while rounds < 2:
             await anyio.sleep(_PATIENCE)
-            if self._feed.granted or not self._allowance:
-                break
-            # It is held up, since what it has printed is not read here.
+            if not self._allowance:
+                break  # it goes on and on
+            # Without credit it is held up: what it has printed is not read here.
+            rounds += self._feed.granted > 0
         self._condemn(verdict)
         self._feed.close()
         self._set_state(JobState.STOPPED)
         self._close()
-
-    async def wait(self, *, disconnected: bool = False) -> JobState:
-        state = await super().wait(disconnected=disconnected)
-        if self._opened is not None:
-            await self._opened.drained()
-        return state
 
     async def refresh(self) -> None:
         """The agent tells every change of a return job by itself; there is nothing to ask."""

@@ -173,8 +173,10 @@ class Store:
 
     def use_up(self, reader: StoreReader, record: Record) -> None:
         if self.taken:
-            left = [one for one in self.taken if not _before(one, record)]
-            self.taken = deque(left)
+            behind = (_behind(one, record) for one in self.taken)
+            self.taken = deque(one for one in behind if one is not None)
+            if record.end <= self._store.used.get(record.stream, 0):
+                return  # to the store that is no news
         reader.used(record)
 
     def close(self, outcome: Outcome | None) -> None:
@@ -306,8 +308,11 @@ def _after(record: Record, at: int) -> Record:
     return attrs.evolve(record, data=record.data[at - record.offset :], offset=at)
 
 
-def _before(record: Record, used: Record) -> bool:
-    return record.stream == used.stream and record.end <= used.end
+def _behind(record: Record, used: Record) -> Record | None:
+    """What is left of it once ``used`` is used up."""
+    if record.stream != used.stream or record.offset >= used.end:
+        return record
+    return None if record.end <= used.end else _after(record, used.end)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import gc
 import os
 import pickle
 import resource
+import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 import remit
 from core.conftest import Play
 from core.fake_agent import FakeAgent, agent_script, job_map, pack
-from remit import _frames, _records, _return_job
+from remit import _frames, _job, _records, _return_job, _session
 from remit._conversation import Piece
 from remit_return import _disk, _store
 
@@ -310,6 +311,29 @@ async def test_a_flood_that_ignores_its_time_limit_is_cut_off(play: Play) -> Non
 
 
 @pytest.mark.usefixtures("impatient")
+async def test_a_kept_job_that_is_not_ended_there_holds_nobody_up(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_job, "_PATIENCE", 0.2)
+    monkeypatch.setattr(_session, "_TAKE_BACK_GRACE", 0.2)
+
+    async def deaf(agent: FakeAgent) -> None:
+        channel, _, arguments = await agent.request()
+        told = job_map(arguments["id"], placement="keep")
+        agent.conversation.accept(channel, pack(told))
+        await agent.flush()
+        await agent.next(_frames.GOODBYE)
+        agent.conversation.goodbye(pack({}))
+        await agent.flush()
+
+    play(agent_script(deaf))
+    async with remit.connect("fake:") as session:
+        with anyio.fail_after(20), pytest.raises(remit.JobFailed, match="not ended") as caught:
+            await session.run(["true"], placement="keep", timeout=0.2)
+        assert caught.value.reason == "timeout"
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_a_job_that_waits_for_its_reader_is_not_cut_off(session: remit.Session) -> None:
     job = await session.start(
         "trap '' TERM; exec head -c 3000000 /dev/zero", full="block", buffer_limit=1000, timeout=0.2
@@ -353,6 +377,20 @@ async def test_run_of_a_function_gives_its_value(session: remit.Session, placeme
     assert await session.run(add, 1, 2, placement=placement) == 3
     with pytest.raises(remit.JobFailed, match="ValueError: no"):
         await session.run(fail, placement=placement)
+    assert await session.jobs() == []
+
+
+def sleep() -> None:
+    time.sleep(1000)
+
+
+async def test_a_cancelled_run_of_a_function_leaves_nothing(session: remit.Session) -> None:
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(session.run, sleep)
+            while not [job for job in await session.jobs() if job.state == "RUNNING"]:
+                pass
+            scope.cancel()
     assert await session.jobs() == []
 
 

@@ -293,6 +293,27 @@ def test_save_writes_a_whole_private_file_on_the_target(wire: Wire, tmp_path: Pa
     ]
 
 
+def test_an_existing_file_keeps_its_mode_and_a_refused_save_leaves_nothing(
+    wire: Wire, state_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from remit.agent import helpers, keeper
+
+    job_id = kept(wire, "echo new")
+    read_all(wire, job_id)
+    (tmp_path / "out").write_text("old")
+    (tmp_path / "out").chmod(0o664)
+    wire.call("save", job=job_id, path=os.fsencode(tmp_path / "out"), stream="stdout")
+    assert (tmp_path / "out").read_text() == "new\n"
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o664
+    before = sorted(tmp_path.iterdir())
+    state, to = os.fsencode(state_dir), os.fsencode(tmp_path / "out")
+    monkeypatch.setattr(keeper, "_COPY_TRIES", 0)
+    with pytest.raises(helpers.Refused, match="freed faster"):
+        keeper.save(state, job_id, to, None, "stdout")
+    assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "out").read_text() == "new\n"
+
+
 # -- listings
 
 
