@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
+import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.harness import Refused, Wire, job
+from agent.harness import Refused, Wire, job, new_id
 from remit import _payload
 from remit._frames import END
 from remit._msgpack import unpack
-from remit.agent import jobdir
+from remit.agent import jobdir, liveness
 from remit.agent.cursor import Cursor
 
 # In the agent: directories whose names stand in a file hang when they are opened, while they do.
@@ -170,3 +173,48 @@ def test_a_search_gives_way_and_goes_on_where_it_was(large: int) -> None:
     assert turns > 3
     assert (piece.stream, piece.offset) == (1, 299_990)
     cursor.close()
+
+
+# -- descriptors
+
+
+def test_watched_jobs_cost_no_descriptors(bring_up: Callable[..., Wire], state_dir: Path) -> None:
+    """Nor is a job taken for removed where none are left."""
+    wire = bring_up()
+    channel, _ = started(wire, "echo x")  # all that the agent needs anyway is there now
+    wire.collect(channel, 60)
+    running = [made(state_dir) for _ in range(36)]
+    locks = [os.open(path / "lock", os.O_RDWR) for path in running]
+    try:
+        for fd in locks:
+            fcntl.lockf(fd, fcntl.LOCK_EX)
+        open_now = len(os.listdir(f"/proc/{wire.agent_pid}/fd"))
+        limit = (open_now + 12, open_now + 12)
+        resource.prlimit(wire.agent_pid, resource.RLIMIT_NOFILE, limit)
+        watches = [wire.request("watch", job=path.name) for path in running]
+        assert {wire.accepted(watch, 60)["state"] for watch in watches} == {"RUNNING"}
+        shown = wire.call("jobs", 60, after=None, limit=100)["jobs"]
+        assert sum(each["state"] == "RUNNING" for each in shown) == len(running)
+        assert wire.run("echo", "x", deadline=60).stdout == b"x\n"
+        for path in running:
+            (path / "outcome.new").write_text(json.dumps({"exit_status": 0, "reason": "exited"}))
+            (path / "outcome.new").rename(path / "outcome.json")
+    finally:
+        for fd in locks:
+            os.close(fd)
+    ends = [wire.collect(watch, 60).job for watch in watches]
+    assert {end["state"] for end in ends} == {"COMPLETED"}
+
+
+def made(state_dir: Path) -> Path:
+    """The directory of a job that runs once somebody has its lock."""
+    directory = state_dir / "jobs" / new_id()
+    directory.mkdir(mode=0o700)
+    facts = {"format": 1, "id": directory.name, "command": {"argv": ["x"]}, "created": 1.0}
+    (directory / "job.json").write_text(json.dumps(facts))
+    nobody = {"pid": 1 << 30, "start_time": 1}
+    process = dict(liveness.here(), started=1.0, supervisor=nobody, **nobody)
+    (directory / "process.json").write_text(json.dumps(process))
+    for name in ("lock", "index", "stdout", "stderr"):
+        (directory / name).touch()
+    return directory

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from remit._conversation import Piece
-from remit.agent import arguments, doorway, shims, spawn, terminal, tree
+from remit.agent import arguments, doorway, shims, spawn, statedir, terminal, tree
 from remit.agent.environment import account
 from remit.agent.guest import Guest
 from remit.agent.helpers import Refused
@@ -277,7 +277,7 @@ def _open_door(agent: Agent, place: str) -> tuple[Doorway | None, str | None]:
     def state() -> bytes:
         if agent.state is None:
             raise Refused("no-state", agent.state_problem or "there is no state directory")
-        os.makedirs(agent.state.path, 0o700, exist_ok=True)
+        statedir.make_parents(agent.state.path)
         return agent.state.path
 
     try:

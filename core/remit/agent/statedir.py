@@ -1,7 +1,8 @@
 """The state directory: where this account keeps its jobs on this computer.
 
 Every directory from it down is opened by descriptor, follows no link, and is refused where
-somebody else could have put something in it. Standard library only, Python 3.6.
+somebody else could have put something in it; so is a state directory that stands where somebody
+else could put another one in its place. Standard library only, Python 3.6.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import stat
 from remit.agent.helpers import Refused
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_MOST_LINKS = 40  # as the kernel follows
 _HINT = "name another state directory with ?state=DIRECTORY (or $REMIT_STATE_DIR there)"
 
 
@@ -81,11 +83,7 @@ class State:
     def _open_under(self, name: bytes, create: bool) -> int:
         try:
             if create:
-                # Parents that somebody else reads (~/.local) get the mode that XDG asks for.
-                try:
-                    os.makedirs(self.path, 0o700, exist_ok=True)
-                except FileExistsError:
-                    pass  # by something that is no directory: opening it says what
+                make_parents(self.path)
             top = self._open_top()
             try:
                 if create:
@@ -128,12 +126,102 @@ def make_directory(name: bytes, dir_fd: int) -> bool:
     return True
 
 
+def make_parents(path: bytes) -> None:
+    """Makes the directory and those above it, as far as they are missing, 0700 whatever the umask.
+
+    Where something else is in the way, opening says what. Raises Refused and OSError.
+    """
+    check_parents(path)
+    missing = []
+    while not os.path.lexists(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for each in reversed(missing):
+        try:
+            os.mkdir(each, 0o700)
+            os.chmod(each, 0o700)
+        except FileExistsError:
+            pass  # by somebody who was faster
+
+
+def check_parents(path: bytes) -> None:
+    """Raises Refused where somebody else could put another directory in the place of ``path``.
+
+    As OpenSSH's StrictModes: each directory on the way from the root has to be root's or ours, and
+    nobody else may write there, unless it is sticky. Links are followed, as the kernel does it.
+    What is missing ends the walk.
+    """
+    at, left, links = b"/", [*reversed(os.path.dirname(path).split(b"/"))], _MOST_LINKS
+    _check_parent(path, at, os.lstat(at))
+    while left:
+        name = left.pop()
+        if name in (b"", b"."):
+            continue
+        if name == b"..":
+            at = os.path.dirname(at)
+            continue
+        here = os.path.join(at, name)
+        try:
+            status = os.lstat(here)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        _check_parent(path, here, status)
+        if stat.S_ISLNK(status.st_mode):
+            links -= 1
+            if not links:
+                raise refused("%s: too many links above it" % os.fsdecode(path))
+            target = os.readlink(here)
+            at = b"/" if target.startswith(b"/") else at
+            left += reversed(target.split(b"/"))
+        else:
+            at = here
+
+
+def _check_parent(path: bytes, parent: bytes, status: os.stat_result) -> None:
+    if status.st_uid not in (0, os.geteuid()):
+        problem = "belongs to user %d" % status.st_uid
+    elif stat.S_ISLNK(status.st_mode) or status.st_mode & stat.S_ISVTX:
+        return  # in a sticky directory everybody's things are their own
+    elif status.st_mode & stat.S_IWOTH:
+        problem = "can be written to by others (mode %03o)" % (status.st_mode & 0o777)
+    elif status.st_mode & stat.S_IWGRP and not _is_private(status.st_gid):
+        problem = "can be written to by group %d (mode %03o)" % (
+            status.st_gid,
+            status.st_mode & 0o777,
+        )
+    else:
+        return
+    words = "%s cannot be trusted: somebody else could put another one in its place, since %s %s"
+    raise Refused(
+        "no-state",
+        words % (os.fsdecode(path), os.fsdecode(parent), problem),
+        hint="chmod go-w %s, or %s" % (os.fsdecode(parent), _HINT),
+    )
+
+
+def _is_private(gid: int) -> bool:
+    """Whether we are the only member of the group: many systems give each account one, and let it
+    write what the account makes."""
+    try:
+        import grp
+        import pwd
+
+        group, account = grp.getgrgid(gid), pwd.getpwuid(os.geteuid())
+    except (ImportError, KeyError, OSError):
+        return False
+    mine = account.pw_name
+    return gid == account.pw_gid and group.gr_name == mine and set(group.gr_mem) <= {mine}
+
+
 def open_directory(name: bytes, dir_fd: int | None, path: bytes) -> int:
     """A descriptor of a directory that is ours alone; ``path`` is what refusals call it.
 
     Raises Refused where it is no directory, a link, another account's, or open to others'
-    writing; FileNotFoundError and OSErrors pass through.
+    writing; without ``dir_fd`` also where what is above it is. FileNotFoundError and OSErrors pass
+    through.
     """
+    if dir_fd is None:
+        check_parents(name)
     try:
         fd = os.open(name, _OPEN, dir_fd=dir_fd)
     except NotADirectoryError:

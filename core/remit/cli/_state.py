@@ -36,7 +36,7 @@ def opened(name: str, *, create: bool = False) -> Iterator[int]:
     path = os.fsencode(state_directory())
     with refusals():
         if create:
-            os.makedirs(path, 0o700, exist_ok=True)
+            statedir.make_parents(path)
         top = statedir.open_directory(path, None, path)
         try:
             if create:
