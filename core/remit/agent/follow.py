@@ -376,9 +376,9 @@ class _Reader(_Following):
             # It may overtake data, but comes before the piece that goes on behind a gap.
             self._told_freed = answer["freed"]
             self.agent.event(self.channel, "freed", position=self._told_freed)
+        self._place = answer["place"]
         for piece in _unpacked(answer["pieces"]):
             self.agent.conversation.data(self.channel, piece)
-        self._place = answer["place"]
         self._more, self._over = answer["more"], answer["over"]
         if answer["view"] is not None and not self._sent:
             self._all_sent(answer["view"])

@@ -68,7 +68,8 @@ class Inotify:
         self._callbacks.setdefault(number, []).append(callback)
         if number in self._early:
             self._early.discard(number)
-            callback()
+            # Not at once: whoever claims it is in the middle of something.
+            self._loop.call_later(0, callback)
 
     def unwatch(self, number: int, callback: Callable[[], object]) -> None:
         callbacks = self._callbacks.get(number, [])
