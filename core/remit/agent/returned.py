@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import signal
 import struct
 import time
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from remit import _jobstate
 from remit._conversation import MAX_PIECE, Piece
 from remit.agent import arguments, memory, tree
 from remit.agent.helpers import Refused, refusal_of
-from remit.agent.spawn import SpawnError, spawn
+from remit.agent.spawn import SpawnError, failure, spawn_soon
 from remit.agent.stdin import Stdin
 
 try:
@@ -124,6 +125,7 @@ class ReturnedJob:
         self._outcome: dict[str, object] | None = None
         self._pid = 0  # the first process's
         self._start = 0  # and its start time, once somebody asked
+        self._entry: _Entry | None = None  # its process, as long as it is on its way
         self._outputs: list[_Output] = []
         self._sizes = {STDOUT: 0, STDERR: 0}
         self._seq = 0
@@ -155,7 +157,7 @@ class ReturnedJob:
             if not self._merge:
                 stderr_fd = self._open_output(STDERR, theirs)
             self._agent.session_job(self.id, True)
-            pid = spawn(
+            pid, report = spawn_soon(
                 self.id.encode(),
                 self._facts["command"],
                 self._facts["cwd"],
@@ -175,7 +177,23 @@ class ReturnedJob:
             for fd in theirs:
                 os.close(fd)
         self._env = {}  # it may be large, and the job long
-        self._begun(pid)
+        if report < 0:
+            self._begun(pid)
+        else:
+            self._agent.handlers[self._channel] = self
+            self._entry = _Entry(self._agent, pid, report, self._entered)
+            self._limit_time()
+
+    def _entered(self, entry: _Entry, failed: SpawnError | None) -> None:
+        """Its process has gone where it was to go, and runs the program, or could not."""
+        if self.finished:
+            return
+        if failed is not None:
+            self._never_ran(failed)
+            return
+        self._begun(entry.pid)
+        if entry.status is not None:
+            self._root_ended(entry.status)
 
     def _open_output(self, stream: int, theirs: list[int]) -> int:
         fd, writing = os.pipe()
@@ -190,13 +208,18 @@ class ReturnedJob:
         self._pid = pid
         self._watch_root(pid)
         self._later("tell root", TELL_ROOT, self._tell_root)
-        if self._timeout is not None:
-            self._later("timeout", self._timeout, lambda: self._stop("timeout", STOP_GRACE, None))
+        self._limit_time()
         self._agent.handlers[self._channel] = self
         self._agent.accept(self._channel, self.view())
         self._read_on()
 
+    def _limit_time(self) -> None:
+        if self._timeout is not None:
+            self._later("timeout", self._timeout, lambda: self._stop("timeout", STOP_GRACE, None))
+
     def _watch_root(self, pid: int) -> None:
+        if self._entry is not None and self._entry.status is not None:
+            return  # it has ended already
         self._agent.children.watch(pid, self._root_ended)
 
     def _never_ran(self, exc: SpawnError) -> None:
@@ -478,6 +501,8 @@ class ReturnedJob:
         self._facts["command"] = _shortened(self._facts["command"])
 
     def _let_go(self) -> None:
+        if self._entry is not None:
+            self._entry.give_up()
         for name in list(self._timers):
             self._cancel(name)
         for output in list(self._outputs):
@@ -496,6 +521,8 @@ class ReturnedJob:
             self._stop("stopped", grace or 0.0, channel)
 
     def _stop(self, reason: str, grace: float, channel: int | None) -> None:
+        if self._entry is not None:
+            self._entry.look()
         if self.state == _jobstate.PENDING:
             if channel is not None:
                 self._stops.append(channel)
@@ -529,6 +556,8 @@ class ReturnedJob:
     def end_with_session(self) -> list[tuple[int, int]]:
         """Says that its processes are about to be ended; their roots. Of one whose process is not
         known yet nothing has run: it is over."""
+        if self._entry is not None:
+            self._entry.look()
         if self.state == _jobstate.PENDING:
             self._over_before_it_ran("session-ended")
             return []
@@ -663,6 +692,55 @@ def end_all(agent: Agent, finished: Callable[..., object]) -> None:
     agent.helper(tree.end, (search, GRACE), ended)
 
 
+class _Entry:
+    """A process on its way to be a job's first one: into a directory, and to a program. Either may
+    take as long as a file system does. ``status``: it has ended, before or after."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        pid: int,
+        report: int,
+        done: Callable[[_Entry, SpawnError | None], object],
+    ) -> None:
+        self.pid = pid
+        self.status: int | None = None
+        self._agent = agent
+        self._fd = report
+        self._done = done
+        self._report = b""
+        agent.children.watch(pid, self._ended)
+        agent.watch_fd(report, self.look)
+
+    def look(self) -> None:
+        """Takes the news there are."""
+        try:
+            if self._fd < 0:
+                return
+            data = os.read(self._fd, 4096)
+        except BlockingIOError:
+            return
+        self._report += data
+        if not data:
+            self._close()
+            self._done(self, failure(self._report) if self._report else None)
+
+    def _ended(self, status: int) -> None:
+        self.status = status
+
+    def give_up(self) -> None:
+        """Nobody waits for it any more: nothing is to run. Quiet once that runs."""
+        if self._fd >= 0:
+            self._close()
+            if self.status is None:
+                os.kill(self.pid, signal.SIGKILL)
+
+    def _close(self) -> None:
+        self._agent.unwatch_fd(self._fd)
+        os.close(self._fd)
+        self._fd = -1
+
+
 def outcome_map(
     reason: str,
     exit_status: int | None = None,
@@ -696,8 +774,6 @@ def _shortened(command: dict[str, Any]) -> dict[str, Any]:
 
 
 def _signal_name(signum: int) -> str:
-    import signal
-
     try:
         return signal.Signals(signum).name
     except ValueError:

@@ -1,7 +1,9 @@
 """Starts a job's first process.
 
-Where the interpreter has posix_spawn (3.8 and later) that is what starts it: a fork of the whole
-agent takes three times as long. Where something is to be done in the new process before, it forks.
+Where the interpreter has posix_spawn (3.8 and later) and nothing is to be done in the new process
+before, that is what starts it: a fork of the whole agent takes three times as long. The caller
+stands still until the program runs, so that is done for the system's own programs alone. Another
+directory, and a program of somebody's own, may be on a file system that hangs: a fork goes there.
 """
 
 from __future__ import annotations
@@ -47,6 +49,38 @@ class SpawnError(Exception):
         self.message = message
 
 
+# Where the system's own programs are; were these to hang, nothing would run.
+_SYSTEM = (b"/usr/", b"/bin/", b"/sbin/")
+
+
+def spawn_soon(
+    job_id: bytes,
+    command: dict[str, Any],
+    cwd: bytes | None,
+    env: dict[bytes, bytes],
+    stdin_fd: int,
+    stdout_fd: int,
+    stderr_fd: int,
+) -> tuple[int, int]:
+    """As `spawn`, without waiting for a file system: its pid, and a descriptor on which a `failure`
+    is told, or nothing once the program runs; -1 where it runs already. Raises as `spawn`."""
+    start = _start(job_id, command, cwd, env, stdin_fd, stdout_fd, stderr_fd)
+    if start.is_quick and _has_posix_spawn(stdin_fd, stdout_fd, stderr_fd):
+        try:
+            return start.by_posix_spawn(), -1
+        except NotImplementedError:
+            pass  # a libc that cannot start a session so
+    pid, report = _forked(lambda: start)
+    os.set_blocking(report, False)
+    return pid, report
+
+
+def failure(report: bytes) -> SpawnError:
+    """What a report says that is not empty."""
+    what, number, message = report.split(b" ", 2)
+    return SpawnError(what.decode(), int(number), message.decode("utf-8", "replace"))
+
+
 def spawn(
     job_id: bytes,
     command: dict[str, Any],
@@ -62,16 +96,18 @@ def spawn(
     cannot be had, and OSError where the system has no room for a process.
     """
     start = _start(job_id, command, cwd, env, stdin_fd, stdout_fd, stderr_fd)
-    limits = theirs()
-    # glibc takes no descriptor that the limit of that moment would not allow to be opened.
-    if hasattr(os, "posix_spawn") and (
-        limits is None or max(stdout_fd, stderr_fd, stdin_fd) < limits[0]
-    ):
+    if start.stays and _has_posix_spawn(stdin_fd, stdout_fd, stderr_fd):
         try:
             return start.by_posix_spawn()
         except NotImplementedError:
             pass  # a libc that cannot start a session so
     return _fork(lambda: start)
+
+
+def _has_posix_spawn(*fds: int) -> bool:
+    limits = theirs()
+    # glibc takes no descriptor that the limit of that moment would not allow to be opened.
+    return hasattr(os, "posix_spawn") and (limits is None or max(fds) < limits[0])
 
 
 def spawn_prepared(prepare: Callable[[], tuple[Any, ...]]) -> int:
@@ -106,23 +142,30 @@ def _start(
 
 
 def _fork(make: Callable[[], _Start]) -> int:
+    pid, report_fd = _forked(make)
+    try:
+        report = _read_all(report_fd)
+    finally:
+        os.close(report_fd)
+    if not report:
+        return pid
+    os.waitpid(pid, 0)
+    raise failure(report)
+
+
+def _forked(make: Callable[[], _Start]) -> tuple[int, int]:
+    """The pid of a process that goes its way, and what it will report on."""
     report_fd, writing = os.pipe()
     try:
         pid = os.fork()
         if not pid:
             _become(make, writing)
-        os.close(writing)
-        writing = -1
-        report = _read_all(report_fd)
-        if not report:
-            return pid
-        os.waitpid(pid, 0)
-    finally:
+    except OSError:
         os.close(report_fd)
-        if writing >= 0:
-            os.close(writing)
-    what, number, message = report.split(b" ", 2)
-    raise SpawnError(what.decode(), int(number), message.decode("utf-8", "replace"))
+        raise
+    finally:
+        os.close(writing)
+    return pid, report_fd
 
 
 def _read_all(fd: int) -> bytes:
@@ -183,15 +226,33 @@ class _Start:
         self._stdio = stdio
         self._in_terminal = in_terminal
 
+    @property
+    def stays(self) -> bool:
+        """Whether it starts where the agent was started, and is: to go anywhere else might take as
+        long as a file system does."""
+        return self._cwd == START and _is_at_start()
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether nothing but the system's own file system is touched on the way to its program."""
+        if not self.stays:
+            return False
+        name = self._argv[0]
+        if b"/" in name:
+            return name.startswith(_SYSTEM)
+        for directory in self._path():
+            if not (directory + b"/").startswith(_SYSTEM):
+                return False
+            if name and os.path.exists(os.path.join(directory, name)):
+                return True
+        return True  # there is no such program
+
+    def _path(self) -> list[bytes]:
+        return self._env.get(b"PATH", os.defpath.encode()).split(b":")
+
     def by_posix_spawn(self) -> int:
-        # The agent is one thread and never relies on where it stands, so it can go there itself.
-        # It does not stay: that would keep a file system from being unmounted.
-        try:
-            self._enter()
-            with AsTheirs():
-                return self._each(self._posix_spawn)
-        finally:
-            os.chdir("/")
+        with AsTheirs():
+            return self._each(self._posix_spawn)
 
     def _posix_spawn(self, path: bytes) -> int:
         return os.posix_spawn(
@@ -238,8 +299,7 @@ class _Start:
         if b"/" in name:
             candidates = [name]
         else:
-            path = self._env.get(b"PATH", os.defpath.encode())
-            candidates = [os.path.join(directory, name) for directory in path.split(b":")]
+            candidates = [os.path.join(directory, name) for directory in self._path()]
         refusal = None
         for candidate in candidates:
             if len(candidates) > 1 and not os.path.exists(candidate):
@@ -252,6 +312,13 @@ class _Start:
                 # As execvp(3): one that may not be run does not hide a later one.
                 refusal = refusal or _cannot_run(name, candidate, exc)
         raise refusal or _cannot_run(name, name, FileNotFoundError(errno.ENOENT, "not found"))
+
+
+def _is_at_start() -> bool:
+    try:
+        return os.getcwdb() == START
+    except OSError:
+        return False  # it was removed
 
 
 def _no_directory(path: bytes, exc: OSError) -> SpawnError:
