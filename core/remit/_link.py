@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import anyio
 
 from remit import _frames, _heartbeat
+from remit._background import Home
 from remit._bell import Bell
 from remit._carrier import Carried
 from remit._conversation import CALLER, Conversation, Event, Piece, ProtocolError, Pulse
@@ -99,6 +100,7 @@ class Link:
     def __init__(self, stream: Carried, silence: float, name: str) -> None:
         self.hello: Hello | None = None
         self.goodbye_said: Goodbye | None = None
+        self._home = Home(f"the session with {name}")
         self._stream = stream
         self._name = name
         self._conversation = Conversation(CALLER)
@@ -137,6 +139,7 @@ class Link:
 
         The listener is held weakly; one that may be dropped calls `abandon` when it goes.
         """
+        self._home.check()
         self._check()
         self._sweep()
         body = encode((verb, arguments))
@@ -191,6 +194,7 @@ class Link:
 
     def data(self, number: int, piece: Piece) -> None:
         """Sends a piece no larger than `credit`."""
+        self._home.check()
         self._conversation.data(number, piece)
         self._to_write.ring()
 

@@ -219,6 +219,7 @@ class Session:
         taken back). Cancelled, the start is taken back: the job, if it came to be, is stopped,
         removed and sealed.
         """
+        self._home.check()
         request = Start.of(
             work,
             *args,

@@ -17,6 +17,7 @@ import anyio.abc
 import anyio.lowlevel
 import attrs
 
+from remit._background import Home
 from remit._bell import Bell
 from remit._errors import PluginError, RemitError
 from remit._words import JobInfo, Outcome, Record
@@ -115,6 +116,7 @@ class Store:
     def open(self, placement: Placement, job: JobInfo, channel: Channel) -> None:
         """Before anything else."""
         self._job = job.id
+        self._home = Home(f"job {job.id}")
         with _named(self._plugin, "open_store()"):
             self._store = placement.open_store(job, channel)
             self.outlives = (
@@ -128,6 +130,8 @@ class Store:
             raise PluginError.of(self._plugin, "append() of a store", exc) from exc
 
     def read(self, position: Position | None, *, follow: bool, consume: bool) -> Reader:
+        if not self.closed:
+            self._home.check()  # who waits for more would wait for ever
         replay, behind = self._replay(position)
         with _named(self._plugin, "read() of a store", RemitError):
             inner = self._store.read(behind, follow=follow, consume=consume)

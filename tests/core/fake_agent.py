@@ -52,6 +52,12 @@ class FakeAgent:
             assert data, "the caller left"
             self.events += self.conversation.receive(data)
 
+    @staticmethod
+    def unpack(body: bytes) -> tuple[str, dict[str, Any]]:
+        """The verb and the arguments of a request."""
+        verb, arguments = msgspec.msgpack.decode(body)
+        return verb, arguments
+
     async def requests(self) -> AsyncIterator[tuple[int, str, dict[str, Any]]]:
         """All requests; what was answered to one is sent before the next is waited for. Ends with
         the caller's goodbye, which is returned."""
