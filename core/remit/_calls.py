@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 
 from remit import _said
-from remit._conversation import Piece
+from remit._conversation import Piece, charge
 from remit._errors import JobFailed, RemitError, RemoteProtocolError
 from remit._interpreter import Interpreter
 from remit._link import Link, Listener
@@ -316,7 +316,7 @@ class Calls(Listener):
 
     def data(self, piece: Piece) -> None:
         kind, number, offset, data = piece.stream, piece.seq, piece.offset, piece.data
-        self._owed += len(data)
+        self._owed += charge(len(data))
         if self._owed >= _GRANT:
             self._link.grant(self._number, self._owed)
             self._owed = 0

@@ -37,6 +37,9 @@ AGENT = "agent"
 # In front of the bytes of a DATA frame: stream u8, sequence number u64, offset u64, time f64.
 PIECE = struct.Struct(">BQQd")
 MAX_PIECE = 1 << 18
+# The least that a piece from the agent costs of its credit: what it weighs where it is held,
+# beside its bytes. A job that prints one byte at a time would fill memory with them otherwise.
+LEAST_CHARGE = 64
 _CREDIT = struct.Struct(">Q")
 # More than any window that remit opens; a peer that grants more has lost count.
 _MAX_CREDIT = 1 << 62
@@ -48,6 +51,11 @@ Piece = namedtuple("Piece", "stream seq offset time data")
 # Something that arrived. ``kind`` is one of the kinds in `remit._frames`; ``body`` is a Piece for
 # DATA, an int for CREDIT and bytes elsewhere.
 Event = namedtuple("Event", "kind channel body")
+
+
+def charge(size: int) -> int:
+    """What a piece of so many bytes from the agent costs. Whoever took it grants as much again."""
+    return max(size, LEAST_CHARGE)
 
 
 class ProtocolError(Exception):
@@ -62,8 +70,10 @@ class _Channel:
     def __init__(self, accepted: bool) -> None:
         self.takes_data = accepted  # the peer may send some, credit allowing
         self.accepted = False
-        self.granted = 0  # bytes that the peer may still send
-        self.sendable = 0  # bytes that we may still send
+        # Bytes that the peer may still send, and that we may. The last piece may cost more than
+        # there is: then it is a debt.
+        self.granted = 0
+        self.sendable = 0
         self.ended = False  # we said END
         self.peer_ended = False
         self.queue: deque[bytes] = deque()  # our DATA and END, in order
@@ -76,8 +86,13 @@ class Conversation:
     raises ProtocolError for anything that a sound peer cannot send, and nothing else.
     """
 
-    def __init__(self, side: str) -> None:
+    def __init__(self, side: str, least_charge: int = 0) -> None:
+        """``least_charge``: what each piece from the agent costs at least, which is one byte
+        then."""
         self._side = side
+        self._charge_said = least_charge if side == AGENT else 0
+        self._charge_heard = least_charge if side == CALLER else 0
+        self._least_piece = min(1, least_charge)
         self._decoder = Decoder()
         self._control: deque[bytes] = deque()
         self._channels: dict[int, _Channel] = {}
@@ -196,13 +211,13 @@ class Conversation:
 
     def _take_data(self, channel: _Channel, number: int, payload: bytes) -> Event:
         size = len(payload) - PIECE.size
-        if size < 0:
+        if size < self._least_piece:
             raise ProtocolError("a data frame of %d bytes" % len(payload))
         if size > channel.granted:
             raise ProtocolError(
                 "%d bytes on channel %d, where %d were allowed" % (size, number, channel.granted)
             )
-        channel.granted -= size
+        channel.granted -= max(size, self._charge_heard)
         stream, seq, offset, time = PIECE.unpack_from(payload)
         return Event(DATA, number, Piece(stream, seq, offset, time, payload[PIECE.size :]))
 
@@ -262,20 +277,20 @@ class Conversation:
     def granted(self, number: int) -> int:
         """How many bytes of DATA the peer may still send on the channel."""
         channel = self._channels.get(number)
-        return 0 if channel is None else channel.granted
+        return 0 if channel is None else max(0, channel.granted)
 
     def credit(self, number: int) -> int:
         """How many bytes of DATA this end may still queue on the channel."""
         channel = self._channels.get(number)
-        return 0 if channel is None or channel.ended else channel.sendable
+        return 0 if channel is None or channel.ended else max(0, channel.sendable)
 
     def data(self, number: int, piece: Piece) -> None:
         """Queues a piece. Raises ValueError where it is larger than `credit` or MAX_PIECE."""
         channel = self._channels.get(number)
         size = len(piece.data)
-        if channel is None or channel.ended or size > channel.sendable or size > MAX_PIECE:
+        if channel is None or channel.ended or size > min(channel.sendable, MAX_PIECE):
             raise ValueError("%d bytes on channel %d: no credit" % (size, number))
-        channel.sendable -= size
+        channel.sendable -= max(size, self._charge_said)
         # Put together at once: of a large piece each further copy would tell.
         head = HEADER.pack(DATA, number, PIECE.size + size)
         place = PIECE.pack(piece.stream, piece.seq, piece.offset, piece.time)

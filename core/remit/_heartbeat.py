@@ -69,6 +69,7 @@ class Mouth:
 
 _mouths: weakref.WeakSet[Mouth] = weakref.WeakSet()
 _guard = threading.Lock()
+_attended = threading.Event()  # there is a mouth that the thread has not seen
 _thread: threading.Thread | None = None
 
 
@@ -80,6 +81,8 @@ def attend(mouth: Mouth) -> None:
         if _thread is None or not _thread.is_alive():
             _thread = threading.Thread(target=_run, name="remit heartbeat", daemon=True)
             _thread.start()
+        # Its own interval may be shorter than what the thread sleeps by.
+        _attended.set()
 
 
 def leave(mouth: Mouth) -> None:
@@ -92,6 +95,7 @@ def _run() -> None:
     global _thread
     while True:
         with _guard:
+            _attended.clear()
             mouths = list(_mouths)
             if not mouths:
                 _thread = None
@@ -101,4 +105,4 @@ def _run() -> None:
             mouth.beat(now)
         pause = min(mouth.interval for mouth in mouths) / 4
         del mouths
-        time.sleep(pause)
+        _attended.wait(pause)

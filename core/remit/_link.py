@@ -19,7 +19,15 @@ from remit import _frames, _heartbeat
 from remit._background import Home
 from remit._bell import Bell
 from remit._carrier import Carried
-from remit._conversation import CALLER, Conversation, Event, Piece, ProtocolError, Pulse
+from remit._conversation import (
+    CALLER,
+    LEAST_CHARGE,
+    Conversation,
+    Event,
+    Piece,
+    ProtocolError,
+    Pulse,
+)
 from remit._errors import LinkLost, LocalProtocolError, PluginError, RemitError, RemoteProtocolError
 from remit._messages import Failure, Goodbye, Hello, Refusal, decode, decode_event, encode
 from remit.abc import HasFileno
@@ -103,7 +111,7 @@ class Link:
         self._home = Home(f"the session with {name}")
         self._stream = stream
         self._name = name
-        self._conversation = Conversation(CALLER)
+        self._conversation = Conversation(CALLER, LEAST_CHARGE)
         self._silence = silence
         # Weakly: who serves a channel is somebody's, and goes with them.
         self._listeners: weakref.WeakValueDictionary[int, Listener] = weakref.WeakValueDictionary()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from remit import _errors
 from remit._errors import RemitError, RemoteProtocolError
@@ -15,6 +17,20 @@ _T = TypeVar("_T")
 
 _encoder = msgspec.msgpack.Encoder()
 _decoders: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
+
+
+# What may become part of a path, a line or a decision here is checked by type, once: it is refused
+# where it is decoded. (No "$": that also matches before a newline.)
+JobId = Annotated[str, Meta(pattern=r"\Aj[a-z2-7]{12}\Z")]
+# A reason, or the name of a signal: a word of ours, or of a later version.
+ShortWord = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.+-]{0,64}\Z")]
+ExitStatus = Annotated[int, Meta(ge=0, le=255)]
+Size = Annotated[int, Meta(ge=0, le=1 << 62)]
+# Of what a target tells in words so much is kept.
+_MOST_TEXT = 1 << 14
+_MOST_LINES = 100
+_GROUP = re.compile(r"g[a-z2-7]{12}")
+_ENDED = (JobState.COMPLETED, JobState.FAILED, JobState.STOPPED)
 
 
 class Hello(msgspec.Struct, kw_only=True):
@@ -44,29 +60,29 @@ class Command(msgspec.Struct, kw_only=True):
 
 
 class OutcomeMap(msgspec.Struct, kw_only=True):
-    exit_status: int | None = None
-    signal: str | None = None
-    reason: str = ""
+    exit_status: ExitStatus | None = None
+    signal: ShortWord | None = None
+    reason: ShortWord = ""
     error: str | None = None
     note: str | None = None
     left_behind: list[str] = []
-    result_at: int | None = None
+    result_at: Size | None = None
 
     def outcome(self) -> Outcome:
         return Outcome(
             exit_status=self.exit_status,
             signal=self.signal,
             reason=self.reason,
-            error=self.error,
-            note=self.note,
-            left_behind=tuple(self.left_behind),
+            error=_cut(self.error),
+            note=_cut(self.note),
+            left_behind=tuple(one[:_MOST_TEXT] for one in self.left_behind[:_MOST_LINES]),
         )
 
 
 class Sizes(msgspec.Struct, kw_only=True):
-    stdout: int = 0
-    stderr: int = 0
-    records: int | None = None  # only functions have any
+    stdout: Size = 0
+    stderr: Size = 0
+    records: Size | None = None  # only functions have any
 
     def position(self) -> dict[str, int]:
         position = {"stdout": self.stdout, "stderr": self.stderr}
@@ -78,7 +94,7 @@ class Sizes(msgspec.Struct, kw_only=True):
 class JobMap(msgspec.Struct, kw_only=True):
     """A job as the agent tells it: docs/wire.md."""
 
-    id: str
+    id: JobId
     state: JobState
     name: str | None = None
     group: str | None = None
@@ -96,6 +112,15 @@ class JobMap(msgspec.Struct, kw_only=True):
     problem: str | None = None
     warning: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.state not in _ENDED:
+            return
+        if self.outcome is None:
+            raise ValueError(f"job {self.id} is {self.state}, and has no outcome")
+        succeeded = self.outcome.exit_status == 0 and self.outcome.signal is None
+        if self.state is JobState.COMPLETED and not succeeded:
+            raise ValueError(f"job {self.id} is COMPLETED, and did not exit with status 0")
+
     def info(self, location: str, *, here: bool) -> JobInfo:
         """The same for users. ``location`` is the session's: where a job is, only it can know. But
         a job that was collected ``here``, on our own computer, says where it ran."""
@@ -112,8 +137,8 @@ class JobMap(msgspec.Struct, kw_only=True):
             started=moment(self.started),
             finished=moment(self.finished),
             outcome=None if self.outcome is None else self.outcome.outcome(),
-            group=self.group,
-            problem=self.problem,
+            group=self.group if _GROUP.fullmatch(self.group or "") else None,
+            problem=_cut(self.problem),
         )
 
 
@@ -123,13 +148,13 @@ class JobNews(msgspec.Struct, kw_only=True):
 
 class JobPage(msgspec.Struct, kw_only=True):
     jobs: list[JobMap]
-    next: str | None = None
+    next: JobId | None = None
 
 
 class PrunedMap(msgspec.Struct, kw_only=True):
-    id: str
+    id: JobId
     state: JobState
-    size: int
+    size: Size
     name: str | None = None
     finished: float | None = None
 
@@ -145,7 +170,7 @@ class PrunedMap(msgspec.Struct, kw_only=True):
 
 class PrunedPage(msgspec.Struct, kw_only=True):
     jobs: list[PrunedMap]
-    next: tuple[float, str] | None = None
+    next: tuple[float, JobId] | None = None
 
 
 class ReadAccepted(msgspec.Struct, kw_only=True):
@@ -208,12 +233,15 @@ class Refusal(msgspec.Struct, kw_only=True):
     message: str
     evidence: str | None = None
     hint: str | None = None
-    ids: list[str] = []
+    ids: list[JobId] = []
 
     def error(self) -> RemitError:
         kind = _REFUSED.get(self.code, RemitError)
-        evidence = self.evidence or "\n".join(self.ids)
-        return kind(self.message, evidence=evidence, hint=self.hint or "")
+        evidence = self.evidence or "\n".join(self.ids[:_MOST_LINES])
+        hint = self.hint or ""
+        return kind(
+            self.message[:_MOST_TEXT], evidence=evidence[:_MOST_TEXT], hint=hint[:_MOST_TEXT]
+        )
 
 
 class NotRun(Refusal, kw_only=True):
@@ -244,6 +272,10 @@ _REFUSED: dict[str, type[RemitError]] = {
     "bad-request": _errors.LocalProtocolError,
     "internal": _errors.RemoteProtocolError,
 }
+
+
+def _cut(text: str | None) -> str | None:
+    return None if text is None else text[:_MOST_TEXT]
 
 
 def moment(time: float | None) -> datetime | None:

@@ -10,7 +10,7 @@ import anyio.lowlevel
 import attrs
 
 from remit._bell import Bell
-from remit._conversation import Piece
+from remit._conversation import Piece, charge
 from remit._errors import JobStateError, LinkLost, RemitError, RemoteProtocolError
 from remit._link import Link, Listener
 from remit._messages import AllSent, Freed, ReadAccepted, ReadEnd, decode, moment
@@ -191,7 +191,7 @@ class SpoolReader(Listener):
                 await self._bell.wait()
         record = self._records.popleft()
         if isinstance(record.data, bytes):
-            self._owed += len(record.data)
+            self._owed += charge(len(record.data))
         if self._owed >= _GRANT and self._link is not None:
             self._link.grant(self._number, self._owed)
             self._owed = 0

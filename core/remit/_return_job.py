@@ -31,6 +31,7 @@ from remit._messages import JobMap, moment
 from remit._records import HEAD, Malformed, Said, Splitter
 from remit._request import Function, Start
 from remit._stores import Store
+from remit._surcharge import Surcharges
 from remit._task import TASK
 from remit._words import PIPE, STREAMS, Gap, JobInfo, JobState, Outcome, Record
 from remit.abc import Position, StoreReader
@@ -82,6 +83,7 @@ class ReturnJob(Job):
         self._arrived = {"stdout": 0, "stderr": 0}
         self._splitter = Splitter(0)
         self._lent = 0  # credit granted for a record that is not whole yet
+        self._surcharges = Surcharges(min(request.buffer_limit, _WINDOW))
         self._told = session._plugins.listens("remit_record")
 
     async def _begin(self) -> None:
@@ -116,6 +118,7 @@ class ReturnJob(Job):
             raise RemoteProtocolError(
                 f"job {self.id}: stream {piece.stream} goes on at {piece.offset}"
             )
+        self._feed.grant(self._surcharges.arrived(len(piece.data)))
         data = piece.data if stream == "records" else self._within_limit(piece.data)
         self._arrived[stream] = piece.offset + len(piece.data)
         record = Record(stream, data, piece.offset, piece.seq, time, self.id, self.location)
@@ -174,7 +177,7 @@ class ReturnJob(Job):
             self._allowance -= size
         paid = min(size, self._lent)
         self._lent -= paid
-        self._feed.grant(size - paid)
+        self._feed.grant(size - paid + self._surcharges.settled(size))
 
     def _notify_record(self, record: Record) -> None:
         if self._told:

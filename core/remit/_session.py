@@ -39,7 +39,7 @@ from remit._errors import (
 from remit._interpreter import Interpreter, path_of
 from remit._job import Job
 from remit._link import Link, own_trouble
-from remit._messages import Hello, JobPage, Nothing, PrunedPage, Sealed
+from remit._messages import Hello, JobMap, JobPage, Nothing, PrunedPage, Sealed
 from remit._plugins import Plugins
 from remit._request import Function, Start, Stdin, Word, Work
 from remit._return_job import EndedJob, ReturnJob
@@ -54,6 +54,7 @@ from remit.agent.harmless import one_line
 
 _T = TypeVar("_T")
 _J = TypeVar("_J", bound=Job)
+_N = TypeVar("_N", JobInfo, JobMap)
 _log = logging.getLogger("remit")
 
 # How long an orderly end may take: the agent gives its session-bound jobs 5 s between TERM and
@@ -61,6 +62,8 @@ _log = logging.getLogger("remit")
 _CLOSE_GRACE = 15.0
 # More than a frame can hold: the agent sends as many at once as fit.
 _PAGE = 10_000
+# What is listed is held in memory: some 200 MB.
+_MOST_LISTED = 200_000
 _LAST = (SessionState.BROKEN, SessionState.CLOSED)
 # A start that was cancelled is taken back; the caller waits for that as long as this.
 _TAKE_BACK_GRACE = 10.0
@@ -305,12 +308,12 @@ class Session:
     async def jobs(self) -> list[JobInfo]:
         """What this account keeps on the target, and this session's return jobs; oldest first."""
         found = self._returned.infos()
-        after = None
-        while True:
-            page, after = await self._kept_jobs(after)
+        walk = _Walk(f"the jobs on {self.target}")
+        while walk.goes_on:
+            page, last = await self._kept_jobs(walk.after)
             found += page
-            if after is None:
-                return sorted(found, key=_age)
+            walk.take(len(page), last)
+        return sorted(found, key=_age)
 
     async def _kept_jobs(self, after: str | None) -> tuple[list[JobInfo], str | None]:
         """Of what is kept there as many as come at once, the oldest of them first, and after which
@@ -329,7 +332,8 @@ class Session:
             await anyio.lowlevel.checkpoint()
             return self._returned.handle(mine[0].id) or EndedJob(self, mine[0])
         page = await self._ask("find", {"name": name}, JobPage)
-        ids = [job.id for job in mine] + [job.id for job in page.jobs]
+        found = _fitting(name, page.jobs)  # a target may answer with whatever it likes
+        ids = [job.id for job in mine] + [job.id for job in found]
         if not ids:
             raise JobNotFound(
                 f"no job {name!r} on {self.target}",
@@ -341,7 +345,7 @@ class Session:
             )
         if mine:
             return self._returned.handle(mine[0].id) or EndedJob(self, mine[0])
-        job = SpooledJob.found(self, page.jobs[0])
+        job = SpooledJob.found(self, found[0])
         await job._attend()
         return job
 
@@ -368,13 +372,12 @@ class Session:
             raise ValueError(f"max_total is a number of bytes, not {max_total!r}")
         limits = {"older_than": older_than, "max_total": max_total, "dry_run": dry_run}
         pruned: list[Pruned] = []
-        after = None
-        while True:
-            page = await self._ask("prune", {**limits, "after": after}, PrunedPage)
+        walk = _Walk(f"what was pruned on {self.target}")
+        while walk.goes_on:
+            page = await self._ask("prune", {**limits, "after": walk.after}, PrunedPage)
             pruned += [job.pruned() for job in page.jobs]
-            after = page.next
-            if after is None:
-                return pruned
+            walk.take(len(page.jobs), page.next)
+        return pruned
 
     # -- its end
 
@@ -479,7 +482,15 @@ class Session:
     async def _see_through(self, function: Callable[[], Awaitable[None]]) -> None:
         """Takes something back, out of reach of the caller's cancels, and waits for that for a
         while; the session does not take leave before. Raises nothing of its own."""
-        await outlast(self._undo(function), _TAKE_BACK_GRACE)
+        if self._tasks is not None:
+            await outlast(self._undo(function), _TAKE_BACK_GRACE)
+            return
+        # The session is over: there is only something to be let go of here, and nobody to ask.
+        with anyio.CancelScope(shield=True):
+            try:
+                await function()
+            except Exception as exc:
+                self._note(exc)
 
     def _undo(self, function: Callable[[], Awaitable[None]]) -> anyio.Event:
         undone = anyio.Event()
@@ -492,7 +503,7 @@ class Session:
                 undone.set()
 
         if self._tasks is None:
-            undone.set()  # the session is over, and all that was to be taken back with it
+            undone.set()  # the session is over, and took it along
         else:
             self._undoing.add(undone)
             self._start_soon(act, failed=self._note)
@@ -549,10 +560,12 @@ class Session:
             with self._scope:
                 async with anyio.create_task_group() as tasks:
                     self._tasks = tasks
-                    await self._guarded(self._live, (), self._break)
+                    try:
+                        await self._guarded(self._live, (), self._break)
+                    finally:
+                        self._tasks = None  # it takes no more
                     tasks.cancel_scope.cancel()
         finally:
-            self._tasks = None
             self._link = None
             broken = self._trouble is not None and not self._closing
             error = self._trouble or SessionClosed(f"the session with {self.target} is closed")
@@ -711,11 +724,33 @@ class Session:
         self._bell.ring()
 
 
+class _Walk:
+    """Over pages that a target gives, each after the last item of the one before. One that goes in
+    a circle, or never ends, is no sound one."""
+
+    def __init__(self, what: str) -> None:
+        self.after: Any = None  # the last item so far
+        self.goes_on = True
+        self._what = what
+        self._count = 0
+
+    def take(self, size: int, last: Any) -> None:
+        """A page of so many items has come, and ``last`` is where the next begins; None: nowhere.
+        Raises RemoteProtocolError."""
+        self._count += 1 + size
+        if last is not None and self.after is not None and not last > self.after:
+            raise RemoteProtocolError(f"{self._what}: the list goes back from its place")
+        if self._count > _MOST_LISTED:
+            raise RemoteProtocolError(f"{self._what}: the list has no end")
+        self.after = last
+        self.goes_on = last is not None
+
+
 def _age(job: JobInfo) -> float:
     return job.created.timestamp() if job.created else -math.inf
 
 
-def _fitting(name: str, jobs: Sequence[JobInfo]) -> list[JobInfo]:
+def _fitting(name: str, jobs: Sequence[_N]) -> list[_N]:
     exact = [job for job in jobs if job.id == name] or [job for job in jobs if job.name == name]
     if exact or len(name) < 4:
         return exact

@@ -55,7 +55,9 @@ class SpooledJob(Job):
     @classmethod
     def found(cls, session: Session, job: JobMap) -> SpooledJob:
         """A handle of a job that is there."""
-        placement = session._plugins.placement(job.placement or "keep")
+        # One whose plugin is not here is read as what it is there: a job directory.
+        known = session._plugins.placements
+        placement = known.get(job.placement) or session._plugins.placement("keep")
         if not placement.spools:  # a return job of elsewhere, collected there
             placement = session._plugins.placement("keep")
         self = cls(session, job.info(session.location, here=session._here), placement)

@@ -10,7 +10,14 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from remit._conversation import CALLER, PROTOCOL, Conversation, Event, ProtocolError
+from remit._conversation import (
+    CALLER,
+    LEAST_CHARGE,
+    PROTOCOL,
+    Conversation,
+    Event,
+    ProtocolError,
+)
 from remit._frames import GOODBYE, HELLO, REFUSAL
 from remit._msgpack import pack, unpack
 
@@ -36,7 +43,7 @@ class Dialogue:
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
-        self._conversation = Conversation(CALLER)
+        self._conversation = Conversation(CALLER, LEAST_CHARGE)
         self._arrived: deque[Event] = deque()
         self._conversation.hello(pack({"protocol": PROTOCOL, "features": []}))
 

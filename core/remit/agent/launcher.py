@@ -12,6 +12,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from remit._conversation import charge
 from remit._frames import DATA, END, EVENT
 from remit._jobstate import COMPLETED, FAILED, FINISHED
 from remit._msgpack import unpack
@@ -223,7 +224,7 @@ def _receive(dialogue: Dialogue, options: argparse.Namespace) -> int:
             used[stream] = piece.offset + len(piece.data)
             if not options.keep:
                 dialogue.tell(number, "used", {"position": used})
-            dialogue.grant(number, len(piece.data))
+            dialogue.grant(number, charge(len(piece.data)))
         elif event.kind == EVENT and _body(event)[0] == "superseded":
             raise _Problem("another reader receives %s now" % job_id)
         elif event.kind == END:

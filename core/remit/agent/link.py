@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from remit._conversation import AGENT, Conversation, ProtocolError
+from remit._conversation import AGENT, LEAST_CHARGE, Conversation, ProtocolError
 from remit._frames import CLOSE, CREDIT, DATA, END, EVENT, GOODBYE, HELLO, MAX_PAYLOAD, REQUEST
 from remit._msgpack import UnpackError, pack, unpack
 from remit.agent.helpers import Refused, failed, refusal_of
@@ -34,7 +34,7 @@ class Link:
     def __init__(self, loop: Loop, link_in: int, link_out: int, first: bytes = b"") -> None:
         """``first`` goes out in front of the first frame."""
         self.loop = loop
-        self.conversation = Conversation(AGENT)
+        self.conversation = Conversation(AGENT, LEAST_CHARGE)
         # channel: an object with any of on_event(name, args), on_data(piece), on_end(body),
         # on_credit(), on_close() and on_room()
         self.handlers: dict[int, Any] = {}

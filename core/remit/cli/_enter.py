@@ -12,7 +12,7 @@ import msgspec
 
 from remit import JobState, Outcome, RemitError, Session, connect
 from remit._bell import Bell
-from remit._conversation import Piece
+from remit._conversation import Piece, charge
 from remit._link import Link, Listener
 from remit._messages import decode
 from remit.cli import _endings, _rawmode
@@ -146,7 +146,7 @@ class _Screen(Listener):
     def took(self, size: int) -> None:
         """So much of what was shown is on the screen: as much more may come."""
         if not self.over:
-            self._link.grant(self._channel, size)
+            self._link.grant(self._channel, charge(size))
 
     def resize(self) -> None:
         rows, columns = _rawmode.size()
