@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -50,11 +51,15 @@ class Cli:
 
     @contextmanager
     def running(self, *words: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-        """Starts it; killed at the end if it still runs. stdin is empty unless told otherwise."""
+        """Starts it; killed at the end if it still runs. stdin is empty unless told otherwise.
+
+        Its signals are those of a program that a person starts, whatever the tests were started by.
+        """
         files: dict[str, Any] = {
             "stdin": subprocess.DEVNULL,
             "stdout": subprocess.PIPE,
             "stderr": subprocess.PIPE,
+            "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         }
         process = subprocess.Popen(
             [REMIT, *words], env=self.env, cwd=self.directory, **{**files, **options}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -11,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from cli.program import LIMIT, Cli
+from remit.agent import jobdir
+from remit.cli._gathering import Gathering, StandIn
+from remit.cli._work import Work
 from testbed import processes, run
 from testbed.link import Link
 
@@ -121,3 +125,77 @@ def test_a_full_disk_keeps_what_fits_and_the_end(cli: Cli, tmp_path: Path) -> No
         full("rm", job)
     finally:
         subprocess.run(["umount", "--lazy", str(small)], check=True)
+
+
+# What may stand in ask/: names as requests have them, with contents that none has.
+ODD_REQUESTS = [
+    *(("stop-x", b"[1]"), ("stop-y", b'"stop"'), ("suspend-x", b"{"), ("resume-x", b"\xff\x00")),
+    *(("nonsense-x", b"{}"), ("stop-z", b'{"grace": "soon"}'), ("\udcff-x", b"{}"), ("-", b"{}")),
+    *(("suspend-z", b"9" * 5000), ("held-x", None), ("stop-d", None)),
+]
+
+
+@pytest.mark.parametrize(("name", "content"), ODD_REQUESTS)
+def test_a_request_that_is_none_ends_no_job_but_by_a_stop(
+    cli: Cli, name: str, content: bytes | None
+) -> None:
+    job = cli.answer("start", "--shell", "local:", "--", "echo came; sleep 1000")
+    collector = _supervisor(cli, job)
+    directory = cli.state / "jobs" / job
+    odd = directory / "ask" / name
+    odd.mkdir() if content is None else odd.write_bytes(content)
+    with (directory / "wake").open("wb", buffering=0) as wake:
+        wake.write(b"w")
+    # What is asked next is heeded: the collector lives, and the job too unless it was stopped.
+    done = cli("stop", job)
+    assert done.stderr == b""
+    run.wait_until(lambda: processes.find(collector) is None, "the collector to end")
+    ended = cli.listed()[job]
+    assert (ended["state"], ended["outcome"]["reason"]) == ("STOPPED", "stopped")
+    assert cli("receive", job).stdout == b"came\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)]
+)
+@pytest.mark.parametrize("words", [["--return"], ["--keep"]])
+def test_a_start_that_is_ended_while_it_connects_takes_its_job_back(
+    cli: Cli, number: signal.Signals, status: int, words: list[str]
+) -> None:
+    """A closed terminal, `timeout 2 remit start`: no id was told, so nothing may run."""
+    door, ran = cli.directory / "door", cli.directory / "ran"
+    os.mkfifo(door)
+    target = f"command:sh -c 'read x < {door}; exec \"$@\"' --"
+    with cli.running("start", *words, target, "--", "touch", str(ran)) as process:
+        run.wait_until(
+            lambda: any(p.name == "sh" for p in processes.descendants([process.pid])),
+            "the transport's program",
+        )
+        below = [p.pid for p in processes.descendants([process.pid])]
+        process.send_signal(number)
+        out, err = process.communicate(timeout=LIMIT)
+    assert (process.returncode, out, err) == (status, b"", b"")
+    with open(os.open(door, os.O_RDWR | os.O_NONBLOCK), "wb", buffering=0) as opened:
+        opened.write(b"\n")
+        run.wait_until(lambda: not any(map(processes.find, below)), "all to be gone", 30.0)
+    assert cli.listed() == {}
+
+
+def test_a_gathering_that_fails_half_way_leaves_nothing(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REMIT_STATE_DIR", str(state_dir))
+    stand_in = StandIn()
+    work = Work(command=("true",))
+    steps = ["claim", "write_json", "prepare", "open_output", "unclaim"]
+    for step in steps:
+        with monkeypatch.context() as patch:
+
+            def full(*_: object, **__: object) -> None:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+            patch.setattr(jobdir, step, full)
+            with pytest.raises(OSError, match="No space"):
+                Gathering("jaaaaaaaaaaaa", work, "here", stand_in)
+        assert list((state_dir / "jobs").iterdir()) == []
+    Gathering("jaaaaaaaaaaaa", work, "here", stand_in).discard()

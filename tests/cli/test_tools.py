@@ -8,10 +8,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+import remit
 from cli.program import LIMIT, REMIT, Cli
+from remit import CommandResult
+from remit.cli import _doctor
 from testbed.containers import Engine
 
 
@@ -144,6 +148,34 @@ def test_doctor_names_what_is_wrong(cli: Cli) -> None:
     assert "no entry" in told
     assert "remit doctor" not in told
     assert cli("doctor", "bogus:", status=1).stdout.startswith(b"problem  transport")
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "ok"),
+    [
+        (3, b"", True),
+        (0, b"/", None),
+        (0, b"no/", None),
+        (0, b"/b true", None),
+        (0, b"no/b true", False),
+        (0, b"yes/b true", True),
+        (0, b"yes/", True),
+        (0, b"/b false", True),
+    ],
+)
+@pytest.mark.anyio
+async def test_doctor_knows_of_lingering_what_logind_says(
+    status: int, told: bytes, ok: bool | None
+) -> None:
+    class Session:
+        async def run(self, _: str) -> CommandResult:
+            return CommandResult(status, told, b"")
+
+    finding = await _doctor._take("lingering", _doctor._lingering, cast(remit.Session, Session()))
+    assert finding.ok is ok
+    assert finding.hint or ok
+    verdicts = {True: "ok", False: "problem", None: "unknown"}
+    assert _doctor._words(finding)[0].split()[0] == verdicts[ok]
 
 
 def test_doctor_sees_a_state_directory_that_cannot_be(cli: Cli, tmp_path: Path) -> None:

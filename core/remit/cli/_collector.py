@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from contextlib import suppress
 from functools import partial
 
@@ -25,6 +26,10 @@ from remit.cli._interrupts import beside
 from remit.cli._report import status_of
 
 _GRACE = 5.0
+# Seconds until what went wrong is tried again.
+_AGAIN = 1.0
+# Lines of the log: what goes wrong in each turn is not to fill the disk.
+_MOST_NOTES = 100
 
 
 def main() -> None:
@@ -43,8 +48,11 @@ class _Collector:
         self._stand_in = stand_in
         self._job: Job | None = None
         self._stops: list[bytes] = []  # requests that are answered once the outcome is written
+        self._taken: set[bytes] = set()  # a request comes again until it is answered
         self._survivors: list[str] = []
         self._full: OSError | None = None
+        self._gathering: Gathering | None = None
+        self._notes = 0
 
     async def run(self) -> None:
         """From connecting to the written outcome; SIGTERM ends the job, too."""
@@ -63,15 +71,20 @@ class _Collector:
                 with scope:
                     await self._collect()
         except (RemitError, OSError) as exc:
-            if self._job is None:
-                _answer(_refusal(exc))
-            else:
+            if self._job is not None:
+                self._note(exc)
                 raise
+            with suppress(BrokenPipeError):  # nobody waits for it any more
+                _answer(_refusal(exc))
+        except Exception as exc:
+            self._note(exc)
+            raise
 
     async def _collect(self) -> None:
         work = self._assignment.work()
         async with remit.connect(self._assignment.target, reconnect=0) as session:
             gathering = Gathering(self._assignment.id, work, session.location, self._stand_in)
+            self._gathering = gathering
             try:
                 job = await session.start(
                     work.words(),
@@ -97,12 +110,10 @@ class _Collector:
                 beside(partial(self._heed, gathering.inbox, job, stops)),
             ):
                 await self._gather(job, gathering)
-            gathering.finish(job, self._full)
-            self._answer_stops(gathering.inbox)
+            await self._finish(job, gathering)
 
     async def _gather(self, job: Job, gathering: Gathering) -> None:
-        # A lost link is an end like others: what came is here, and the job is LOST.
-        with suppress(RemitError):
+        try:
             async for record in job.receive():
                 if self._full is None:
                     try:
@@ -111,25 +122,78 @@ class _Collector:
                         self._full = exc
                         await self._stop(job, _GRACE)
             await job.wait()
+        except RemitError:
+            pass  # a lost link is an end like others: what came is here, and the job is LOST
+        except Exception as exc:
+            # Without anybody who takes its output the job is not to go on unseen.
+            self._note(exc)
+            await self._stop(job, _GRACE)
+
+    async def _finish(self, job: Job, gathering: Gathering) -> None:
+        """Whatever the disk says: while its end is not written down the job is not over."""
+        while gathering.exists:
+            try:
+                gathering.finish(job, self._full)
+                break
+            except OSError as exc:
+                self._note(exc)
+                await anyio.sleep(_AGAIN)
+        try:
+            self._answer_stops(gathering.inbox)
+        except Exception as exc:
+            self._note(exc)
+
+    def _note(self, exc: Exception) -> None:
+        """Writes down what went wrong in one turn. The next ones are taken all the same."""
+        self._notes += 1
+        if self._gathering is None or self._notes > _MOST_NOTES:
+            return
+        with suppress(OSError):
+            log = self._gathering.open_log()
+            try:
+                os.write(log, "".join(traceback.format_exception(exc)).encode("utf-8", "replace"))
+            finally:
+                os.close(log)
 
     # -- what is asked of the job, here
 
-    async def _heed(self, inbox: asks.Inbox, job: Job, stops: anyio.abc.TaskGroup) -> None:
+    async def _heed(self, inbox: asks.Inbox, job: Job, tasks: anyio.abc.TaskGroup) -> None:
         while True:
             await anyio.wait_readable(inbox.fd)
-            requests, rung = inbox.read()
-            if rung:
-                stops.start_soon(self._stop, job, _GRACE)
-            for name, request in requests:
-                what = name.partition(b"-")[0]
-                if what == b"stop":
-                    if name not in self._stops:
-                        self._stops.append(name)
-                        stops.start_soon(self._stop, job, _grace(request))
-                else:
-                    inbox.answer(name, await self._hold(what, job))
+            while True:
+                try:
+                    self._take(inbox, job, tasks)
+                    break
+                except Exception as exc:
+                    # A request that is none, no descriptor left: it is no reason to end a job.
+                    self._note(exc)
+                    await anyio.sleep(_AGAIN)
 
-    async def _hold(self, what: bytes, job: Job) -> dict[str, object]:
+    def _take(self, inbox: asks.Inbox, job: Job, tasks: anyio.abc.TaskGroup) -> None:
+        requests, rung = inbox.read()
+        if rung:
+            tasks.start_soon(self._stop, job, _GRACE)
+        for name, request in requests:
+            if name in self._taken:
+                continue
+            self._taken.add(name)
+            what = name.partition(b"-")[0]
+            if what == b"stop":
+                self._stops.append(name)
+                tasks.start_soon(self._stop, job, _grace(request))
+            else:
+                tasks.start_soon(self._hold, inbox, name, what, job)
+
+    async def _hold(self, inbox: asks.Inbox, name: bytes, what: bytes, job: Job) -> None:
+        try:
+            inbox.answer(name, await self._held(what, job))
+        except Exception as exc:
+            self._note(exc)
+            inbox.answer(name, {"error": f"{type(exc).__name__}: {exc}"})
+        finally:
+            self._taken.discard(name)
+
+    async def _held(self, what: bytes, job: Job) -> dict[str, object]:
         try:
             if what == b"suspend":
                 await job.suspend()
@@ -144,9 +208,12 @@ class _Collector:
         return {}
 
     async def _stop(self, job: Job, grace: float) -> None:
-        # Where the link is lost meanwhile, the far end stops the job by itself.
-        with suppress(RemitError):
+        try:
             self._survivors = await job.stop(grace)
+        except RemitError:
+            pass  # where the link is lost meanwhile, the far end stops the job by itself
+        except Exception as exc:
+            self._note(exc)
 
     def _answer_stops(self, inbox: asks.Inbox) -> None:
         # One may have come after we last looked.
@@ -155,8 +222,8 @@ class _Collector:
             inbox.answer(name, {"survivors": self._survivors})
 
 
-def _grace(request: dict[str, object]) -> float:
-    grace = request.get("grace")
+def _grace(request: object) -> float:
+    grace = request.get("grace") if isinstance(request, dict) else None
     return float(grace) if isinstance(grace, (int, float)) and 0 <= grace <= 3600 else _GRACE
 
 

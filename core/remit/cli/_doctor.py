@@ -33,7 +33,7 @@ python3.7 python3.6 /usr/libexec/platform-python; do
 done"""
 # Prints "LINGER KILLS": yes or no, and "b true" where processes are ended with the last login.
 _LINGERING = """
-command -v loginctl >/dev/null 2>&1 || exit 3
+[ -d /run/systemd/system ] && command -v loginctl >/dev/null 2>&1 || exit 3
 linger=$(loginctl show-user "$(id -un)" --property=Linger --value 2>/dev/null)
 kills=$(busctl get-property org.freedesktop.login1 /org/freedesktop/login1 \
 org.freedesktop.login1.Manager KillUserProcesses 2>/dev/null)
@@ -43,12 +43,17 @@ printf '%s/%s' "$linger" "$kills"
 
 @attrs.frozen
 class Finding:
-    """One step: what was looked at, whether it is well, and what shows that."""
+    """One step: what was looked at, whether it is well (None: nobody could tell), and what shows
+    that."""
 
     step: str
-    ok: bool
+    ok: bool | None
     evidence: str
     hint: str = ""
+
+
+class _Unknown(Exception):
+    """Why a step could find nothing out; the second argument is what to try."""
 
 
 class _Problem(Exception):
@@ -59,7 +64,7 @@ Step = Callable[[Session], Awaitable[str]]
 
 
 async def doctor(target: str, *, as_json: bool) -> int:
-    """Prints the findings as they come; FAILED where one is a problem."""
+    """Prints the findings as they come; FAILED where one is a problem, or is not known."""
     findings = []
     async for finding in examine(target):
         findings.append(finding)
@@ -97,6 +102,8 @@ async def _take(name: str, step: Step, session: Session) -> Finding:
         return Finding(name, False, f"no answer in {_STEP_LIMIT:g} s")
     except _Problem as exc:
         return Finding(name, False, *exc.args)
+    except _Unknown as exc:
+        return Finding(name, None, *exc.args)
     except RemitError as exc:
         return _problem(name, exc)
 
@@ -157,8 +164,13 @@ async def _clock(session: Session) -> str:
 async def _lingering(session: Session) -> str:
     done = await session.run(_LINGERING)
     if done.exit_status == 3:
-        return "no logind there: kept jobs live on after the last login"
+        return "no logind runs there: kept jobs live on after the last login"
     linger, _, kills = done.stdout.decode("utf-8", "replace").strip().partition("/")
+    if linger != "yes" and (kills not in ("b true", "b false") or (kills[2] == "t" and not linger)):
+        raise _Unknown(
+            "logind there does not say whether it ends kept jobs with the last login",
+            "`loginctl show-user`, there; KillUserProcesses in logind.conf(5)",
+        )
     if kills == "b true" and linger != "yes":
         raise _Problem(
             "logind ends kept jobs with the last login (KillUserProcesses, no lingering)",
@@ -186,7 +198,7 @@ _STEPS: dict[str, Step] = {
 
 
 def _words(finding: Finding) -> list[str]:
-    verdict = "ok" if finding.ok else "problem"
+    verdict = {True: "ok", False: "problem", None: "unknown"}[finding.ok]
     first, *more = finding.evidence.splitlines() or [""]
     lines = [f"{verdict:<8} {finding.step:<11} {first}"]
     lines += [f"{'':<21}{line}" for line in more]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 
 from remit import Job, Record, TargetError
 from remit.agent import asks, fds, jobdir, json, liveness, statedir, tree
@@ -56,9 +57,17 @@ class Gathering:
             if not statedir.make_directory(job_id.encode(), self._jobs):
                 raise TargetError(f"there is a job {job_id} here already")
             self._dir = statedir.open_directory(job_id.encode(), self._jobs, job_id.encode())
-        self._gone = state.open_gone(create=True)
+        try:
+            self._gone = state.open_gone(create=True)
+            self._fill(_facts(job_id, work, location), stand_in)
+        except BaseException:
+            with suppress(OSError):
+                jobdir.discard(self._jobs, job_id, self._dir)
+            raise
+
+    def _fill(self, facts: dict[str, object], stand_in: StandIn) -> None:
         jobdir.claim(self._dir)
-        jobdir.write_json(self._dir, jobdir.JOB, _facts(job_id, work, location))
+        jobdir.write_json(self._dir, jobdir.JOB, facts)
         jobdir.prepare(self._dir)
         liveness.take(self._dir)
         self.inbox = asks.Inbox(self._dir)
@@ -116,6 +125,16 @@ class Gathering:
                 "sizes": dict(self._sizes),
             },
         )
+
+    def open_log(self) -> int:
+        """For what goes wrong without ending the job: made once there is something to tell."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open("supervisor.log", flags, 0o600, dir_fd=self._dir)
+
+    @property
+    def exists(self) -> bool:
+        """Whether its directory is still there: its user may have removed it."""
+        return os.fstat(self._dir).st_nlink > 0
 
     def discard(self) -> None:
         """After a start that failed: nothing stays but the seal of the id."""

@@ -37,12 +37,7 @@ class Interrupts:
         return self.status or status
 
     async def watch(self) -> None:
-        # `nohup` and a shell's background jobs ignore some, and then they are to stay ignored.
-        wanted = [
-            number
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-            if signal.getsignal(number) is not signal.SIG_IGN
-        ]
+        wanted = heeded(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         if not wanted:
             await anyio.sleep_forever()
         with anyio.open_signal_receiver(*wanted) as signals:
@@ -52,6 +47,12 @@ class Interrupts:
                     os._exit(128 + number)
                 self.status = 128 + number
                 self._asked.set()
+
+
+def heeded(*numbers: signal.Signals) -> list[signal.Signals]:
+    """Those that are not ignored: `nohup` and a shell's background jobs ignore some, and then they
+    are to stay ignored."""
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ import anyio
 
 from remit import Job, JobState, RemitError
 from remit.cli import _endings, _known, _where
-from remit.cli._report import FAILED, OK, answer, report, say
+from remit.cli._report import FAILED, LINK, OK, answer, report, say
 
 
 async def wait(words: Sequence[str], on: str | None, *, any_: bool, timeout: float | None) -> int:
@@ -82,6 +82,9 @@ async def stop(words: Sequence[str], on: str | None, *, grace: float) -> int:
         survivors = await job.stop(grace)
         for process in survivors:
             say(f"remit: {job.id}: still there: {process}")
+        if job.outcome is not None and job.outcome.reason == "link-lost":
+            say(f"remit: {job.id} is Lost: whether it was stopped is not known")
+            return LINK
         return FAILED if survivors else OK
 
     return await _each(words, on, act)

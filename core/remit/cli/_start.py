@@ -12,6 +12,7 @@ import anyio
 import remit
 from remit import LinkLost, RemitError
 from remit.cli import _amounts, _known, _local
+from remit.cli._interrupts import Interrupts
 from remit.cli._known import Note
 from remit.cli._report import OK, UsageError, answer, report, say
 from remit.cli._work import Work
@@ -56,6 +57,7 @@ async def start(
         begin = collect
     status = OK
     limiter = anyio.CapacityLimiter(throttle)
+    interrupts = Interrupts()
 
     async def one(target: str) -> None:
         nonlocal status
@@ -68,10 +70,14 @@ async def start(
         else:
             answer(job_id)
 
-    async with anyio.create_task_group() as tasks:
-        for target in targets:
-            tasks.start_soon(one, target)
-    return status
+    async def each() -> int:
+        async with anyio.create_task_group() as tasks:
+            for target in targets:
+                tasks.start_soon(one, target)
+        return status
+
+    # Whatever ends us before we have told an id also takes its job back.
+    return await interrupts.around(each)
 
 
 async def _keep(target: str, job_id: str, work: Work, *, limits: Mapping[str, Any]) -> None:

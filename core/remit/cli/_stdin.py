@@ -54,4 +54,7 @@ class Stdin:
 
 def _may_be_read() -> bool:
     # A read of the terminal would stop us where the shell runs us in the background.
-    return not os.isatty(0) or os.tcgetpgrp(0) == os.getpgrp()
+    try:
+        return os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        return True  # no terminal, or not the one that controls us: nobody would be stopped
