@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -221,15 +222,20 @@ class Gap:
     size: int
 
 
+def _counted(dropped: Mapping[str, int]) -> Mapping[str, int]:
+    return Counter(dropped)
+
+
 @attrs.frozen
 class CommandResult:
     """What a command left: its exit status, and its output as bytes.
 
     ``dropped`` tells, by stream, how many bytes are missing from it (``full="drop"``, or freed
-    under ``on_max="truncate"``); what came before and after them stands together in the output.
+    under ``on_max="truncate"``), 0 where it is whole; what came before and after them stands
+    together in the output.
     """
 
     exit_status: int | None
     stdout: bytes
     stderr: bytes
-    dropped: Mapping[str, int] = attrs.field(factory=dict, hash=False)
+    dropped: Mapping[str, int] = attrs.field(factory=dict, converter=_counted, hash=False)

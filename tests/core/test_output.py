@@ -196,6 +196,7 @@ async def test_a_failure_holds_what_was_printed(
     assert (result.stdout, result.stderr) == (b"out\n", b"err\n")
     assert result.exit_status == (3 if reason == "exited" else None)
     assert result.dropped == {}
+    assert result.dropped["stdout"] == 0
 
 
 # -- what is dropped
@@ -669,3 +670,5 @@ def test_a_result_is_frozen_and_can_be_compared() -> None:
     result = remit.CommandResult(0, b"", b"", {"stdout": 1})
     assert pickle.loads(pickle.dumps(result)) == result
     assert hash(result) == hash(remit.CommandResult(0, b"", b""))
+    assert result != remit.CommandResult(0, b"", b"")
+    assert pickle.loads(pickle.dumps(result)).dropped["stderr"] == 0
