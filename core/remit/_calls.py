@@ -192,7 +192,8 @@ class Calls(Listener):
         finally:
             self._users -= 1
             self._forget(self._programs.leave(program, known))
-        return self._taken(call, program.name)
+        size = len(call.answer[1]) if call.answer is not None else 0
+        return await _said.beside(size, self._taken, call, program.name)
 
     def _forget(self, programs: list[int]) -> None:
         if self._retired and not self._users:

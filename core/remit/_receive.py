@@ -98,7 +98,7 @@ class Receiver(AsyncIterator[Record]):
         while True:
             self._use_up(self._reader)
             if self._said:
-                given = self._next_said(self._reader)
+                given = await self._next_said(self._reader)
             else:
                 given = await self._reader.next()
                 if given is None:
@@ -136,18 +136,24 @@ class Receiver(AsyncIterator[Record]):
             reader.used(self._in_hand)
         self._in_hand = None
 
-    def _next_said(self, reader: StoreReader) -> Record | None:
-        said, record = self._said.popleft()
+    async def _next_said(self, reader: StoreReader) -> Record | None:
+        said, record = self._said[0]  # where it stays if this is cancelled
         if said is None:
+            self._said.popleft()
             self._in_hand = record
             return attrs.evolve(record, stream="value")
-        self._in_hand = attrs.evolve(record, data=b"", offset=said.end)
+        end = attrs.evolve(record, data=b"", offset=said.end)
         try:
-            return self._teller.record(said, record.seq)
+            told = await self._teller.told(said, record.seq)
         except RemitError:
             # It has been told of, and must not stand before what comes behind it.
+            self._said.popleft()
+            self._in_hand = end
             self._use_up(reader)
             raise
+        self._said.popleft()
+        self._in_hand = end
+        return told
 
 
 class SpoolReader(Listener):

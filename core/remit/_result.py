@@ -10,7 +10,7 @@ from remit import _records, _said
 from remit._errors import JobStateError, RemoteProtocolError, ResultError
 from remit._receive import Turns
 from remit._records import Malformed, Said, Splitter
-from remit._said import Teller
+from remit._said import Teller, beside
 from remit._stores import Reader, Store
 from remit._words import CommandResult, Gap, JobState, Outcome, Record
 
@@ -84,7 +84,7 @@ class FunctionResult:
         while (record := await reader.next()) is not None:
             self._last[record.stream] = record
             if record.stream == "records":
-                self._take(record)
+                await self._take(record)
             elif record.stream == "stderr" and isinstance(record.data, bytes):
                 self._stderr = (self._stderr + record.data)[-STDERR_TAIL:]
             reader.take(record)
@@ -92,11 +92,11 @@ class FunctionResult:
         state = await self._job.wait()
         if self._end is None:
             await self._find_used_up()
-        value = self._judge(state)
+        value = await self._judge(state)
         await _use_up(reader, self._last)
         return value
 
-    def _take(self, record: Record) -> None:
+    async def _take(self, record: Record) -> None:
         if isinstance(record.data, Gap):
             self._dropped += record.data.size
             self._splitter = None
@@ -110,7 +110,7 @@ class FunctionResult:
         for one in said:
             kind = one.kind & ~_records.PICKLED
             if kind == _records.ITEM:
-                self._items.append(self._teller.value(one))
+                self._items.append(await beside(len(one.body), self._teller.value, one))
             elif kind in _records.LAST:
                 self._end = one
 
@@ -125,10 +125,10 @@ class FunctionResult:
         with suppress(JobStateError):  # what was used up is gone
             while self._end is None and (record := await reader.next()) is not None:
                 if record.stream == "records":
-                    self._take(record)
+                    await self._take(record)
         reader.close()
 
-    def _judge(self, state: JobState) -> Any:
+    async def _judge(self, state: JobState) -> Any:
         job, end = self._job, self._end
         outcome = job.outcome or Outcome()
         failure = None
@@ -163,7 +163,7 @@ class FunctionResult:
                     hint="receive() gives those that are, and a Gap for the others",
                 )
             return self._items
-        return self._teller.value(end)
+        return await beside(len(end.body), self._teller.value, end)
 
 
 async def _use_up(reader: Reader, last: dict[str, Record]) -> None:
