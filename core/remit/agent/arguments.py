@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 _ID_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz234567")
 _ID_SIZE = 13
 _MISSING = object()
+NAME_WORDS = "a name is 1 to 200 printable characters, not %r"
 
 
 def take(args: dict[str, Any], name: str, *kinds: type, default: object = _MISSING) -> Any:
@@ -62,6 +63,18 @@ def command(args: dict[str, Any]) -> dict[str, Any]:
     if not words or not all(isinstance(word, bytes) and b"\0" not in word for word in words):
         raise Refused("bad-request", "a command is an argv or a line, of bytes without a NUL")
     return {"argv": argv} if line is None else {"line": line}
+
+
+def name(args: dict[str, Any]) -> str | None:
+    """A job's name, as callers' sides take them, too."""
+    value: str | None = take(args, "name", str, default=None)
+    if value is not None and not is_name(value):
+        raise Refused("bad-request", NAME_WORDS % (value,))
+    return value
+
+
+def is_name(value: str) -> bool:
+    return 0 < len(value) <= 200 and value.isprintable()
 
 
 def leftovers(args: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from remit._conversation import (
     Event,
     ProtocolError,
 )
-from remit._frames import GOODBYE, HELLO, REFUSAL
+from remit._frames import GOODBYE, HELLO, MAX_PAYLOAD, REFUSAL
 from remit._msgpack import pack, unpack
 
 if TYPE_CHECKING:
@@ -57,7 +57,11 @@ class Dialogue:
 
         What comes on other channels meanwhile stays for `next_event`.
         """
-        number = self._conversation.request(pack([verb, arguments]), credit)
+        request = pack([verb, arguments])
+        if len(request) > MAX_PAYLOAD:
+            words = "command and environment have %d bytes; %d can be sent"
+            raise Refusal({"message": words % (len(request), MAX_PAYLOAD)})
+        number = self._conversation.request(request, credit)
         self._flush()
         later: deque[Event] = deque()
         while True:

@@ -28,10 +28,22 @@ _BACKLOG = 16
 _PEER = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 # Connects by descriptor, because the name of a unix socket holds 107 bytes at most.
+# Until an interrupt just ends it, what Python would say of one goes nowhere; and a stream that is
+# closed must not become the connection: it becomes one that cannot be written to.
 _STUB = b"""\
 #!/bin/sh
+if (: >&2); then exec 3>&2; else exec 3>/dev/null; fi
 exec %s -I -S -c '
-import os, socket, sys, zlib
+import os, signal
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.dup2(3, 2)
+os.close(3)
+for fd in range(3):
+    try:
+        os.fstat(fd)
+    except OSError:
+        os.open(os.devnull, os.O_RDONLY)
+import socket, sys, zlib
 try:
     directory = os.open(sys.argv[1], os.O_RDONLY)
     connection = socket.socket(socket.AF_UNIX)
@@ -43,7 +55,7 @@ except (OSError, ValueError, zlib.error):
     sys.stderr.write("remit: this session is over, or does not let you in\\n")
     sys.exit(255)
 exec(code)
-' %s "$@"
+' %s "$@" 2>/dev/null
 """
 _LAUNCH = "from remit.agent.launcher import run\nrun(connection, sys.argv[2:])\n"
 # What the launcher needs of what the agent was sent.
@@ -54,11 +66,16 @@ _MODULES = (
     "remit._msgpack",
     "remit._jobstate",
     "remit.agent",
+    "remit.agent.arguments",
     "remit.agent.dialogue",
+    "remit.agent.environment",
+    "remit.agent.fds",
     "remit.agent.harmless",
+    "remit.agent.helpers",
     "remit.agent.json",
     "remit.agent.launcher",
     "remit.agent.listing",
+    "remit.agent.manner",
 )
 
 

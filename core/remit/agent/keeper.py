@@ -127,9 +127,11 @@ def start(
     stdin: bytearray,
     nursery_fd: int,
     lifeline: int | None,
+    manner: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The job map, once the job runs or its end is recorded. ``job`` is what job.json says;
-    ``function`` the argv of the interpreter of a function, and its script.
+    ``function`` the argv of the interpreter of a function, and its script; ``manner`` as in
+    `remit.agent.manner`.
 
     Its supervisor comes from the nursery, and has the job stopped at the lifeline's end. A job that
     was started before under this id is not run again. Raises Refused.
@@ -143,7 +145,7 @@ def start(
         return _answer_again(jobview.job_map(dir_fd, job["id"]))
     try:
         jobdir.prepare(dir_fd, jobdir.OUTPUTS if function is None else jobdir.STREAMS)
-        work = _work(job, env, function)
+        work = _work(job, env, function, manner)
         if work.lease is not None:
             lease.prepare(dir_fd)
         if work.truncate:
@@ -169,7 +171,10 @@ def start(
 
 
 def _work(
-    job: dict[str, Any], env: dict[bytes, bytes], function: tuple[list[bytes], bytes] | None
+    job: dict[str, Any],
+    env: dict[bytes, bytes],
+    function: tuple[list[bytes], bytes] | None,
+    manner: dict[str, Any] | None,
 ) -> supervisor.Work:
     command = job["command"]
     if function is not None:
@@ -178,6 +183,8 @@ def _work(
         words = {"line": json.to_bytes(command["line"])}
     else:
         words = {"argv": [json.to_bytes(word) for word in command["argv"]]}
+    if manner is not None:
+        words["manner"] = manner
     cwd = None if job["cwd"] is None else json.to_bytes(job["cwd"])
     return supervisor.Work(
         id=job["id"].encode(),
@@ -280,13 +287,17 @@ def seal(path: bytes, job_id: str) -> dict[str, Any]:
 # -- lists
 
 
-def jobs(path: bytes, after: str | None, limit: int) -> bytes:
-    """The packed answer ``{jobs, next}``: packed here, so that the agent's loop need not."""
+def jobs(path: bytes, after: str | None, limit: int, own: dict[str, Any] | None = None) -> bytes:
+    """The packed answer ``{jobs, next}``: packed here, so that the agent's loop need not.
+
+    ``own``: the session, as job.json has it, within which this is asked: jobs that are bound to
+    others are left out.
+    """
     jobs_fd, ids = _ids(path, after or "")
     page: list[bytes] = []
     size = 0
     following = None
-    for job_id, told in scan.each(lambda each: pack(_listed(path, jobs_fd, each)), ids):
+    for job_id, told in scan.each(lambda each: pack(_listed(path, jobs_fd, each, own)), ids):
         packed = pack(jobview.unknown(job_id)) if told is scan.Hanging else told
         if packed == _NOTHING:
             continue
@@ -300,8 +311,9 @@ def jobs(path: bytes, after: str | None, limit: int) -> bytes:
     return b"\x82" + pack("jobs") + array + pack("next") + pack(following)
 
 
-def find(path: bytes, name: str) -> dict[str, Any]:
-    """Those whose id is ``name``, else whose name it is, else whose id begins with it."""
+def find(path: bytes, name: str, own: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Those whose id is ``name``, else whose name it is, else whose id begins with it. ``own`` as
+    for `jobs`."""
     jobs_fd, ids = _ids(path)
     if jobdir.is_id(name) and name in ids:
         found = [name]
@@ -311,12 +323,29 @@ def find(path: bytes, name: str) -> dict[str, Any]:
         if not found and len(name) >= _SHORTEST:
             found = [job_id for job_id in ids if job_id.startswith(name)]
     views = []
-    for job_id, view in scan.each(lambda each: _listed(path, jobs_fd, each), found[:_MOST_FOUND]):
+    for job_id, view in scan.each(
+        lambda each: _listed(path, jobs_fd, each, own), found[:_MOST_FOUND]
+    ):
         if view is scan.Hanging:
             views.append(jobview.unknown(job_id))
         elif view is not None:
             views.append(view)
     return {"jobs": _fitting_page(views)}
+
+
+def check_own(path: bytes, job_id: str, own: dict[str, Any]) -> None:
+    """Raises Refused where the job is bound to another session."""
+    jobs_fd, _ = _ids(path)
+    if jobs_fd >= 0 and _is_anothers(jobs_fd, job_id, own):
+        raise not_found(job_id)
+
+
+def _is_anothers(jobs_fd: int, job_id: str, own: dict[str, Any] | None) -> bool:
+    """Whether the job is bound to a session, and that is not ``own``."""
+    if own is None:
+        return False
+    job = _job_json(jobs_fd, job_id)
+    return job.get("lifetime") == "session" and job.get("session") != own
 
 
 def _fitting_page(views: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -343,8 +372,12 @@ def _ids(path: bytes, after: str = "") -> tuple[int, list[str]]:
     return jobs_fd, sorted(names)
 
 
-def _listed(path: bytes, jobs_fd: int, job_id: str) -> dict[str, Any] | None:
+def _listed(
+    path: bytes, jobs_fd: int, job_id: str, own: dict[str, Any] | None = None
+) -> dict[str, Any] | None:
     """The job map, or None for what is gone, or not there yet."""
+    if _is_anothers(jobs_fd, job_id, own):
+        return None
     try:
         view = jobview.look(jobs_fd, job_id)
     except FileNotFoundError:
@@ -355,17 +388,22 @@ def _listed(path: bytes, jobs_fd: int, job_id: str) -> dict[str, Any] | None:
 
 
 def _name_of(jobs_fd: int, job_id: str) -> object:
+    name = _job_json(jobs_fd, job_id).get("name")
+    return name if isinstance(name, str) else None
+
+
+def _job_json(jobs_fd: int, job_id: str) -> dict[str, Any]:
+    """What job.json says; nothing where it cannot be read."""
     try:
         dir_fd = open_job(jobs_fd, job_id)
     except (Refused, OSError):
-        return None
+        return {}
     if dir_fd is None:
-        return None
+        return {}
     try:
-        name = jobdir.read_json(dir_fd, jobdir.JOB).get("name")
-        return name if isinstance(name, str) else None
+        return jobdir.read_json(dir_fd, jobdir.JOB)
     except (FileNotFoundError, jobdir.Unreadable):
-        return None
+        return {}
     finally:
         os.close(dir_fd)
 

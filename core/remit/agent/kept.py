@@ -9,8 +9,8 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from remit.agent import arguments, follow, jobdir, json, keeper, statedir
-from remit.agent.helpers import Refused
+from remit.agent import arguments, follow, jobdir, json, keeper, manner, statedir
+from remit.agent.helpers import Refused, refusal_of
 from remit.agent.nursery import Nursery
 
 if TYPE_CHECKING:
@@ -91,12 +91,47 @@ def jobs(agent: Agent, channel: int, args: dict[str, Any]) -> None:
             agent.conversation.reply(channel, page)
 
     limit = min(max(1, limit), _MAX_PAGE)
-    agent.helper(keeper.jobs, (path_of(agent), after, limit), done)
+    agent.helper(keeper.jobs, (path_of(agent), after, limit, _own(agent)), done)
 
 
 def find(agent: Agent, channel: int, args: dict[str, Any]) -> None:
     name = arguments.take(args, "name", str)
-    _answer(agent, channel, keeper.find, path_of(agent), name)
+    _answer(agent, channel, keeper.find, path_of(agent), name, _own(agent))
+
+
+def _own(agent: Agent) -> dict[str, Any] | None:
+    """Which session's jobs are seen beside those of none: a guest stands in one."""
+    return None if agent is agent.session else keeper.agent_identity(os.getpid())
+
+
+def if_own(agent: Agent, channel: int, args: dict[str, Any], verb: Callable[..., object]) -> None:
+    """Does it, where the job is none of another session's."""
+    job_id = arguments.job_id(args, "job")
+    asked = _Asked()
+    agent.handlers[channel] = asked
+
+    def done(_: object, refused: Refused | None) -> None:
+        if asked.given_up:
+            return
+        agent.handlers.pop(channel, None)
+        if refused is None:
+            try:
+                verb(agent, channel, args)
+            except Exception as exc:
+                refused = refusal_of(exc)
+        if refused is not None:
+            agent.fail(channel, refused)
+
+    agent.helper(keeper.check_own, (path_of(agent), job_id, _own(agent)), done)
+
+
+class _Asked:
+    """The handler of a channel whose job is being looked at."""
+
+    given_up = False
+
+    def on_close(self) -> None:
+        self.given_up = True
 
 
 def prune(agent: Agent, channel: int, args: dict[str, Any]) -> None:
@@ -173,6 +208,7 @@ class _Start:
         self._path = path_of(agent)
         self._job = _job(args)
         self._env = arguments.environment(args)
+        self._manner = None if args.get("manner") is None else manner.check(args["manner"])
         self._stdin = bytearray()
         self._stdin_ended = False
         self._launched = False
@@ -232,6 +268,7 @@ class _Start:
                 self._stdin,
                 nursery_fd,
                 lifeline,
+                self._manner,
             ),
             self._started,
             keep_fds=(nursery_fd,) if lifeline is None else (nursery_fd, lifeline),
@@ -315,7 +352,7 @@ def _job(args: dict[str, Any]) -> dict[str, Any]:
     job = {
         "format": jobdir.FORMAT,
         "id": arguments.job_id(args, "id"),
-        "name": arguments.take(args, "name", str, default=None),
+        "name": arguments.name(args),
         "group": arguments.take(args, "group", str, default=None),
         "command": words,
         "cwd": None if cwd is None else json.from_bytes(cwd),

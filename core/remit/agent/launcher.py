@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -16,8 +17,10 @@ from remit._conversation import charge
 from remit._frames import DATA, END, EVENT
 from remit._jobstate import COMPLETED, FAILED, FINISHED
 from remit._msgpack import unpack
-from remit.agent import listing
+from remit.agent import listing, manner
+from remit.agent.arguments import NAME_WORDS, is_name
 from remit.agent.dialogue import Dialogue, Refusal, SessionOver
+from remit.agent.environment import given
 from remit.agent.harmless import Filter, harmless
 from remit.agent.listing import text
 
@@ -38,6 +41,8 @@ BROKEN_PIPE = 141
 
 _WINDOW = 1 << 18
 _PAGE = 500
+# Options of `start` that are followed by a word of their own.
+_WITH_VALUE = ("--name", "--timeout", "--leftovers")
 _GRACE = 5.0  # seconds between TERM and KILL
 _STREAMS = {1: "stdout", 2: "stderr", 3: "records"}
 _ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # RFC 4648 base32, in small letters
@@ -47,14 +52,33 @@ class _Problem(Exception):
     """What is said on stderr, and ends with status 1."""
 
 
+class _Unwritable(OSError):
+    """What was to be said cannot be written, since the disk is full, or stdout closed."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """One that can say what it says into any stdout, and exits with 2 for wrong words."""
+
+    def print_help(self, file: object = None) -> None:
+        _write(1, self.format_help().encode("utf-8", "backslashreplace"))
+
+    def error(self, message: str) -> NoReturn:
+        _complain_as_it_is("%s%s: error: %s\n" % (self.format_usage(), self.prog, message))
+        sys.exit(USAGE)
+
+
 def main(connection: socket.socket, words: list[str]) -> int:
     """The exit status of ``remit WORDS``; ``connection`` is the socket to the agent."""
-    options = _parse(words)
     dialogue = Dialogue(connection)
     try:
+        # Until now, and afterwards, an interrupt just ends us: there is nothing to be undone.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        options = _parse(words)
         status: int = options.act(dialogue, options)
     except _Problem as exc:
         status = _complain(str(exc))
+    except _Unwritable as exc:
+        status = _complain("cannot write to stdout: %s" % exc.strerror)
     except Refusal as exc:
         status = _complain(_explain(exc.facts))
     except SessionOver:
@@ -63,7 +87,10 @@ def main(connection: socket.socket, words: list[str]) -> int:
     except BrokenPipeError:
         status = BROKEN_PIPE
     except KeyboardInterrupt:
-        status = INTERRUPTED
+        # What was not answered is taken back once the connection is over.
+        connection.close()
+        return INTERRUPTED
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     dialogue.leave()
     return status
 
@@ -73,17 +100,17 @@ def main(connection: socket.socket, words: list[str]) -> int:
 
 def _parse(words: list[str]) -> argparse.Namespace:
     """Exits with status 2 where they can never be right."""
-    head, tail = words, []
-    if "--" in words:
-        # argparse changed its mind about what a "--" before the rest means.
-        at = words.index("--")
-        head, tail = words[:at], words[at + 1 :]
+    # argparse changed its mind about what a "--" before the rest means, so it never sees one.
+    at = _command_at(words)
     parser = _parser()
-    options = parser.parse_args(head)
+    options = parser.parse_args(words[:at])
+    tail = words[at:][words[at : at + 1] == ["--"] :]
     if options.verb == "start":
-        options.command += tail
+        options.command = tail
         if not options.command:
             parser.error("start: no command; remit start [--name NAME] -- COMMAND…")
+        if options.name is not None and not is_name(options.name):
+            parser.error("start: " + NAME_WORDS % (options.name,))
         if options.shell and len(options.command) > 1:
             parser.error("start: --shell takes one word, a line for /bin/sh")
     elif tail:
@@ -91,25 +118,38 @@ def _parse(words: list[str]) -> argparse.Namespace:
     return options
 
 
+def _command_at(words: list[str]) -> int:
+    """Where the options end: at the command of `start`, or a ``--`` in front of the rest."""
+    if words[:1] != ["start"]:
+        return words.index("--") if "--" in words else len(words)
+    at = 1
+    while at < len(words) and words[at].startswith("-") and words[at] != "--":
+        at += 2 if words[at] in _WITH_VALUE else 1
+    return min(at, len(words))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="remit", description="The jobs of this session, on this computer."
+    parser = _Parser(
+        prog="remit", description="The jobs of this session, on this computer.", allow_abbrev=False
     )
     verbs = parser.add_subparsers(metavar="COMMAND", dest="verb")
     verbs.required = True
 
     def verb(name: str, act: Verb, what: str) -> argparse.ArgumentParser:
-        sub = verbs.add_parser(name, help=what, description=what)
+        sub = verbs.add_parser(name, help=what, description=what, allow_abbrev=False)
         sub.set_defaults(act=act)
         return sub
 
     start = verb("start", _start, "Start a job that ends with this session; prints its id.")
     start.add_argument("--name", help="a name for the job")
     start.add_argument("--timeout", type=_seconds, metavar="S", help="stop it after S seconds")
+    start.add_argument(
+        "--leftovers", choices=["leave", "stop"], default="leave", help="what outlives it"
+    )
     start.add_argument("--shell", action="store_true", help="the command is a line for /bin/sh")
-    start.add_argument("command", nargs=argparse.REMAINDER, help="the command, after --")
+    start.usage = "remit start [OPTIONS] [--] COMMAND…"
 
-    jobs = verb("jobs", _jobs, "List the jobs that are kept here.")
+    jobs = verb("jobs", _jobs, "List the jobs of this session, and those that are kept here.")
     jobs.add_argument("--json", action="store_true", help="as an array of objects")
 
     receive = verb("receive", _receive, "Print what a job has produced, until it ends.")
@@ -149,7 +189,7 @@ def _seconds(word: str) -> float:
 
 def _start(dialogue: Dialogue, options: argparse.Namespace) -> int:
     words = [os.fsencode(word) for word in options.command]
-    environment = dict(os.environb)
+    environment = given()
     environment.pop(b"_", None)  # the shell's note of what it ran: this launcher
     job_id = "j" + "".join(_ID_ALPHABET[byte % 32] for byte in os.urandom(12))
     _, job = dialogue.open(
@@ -157,8 +197,9 @@ def _start(dialogue: Dialogue, options: argparse.Namespace) -> int:
         {
             "id": job_id,
             "command": {"line": words[0]} if options.shell else {"argv": words},
-            "cwd": os.fsencode(os.getcwd()),
+            "cwd": _here(),
             "env": environment,
+            "manner": manner.own(),
             "name": None if options.name is None else text(os.fsencode(options.name)),
             "group": None,
             "placement": "keep",
@@ -166,6 +207,7 @@ def _start(dialogue: Dialogue, options: argparse.Namespace) -> int:
             "lifetime": "session",
             "timeout": options.timeout,
             "merge": False,
+            "leftovers": options.leftovers,
             "stdin": False,
             "limits": {},
         },
@@ -288,12 +330,19 @@ def _save(dialogue: Dialogue, options: argparse.Namespace) -> int:
         {
             "job": _find(dialogue, options.job),
             "path": os.fsencode(options.path),
-            "cwd": os.fsencode(os.getcwd()),
+            "cwd": None if os.path.isabs(options.path) else _here(),
             "stream": "stdout",
         },
     )
     _print(text(saved["path"]))
     return OK
+
+
+def _here() -> bytes:
+    try:
+        return os.getcwdb()
+    except OSError as exc:
+        raise _Problem("the current directory cannot be used: %s" % exc.strerror) from None
 
 
 def _find(dialogue: Dialogue, word: str) -> str:
@@ -344,11 +393,15 @@ def _print(line: str) -> None:
 
 
 def _complain(words: str) -> int:
+    _complain_as_it_is("remit: %s\n" % words)
+    return WENT_WRONG
+
+
+def _complain_as_it_is(words: str) -> None:
     try:
-        _write(2, harmless("remit: %s\n" % words).encode("utf-8", "backslashreplace"))
+        _write(2, harmless(words).encode("utf-8", "backslashreplace"))
     except OSError:
         pass  # nobody is left to tell
-    return WENT_WRONG
 
 
 def _explain(facts: Any) -> str:
@@ -363,8 +416,13 @@ def _explain(facts: Any) -> str:
 
 def _write(fd: int, data: bytes) -> None:
     left = memoryview(data)
-    while left:
-        left = left[os.write(fd, left) :]
+    try:
+        while left:
+            left = left[os.write(fd, left) :]
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        raise _Unwritable(exc.errno, exc.strerror) from None
 
 
 def run(connection: socket.socket, words: list[str]) -> NoReturn:

@@ -104,7 +104,7 @@ class ReturnedJob:
         self._channel = channel
         self._facts = {
             "id": job_id,
-            "name": arguments.take(args, "name", str, default=None),
+            "name": arguments.name(args),
             "group": arguments.take(args, "group", str, default=None),
             "placement": arguments.take(args, "placement", str),
             "lifetime": arguments.take(args, "lifetime", str),

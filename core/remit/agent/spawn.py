@@ -135,10 +135,11 @@ def _start(
 ) -> _Start:
     line = command.get("line")
     argv = list(command["argv"]) if line is None else [b"/bin/sh", b"-c", line]
-    environment = account()
+    manner: dict[str, Any] = command.get("manner") or {}
+    environment = {} if manner.get("whole") else account()
     environment.update(env)
     environment[b"REMIT_JOB"] = job_id
-    return _Start(argv, cwd, environment, fds)
+    return _Start(argv, cwd, environment, fds, manner=manner)
 
 
 def _fork(make: Callable[[], _Start]) -> int:
@@ -219,12 +220,14 @@ class _Start:
         env: dict[bytes, bytes],
         stdio: tuple[int, ...],
         in_terminal: bool = False,
+        manner: dict[str, Any] | None = None,
     ) -> None:
         self._argv = argv
         self._cwd = START if cwd is None else cwd
         self._env = env
         self._stdio = stdio
         self._in_terminal = in_terminal
+        self._manner = manner
 
     @property
     def stays(self) -> bool:
@@ -279,6 +282,10 @@ class _Start:
             terminal.take_control(0)
         self._enter()
         give_back()
+        if self._manner:
+            from remit.agent.manner import adopt  # few jobs are started so
+
+            adopt(self._manner)
         self._each(self._exec)
 
     def _exec(self, path: bytes) -> int:

@@ -49,7 +49,11 @@ def _kept(name: str) -> Verb:
     def verb(agent: Agent, channel: int, args: dict[str, Any]) -> None:
         from remit.agent import kept  # most sessions keep nothing
 
-        getattr(kept, name)(agent, channel, args)
+        act = getattr(kept, name)
+        if agent is agent.session or name not in _ABOUT_ONE:
+            act(agent, channel, args)
+        else:
+            kept.if_own(agent, channel, args, act)
 
     return verb
 
@@ -67,6 +71,7 @@ def _either(name: str) -> Verb:
     return verb
 
 
+_ABOUT_ONE = frozenset(("stop", "suspend", "resume", "remove", "watch", "read", "save", "seal"))
 VERBS: dict[str, Verb] = {
     "start": start,
     "stop": _either("stop"),

@@ -1,0 +1,208 @@
+"""`remit` inside, wherever its words and its output may go, and whose jobs it is about."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent.harness import Wire, processes_of, wait_until_gone
+from enter.entered import SILENCE, Entered, doorway, doorways, inside
+from testbed import pythons, run
+
+VERBS = {
+    "start": "start -- true",
+    "jobs": "jobs",
+    "jobs --json": "jobs --json",
+    "receive": "receive --keep --from-start printed",
+    "wait": "wait printed",
+    "stop": "stop printed",
+    "save": "save printed saved",
+    "rm": "rm other",
+    "--help": "--help",
+    "start --help": "start --help",
+}
+SILENT = ("stop", "rm")  # these print nothing where nothing is wrong
+
+
+@pytest.fixture
+def python() -> pythons.Interpreter:
+    return min(pythons.found(), key=lambda one: one.minor)
+
+
+@pytest.fixture(autouse=True)
+def entered(enter: Callable[..., Entered]) -> Entered:
+    return enter("sleep", "1000")
+
+
+def remit(words: str, redirected: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    line = f"exec {shlex.quote(str(doorway() / 'remit'))} {words} {redirected}"
+    return subprocess.run(
+        ["sh", "-c", line], capture_output=True, text=True, timeout=30, cwd=cwd, check=False
+    )
+
+
+@pytest.mark.parametrize("redirected", [">/dev/full", ">&-", "<&- >&-", "<&- >&- 2>&-", "2>&-"])
+def test_where_nothing_can_be_written(redirected: str, tmp_path: Path) -> None:
+    for name in ("printed", "other"):
+        inside("start", "--name", name, "--", "echo", "some words")
+        inside("wait", name)
+    for verb, words in VERBS.items():
+        done = remit(words, redirected, tmp_path)
+        assert "Traceback" not in done.stderr, verb
+        if redirected == "2>&-" or verb in SILENT:
+            assert (done.returncode, done.stderr) == (0, ""), verb
+            continue
+        assert done.returncode == 1, verb
+        if "2>&-" not in redirected:
+            why = "No space left on device" if "full" in redirected else "Bad file descriptor"
+            assert done.stderr == f"remit: cannot write to stdout: {why}\n", verb
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_in_a_directory_that_was_removed(verb: str, tmp_path: Path) -> None:
+    for name in ("printed", "other"):
+        inside("start", "--name", name, "--", "true")
+        inside("wait", name)
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = f"rmdir {shlex.quote(str(gone))}; {doorway()}/remit {VERBS[verb]}"
+    done = subprocess.run(
+        ["sh", "-c", script], capture_output=True, text=True, cwd=gone, timeout=30, check=False
+    )
+    # The launcher's own shell may say that it is nowhere.
+    stderr = "".join(line for line in done.stderr.splitlines(True) if "getcwd()" not in line)
+    if verb in ("start", "save"):
+        words = "remit: the current directory cannot be used: No such file or directory\n"
+        assert (done.returncode, done.stdout, stderr) == (1, "", words)
+    else:
+        assert (done.returncode, stderr) == (0, "")
+
+
+def test_a_very_large_environment_is_refused_in_words() -> None:
+    env = os.environ | {f"LARGE{number}": "x" * 100_000 for number in range(12)}
+    done = inside("start", "--", "true", env=env)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("remit: command and environment have 12")
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_interrupt_at_any_moment_leaves_no_trace(state_dir: Path) -> None:
+    before = set(os.listdir(state_dir / "jobs")) if (state_dir / "jobs").exists() else set()
+    inside("start", "--name", "long", "--", "sleep", "1000")
+    for step in range(16):
+        for words in (["wait", "long"], ["start", "--", "sleep", f"2000.{step}"]):
+            popen = subprocess.Popen(
+                [doorway() / "remit", *words],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+            try:
+                popen.wait(step * 0.02)
+            except subprocess.TimeoutExpired:
+                os.killpg(popen.pid, signal.SIGINT)
+            stdout, stderr = popen.communicate(timeout=30)
+            assert stderr == b"", words
+            if words[0] == "start" and popen.returncode == 0:
+                inside("rm", "--force", stdout.decode().strip())
+            else:
+                # 1 is what Python before 3.8 makes of one that comes while it starts.
+                assert popen.returncode in (-signal.SIGINT, 130, 1), words
+                assert stdout == b""
+    inside("rm", "--force", "long")
+
+    def nothing_is_left() -> bool:
+        return set(os.listdir(state_dir / "jobs")) == before
+
+    run.wait_until(nothing_is_left, "starts to be taken back")
+
+
+class TestWhatAJobGets:
+    """As anything else that the shell starts."""
+
+    def printed(self, line: str, prelude: str, env: dict[str, str] | None = None) -> str:
+        script = f"{prelude}\n{doorway()}/remit start --name it --shell {shlex.quote(line)}"
+        subprocess.run(["sh", "-c", script], check=True, capture_output=True, env=env)
+        inside("wait", "it")
+        return inside("receive", "it").stdout
+
+    def test_umask_limits_and_niceness(self) -> None:
+        line = "umask; ulimit -S -n; ulimit -c; nice"
+        prelude = "umask 027; ulimit -S -n 99; ulimit -c 0"
+        script = f"{prelude}\nexec nice -n 5 {doorway()}/remit start --name it --shell '{line}'"
+        subprocess.run(["sh", "-c", script], check=True, capture_output=True)
+        inside("wait", "it")
+        assert inside("receive", "it").stdout == "0027\n99\n0\n5\n"
+
+    def test_no_variable_that_the_shell_has_unset(self) -> None:
+        assert "PATH" in os.environ  # the agent has it, and gives it to others
+        env = {"ONLY": "this", "LANG": "C"}
+        printed = self.printed("/usr/bin/env", "unset PWD", env=env)
+        found = dict(line.split("=", 1) for line in printed.splitlines())
+        assert found.pop("REMIT_JOB")
+        # What /bin/sh itself sets, in front of the launcher and of the job.
+        for name in ("PWD", "OLDPWD", "SHLVL", "_"):
+            found.pop(name, None)
+        assert found == env
+
+
+class TestWords:
+    @pytest.mark.parametrize(
+        ("words", "printed"),
+        [
+            (["echo", "a", "--", "b"], "a -- b\n"),
+            (["--", "echo", "a", "--", "b"], "a -- b\n"),
+            (["--name", "x", "echo", "--", "--name"], "-- --name\n"),
+            (["--", "printf", "%s", "--"], "--"),
+        ],
+    )
+    def test_a_command_keeps_all_of_its_own(self, words: list[str], printed: str) -> None:
+        job_id = inside("start", *words).stdout.strip()
+        assert inside("receive", job_id).stdout == printed
+
+    @pytest.mark.parametrize("name", ["", "a" * 201, "a\nb", "\x1b[31m"])
+    def test_a_name_that_can_be_none_is_wrong_usage(self, name: str) -> None:
+        done = inside("start", "--name", name, "--", "true")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "a name is 1 to 200 printable characters" in done.stderr
+
+
+class TestAnotherSession:
+    """Its jobs are its own."""
+
+    def test_they_are_neither_seen_nor_stopped_nor_removed(
+        self, entered: Entered, bring_up: Callable[..., Wire], state_dir: Path
+    ) -> None:
+        ours = doorway() / "remit"
+        job_id = inside("start", "--name", "mine", "--", "sleep", "1000").stdout.strip()
+        before = doorways()
+        other = Entered(bring_up(state=state_dir, silence=SILENCE), "sleep", "1000")
+        (theirs,) = [path / "remit" for path in doorways() if path not in before]
+
+        def said(program: Path, *words: str) -> subprocess.CompletedProcess[str]:
+            return subprocess.run([program, *words], capture_output=True, text=True, timeout=30)
+
+        assert "mine" not in said(theirs, "jobs").stdout
+        for words in (
+            ["stop", "mine"],
+            ["rm", "--force", job_id],
+            ["receive", job_id[:6]],
+            ["wait", "mine"],
+            ["save", "mine", "/dev/null"],
+        ):
+            done = said(theirs, *words)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert "no job" in done.stderr
+        assert "mine" in said(ours, "jobs").stdout
+        assert processes_of(job_id)
+        other.wire.goodbye()
+        other.wire.wait_ended()
+        assert processes_of(job_id)
+        assert said(ours, "stop", "mine").returncode == 0
+        wait_until_gone(job_id)
