@@ -148,8 +148,60 @@ def test_sh_keeps_its_own_variable(start: StartShell, home: Path) -> None:
     screen.command("sh -c 'echo \"$ENV\"'", r"^\$HOME/own-rc$")
 
 
+def test_fish_shows_the_place(start: StartShell) -> None:
+    start("fish").wait_for(r"^\[server01\] ")
+
+
 def test_fish_finds_remit(start: StartShell) -> None:
     screen = start("fish")
+    screen.type("remit\r")
+    screen.wait_for("^inside$")
+
+
+# What a person may have in an rc file; the command and the place are there all the same.
+RC = {
+    "an alias": "alias remit='echo alias'",
+    "a function": "remit() { echo function; }",
+    "a read-only PATH": "readonly PATH",
+    "noclobber": "set -C",
+    "unset variables are errors": "set -u",
+    "a prompt of several lines": "PS1='one\nown> '",
+    "an empty prompt": "PS1=''",
+    "CDPATH and a directory": "CDPATH=/tmp; cd /",
+    "another PATH": "PATH=/usr/bin",
+    "it fails": "false",
+    "it prints": "echo welcome",
+    "nothing": "",
+}
+RC_FILES = {"bash": ".bashrc", "zsh": ".zshrc", "dash": "own-rc", "busybox": "own-rc"}
+
+
+@pytest.mark.parametrize("line", RC.values(), ids=RC)
+@pytest.mark.parametrize("shell", SHELLS)
+def test_any_rc_file(start: StartShell, home: Path, shell: str, line: str) -> None:
+    (home / RC_FILES[shell]).write_text(line + "\n")
+    screen = start(shell)
+    screen.wait_for(r"\[server01\] ")
+    screen.type("remit\r")
+    screen.wait_for("^inside$")
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash", "busybox"])
+def test_a_prompt_that_is_read_only_is_told_of(start: StartShell, home: Path, shell: str) -> None:
+    (home / RC_FILES[shell]).write_text("PS1='own> '; readonly PS1\n")
+    screen = start(shell)
+    screen.wait_for("^remit: the prompt cannot show the place, it is read-only")
+    screen.wait_for("own> ")
+    screen.type("remit\r")
+    screen.wait_for("inside$")
+
+
+def test_a_login_shell_of_bash_inside_finds_remit(start: StartShell, home: Path) -> None:
+    (home / ".bash_profile").write_text("PATH=/usr/bin:/bin\nPS1='login> '\n")
+    screen = start("bash")
+    screen.wait_for(PROMPT)
+    screen.type("bash -l\r")
+    screen.wait_for("^login> ")
     screen.type("remit\r")
     screen.wait_for("^inside$")
 

@@ -262,3 +262,10 @@ class TestDirectory:
         assert "/proc/nowhere" in entered.answer["problem"]
         entered.end()
         assert entered.shown == b"here\r\n"
+
+
+def test_a_shell_that_goes_another_way_is_told_of(bring_up: BringUp, tmp_path: Path) -> None:
+    (tmp_path / ".bashrc").write_text("exec sh -c 'echo up; exec cat'\n")
+    entered = Entered(bring_up(env={"HOME": str(tmp_path)}, silence=SILENCE))
+    entered.wait_for(rb"up\r\n")
+    entered.wait_for(rb"prompt does not show where it is; `remit` is \S+/remit here")

@@ -32,6 +32,9 @@ _LAST_WORDS = 1 << 18
 # Seconds after the hang-up until a program that does not heed it is asked to end, and is killed.
 TERM_AFTER = 2.0
 KILL_AFTER = 3.0
+# Seconds that a shell may take for its rc files.
+SHIM_PATIENCE = 3.0
+_NO_SHIM = "\r\nremit: this shell's prompt does not show where it is; `remit` is %s/remit here\r\n"
 _DOOR_HINT = "$REMIT_STATE_DIR there (or ?state=), a directory that only this account can write to"
 # The session's own size is that of the terminal; what an outer one told its programs is wrong here.
 _NOT_INHERITED = (b"LINES", b"COLUMNS", b"TERMCAP")
@@ -68,6 +71,8 @@ def enter(agent: Agent, channel: int, args: dict[str, Any]) -> None:
     agent.handlers[channel] = entered
     agent.accept(channel, {"prompt": shims.mark(place), "problem": problem})
     entered.begin()
+    if command is None and door is not None:
+        agent.call_later(SHIM_PATIENCE, entered.look_for_shim)
 
 
 class Entered:
@@ -102,6 +107,16 @@ class Entered:
         self._watch()
         if self._door is not None:
             self._agent.watch_fd(self._door.fileno(), self._somebody_comes)
+
+    def look_for_shim(self) -> None:
+        """Says so where the shell has read none of ours: in its own terminal, since nobody else is
+        listening."""
+        if self._closed or self._status is not None or self._door is None:
+            return
+        path = self._door.path
+        if not os.path.exists(os.path.join(path, shims.READ)):
+            shown = "".join(char if char.isprintable() else "?" for char in os.fsdecode(path))
+            self._send(os.fsencode(_NO_SHIM % shown))
 
     # -- what the link says
 

@@ -16,10 +16,24 @@ Start = namedtuple("Start", "words env")
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:@_+-[]/ ")
 _MAX_PLACE = 64
 
+# A read-only variable ends the file that assigns to it, so that is tried in a subshell first. An
+# alias or function of that name would stand in front of the program.
 _PATH = """\
-case $PATH in {directory}:*) ;; *) PATH={directory}:$PATH ;; esac
-export PATH
+unalias remit 2>/dev/null
+unset -f remit 2>/dev/null
+case $PATH in
+{directory}:*) ;;
+*)
+    if (PATH=$PATH) 2>/dev/null; then
+        PATH={directory}:$PATH
+        export PATH
+    else
+        remit() { {directory}/remit "$@"; }
+    fi ;;
+esac
+: >|{directory}/read
 """
+_NO_PROMPT = """echo "remit: the prompt cannot show the place, it is read-only" >&2"""
 
 # A prompt that is set anew each time (by a theme, from PROMPT_COMMAND) loses what was in front of
 # it, hence the functions that look before each prompt.
@@ -28,10 +42,23 @@ _BASH = (
 if [ -f ~/.bashrc ]; then . ~/.bashrc; fi
 """
     + _PATH
+    # A login shell inside, or one in tmux, may have another PATH.
     + """\
+remit() {
+    if [ -x {directory}/remit ]; then {directory}/remit "$@"; else command remit "$@"; fi
+}
+export -f remit
 __remit_prompt() { case $PS1 in {mark}*) ;; *) PS1={mark}$PS1 ;; esac; }
-PROMPT_COMMAND="${PROMPT_COMMAND:+$PROMPT_COMMAND
+if ! (PS1=$PS1) 2>/dev/null; then
+    """
+    + _NO_PROMPT
+    + """
+elif (PROMPT_COMMAND=) 2>/dev/null; then
+    PROMPT_COMMAND="${PROMPT_COMMAND:+$PROMPT_COMMAND
 }__remit_prompt"
+else
+    __remit_prompt
+fi
 """
 )
 
@@ -51,8 +78,14 @@ if [[ -f "${ZDOTDIR:-$HOME}/.zshrc" ]]; then . "${ZDOTDIR:-$HOME}/.zshrc"; fi
     + _PATH
     + """\
 __remit_prompt() { [[ $PROMPT == {mark}* ]] || PROMPT={mark}$PROMPT }
-typeset -ga precmd_functions
-precmd_functions+=(__remit_prompt)
+if (PROMPT=$PROMPT) 2>/dev/null; then
+    typeset -ga precmd_functions
+    precmd_functions+=(__remit_prompt)
+else
+    """
+    + _NO_PROMPT
+    + """
+fi
 """
 )
 
@@ -61,16 +94,48 @@ _SH = (
     """\
 if [ -n "${REMIT_OWN-}" ]; then ENV=$REMIT_OWN; else unset ENV; fi
 unset REMIT_OWN
-if [ -n "${ENV-}" ]; then eval "if [ -f \\"$ENV\\" ]; then . \\"$ENV\\"; fi"; fi
+if [ -n "${ENV-}" ]; then
+    eval "if [ -f \\"$ENV\\" ]; then . \\"$ENV\\"; fi"
+else
+    # What these read where ENV names nothing.
+    case ${KSH_VERSION-} in
+    *MIRBSD*|*LEGACY*) if [ -f ~/.mkshrc ]; then . ~/.mkshrc; fi ;;
+    ?*) if [ -f ~/.kshrc ]; then . ~/.kshrc; fi ;;
+    esac
+fi
 """
     + _PATH
     + """\
-case ${PS1-} in {mark}*) ;; *) PS1={mark}${PS1-'$ '} ;; esac
+case ${PS1-} in
+{mark}*) ;;
+*)
+    if (PS1=) 2>/dev/null; then
+        PS1={mark}${PS1-'$ '}
+    else
+        """
+    + _NO_PROMPT
+    + """
+    fi ;;
+esac
 """
 )
 
+# After the user's own files.
+_FISH = """\
+functions --erase remit
+set --export PATH {directory} $PATH
+functions --copy fish_prompt __remit_own_prompt
+function fish_prompt
+    printf %s {mark}
+    __remit_own_prompt
+end
+true >{directory}/read
+"""
+
 _FILES = {b"bashrc": _BASH, b".zshenv": _ZSHENV, b".zshrc": _ZSHRC, b"shrc": _SH}
-_LIKE_SH = (b"sh", b"dash", b"ash", b"ksh", b"mksh", b"busybox")
+_LIKE_SH = (b"sh", b"dash", b"ash", b"ksh", b"ksh93", b"mksh", b"oksh", b"busybox")
+# What a shim makes in the directory once it has been read.
+READ = b"read"
 
 
 def mark(place: str) -> str:
@@ -81,14 +146,15 @@ def mark(place: str) -> str:
 
 def files(directory: bytes, place: str) -> dict[bytes, bytes]:
     """The shims that stand in ``directory``, by name."""
+    return {name: _filled(template, directory, place) for name, template in _FILES.items()}
+
+
+def _filled(template: str, directory: bytes, place: str) -> bytes:
+    text = template.encode("ascii")
     words = {b"{directory}": quoted(directory), b"{mark}": quoted(mark(place).encode("ascii"))}
-    texts = {}
-    for name, template in _FILES.items():
-        text = template.encode("ascii")
-        for word, value in words.items():
-            text = text.replace(word, value)
-        texts[name] = text
-    return texts
+    for word, value in words.items():
+        text = text.replace(word, value)
+    return text
 
 
 def start(shell: bytes, directory: bytes | None, env: dict[bytes, bytes], place: str) -> Start:
@@ -108,6 +174,8 @@ def start(shell: bytes, directory: bytes | None, env: dict[bytes, bytes], place:
     if name == b"bash":
         # Its long options stand before the short ones.
         words = [b"--rcfile", directory + b"/bashrc", b"-i"]
+    elif name == b"fish":
+        words = [b"-C", _filled(_FISH, directory, place), b"-i"]
     elif name == b"zsh":
         added.update(_moved(b"ZDOTDIR", directory, env))
     elif name in _LIKE_SH:
