@@ -12,7 +12,7 @@ from agent.harness import Refused, Wire, wait_until_ended
 from enter.entered import SILENCE, Entered, doorway, doorways
 from enter.versions import every_python
 from testbed import run
-from testbed.processes import find
+from testbed.processes import find, kill
 from testbed.pythons import Interpreter
 
 Enter = Callable[..., Entered]
@@ -137,10 +137,13 @@ class TestBytes:
 class TestEnd:
     def test_does_not_wait_for_what_holds_the_terminal(self, enter: Enter) -> None:
         entered = enter("sh", "-c", "trap '' HUP; sleep 1000 & echo pid $!")
-        assert entered.end()["exit_status"] == 0
-        assert find(pid_shown(entered))
+        end = entered.end()
+        pid = pid_shown(entered)
+        assert end == {"exit_status": 0, "signal": None, "left_behind": [f"pid {pid} (sleep)"]}
         entered.wire.goodbye()
-        wait_until_ended(pid_shown(entered))  # nothing outlives the session
+        entered.wire.wait_ended()
+        assert find(pid)
+        kill([pid])
 
     @pytest.mark.parametrize("how", ["close", "goodbye", "hang_up", "kill"])
     def test_shell_and_directory_go_however_the_caller_leaves(

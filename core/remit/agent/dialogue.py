@@ -45,6 +45,7 @@ class Dialogue:
         self._socket = connection
         self._conversation = Conversation(CALLER, LEAST_CHARGE)
         self._arrived: deque[Event] = deque()
+        self._last = 0  # the number of the channel that was opened last
         self._conversation.hello(pack({"protocol": PROTOCOL, "features": []}))
 
     def ask(self, verb: str, arguments: Mapping[str, object]) -> Any:
@@ -61,7 +62,7 @@ class Dialogue:
         if len(request) > MAX_PAYLOAD:
             words = "command and environment have %d bytes; %d can be sent"
             raise Refusal({"message": words % (len(request), MAX_PAYLOAD)})
-        number = self._conversation.request(request, credit)
+        self._last = number = self._conversation.request(request, credit)
         self._flush()
         later: deque[Event] = deque()
         while True:
@@ -82,6 +83,11 @@ class Dialogue:
         """An EVENT."""
         self._conversation.event(number, pack([name, arguments]))
         self._flush()
+
+    def take_back(self) -> None:
+        """Gives up the channel that was opened last, whether it was answered or not."""
+        if self._last:
+            self.close(self._last)
 
     def close(self, number: int) -> None:
         self._conversation.close(number)

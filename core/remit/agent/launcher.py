@@ -188,10 +188,29 @@ def _seconds(word: str) -> float:
 
 
 def _start(dialogue: Dialogue, options: argparse.Namespace) -> int:
+    job_id = "j" + "".join(_ID_ALPHABET[byte % 32] for byte in os.urandom(12))
+    try:
+        job = _started(dialogue, options, job_id)
+        _print(job_id)
+    except (KeyboardInterrupt, _Unwritable):
+        # Nobody knows of it: it is taken back before it is answered, and removed afterwards.
+        dialogue.take_back()
+        try:
+            dialogue.ask("remove", {"job": job_id, "force": True})
+        except Refusal:
+            pass
+        raise
+    outcome = job["outcome"] or {}
+    if job["state"] == FAILED and outcome.get("error"):
+        raise _Problem(outcome["error"])
+    return OK
+
+
+def _started(dialogue: Dialogue, options: argparse.Namespace, job_id: str) -> Any:
+    """The job map. Raises Refusal."""
     words = [os.fsencode(word) for word in options.command]
     environment = given()
     environment.pop(b"_", None)  # the shell's note of what it ran: this launcher
-    job_id = "j" + "".join(_ID_ALPHABET[byte % 32] for byte in os.urandom(12))
     _, job = dialogue.open(
         "start",
         {
@@ -212,11 +231,7 @@ def _start(dialogue: Dialogue, options: argparse.Namespace) -> int:
             "limits": {},
         },
     )
-    _print(job_id)
-    outcome = job["outcome"] or {}
-    if job["state"] == FAILED and outcome.get("error"):
-        raise _Problem(outcome["error"])
-    return OK
+    return job
 
 
 def _jobs(dialogue: Dialogue, options: argparse.Namespace) -> int:
