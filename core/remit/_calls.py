@@ -39,7 +39,7 @@ _GRANT = _WINDOW // 4
 _MOST_PROGRAMS = 128
 _MOST_PROGRAM_BYTES = 32 << 20
 # Values are no larger (docs/values.md, Limits); pickles may be, from a target that is trusted.
-_MOST = 1 << 32
+_MOST = 1 << 30
 _MOST_WORDS = 4 << 20  # of a failure, as `remit.worker.failures` cuts it
 # What the agent takes of one call, or of one program: it holds it until a worker is free.
 MAX_ARGUMENTS = 256 << 20
@@ -352,7 +352,10 @@ class Calls(Listener):
     def _most(self, kind: int) -> float:
         if kind in (_FAILED, _DIED, _TAIL):
             return _MOST_WORDS
-        return math.inf if kind == _PICKLED and self._trust else _MOST
+        if kind == _PICKLED:
+            # One that is not taken anyway is not gathered first.
+            return math.inf if self._trust else _MOST_WORDS
+        return _MOST
 
     def event(self, name: str, arguments: bytes) -> None:
         if name == "not-run":

@@ -176,6 +176,12 @@ def _work(
         return work
     if isinstance(work, (bytes, bytearray)) or not isinstance(work, Sequence):
         raise TypeError(f"a command is a sequence of words or a str, not {type(work).__name__}")
+    for index, word in enumerate(work):
+        if not isinstance(word, (str, bytes, os.PathLike)):
+            raise TypeError(
+                f"a word of a command is str, bytes or a path: word {index} is "
+                f"{word!r}, {type(word).__name__}"
+            )
     words = tuple(os.fsdecode(word) for word in work)
     if not words or not words[0]:
         raise ValueError("a command needs a program")
@@ -239,6 +245,8 @@ def _name(name: str | None) -> str | None:
 def _cwd(cwd: Word | None, here: bool) -> bytes | None:
     if cwd is None:
         return own_directory() if here else None
+    if not isinstance(cwd, (str, bytes, os.PathLike)):
+        raise TypeError(f"cwd is str, bytes or a path, not {cwd!r}, {type(cwd).__name__}")
     path = os.fsencode(cwd)
     if not path:
         raise ValueError("an empty cwd")
@@ -248,7 +256,12 @@ def _cwd(cwd: Word | None, here: bool) -> bytes | None:
 
 def _env(env: Mapping[str, str] | None) -> dict[bytes, bytes]:
     checked = {}
+    if env is not None and not isinstance(env, Mapping):
+        raise TypeError(f"env is a mapping of str to str, not {type(env).__name__}")
     for name, value in (env or {}).items():
+        for what, text in (("a name in env", name), (f"env[{name!r}]", value)):
+            if not isinstance(text, str):
+                raise TypeError(f"{what} is a str, not {text!r}, {type(text).__name__}")
         if not name or "=" in name:
             raise ValueError(f"{name!r} cannot be the name of an environment variable")
         _no_nul(name, "the name of an environment variable")

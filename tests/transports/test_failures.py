@@ -52,8 +52,20 @@ SSH = {
         b"me@jump: Permission denied (publickey).\r\n"
         b"kex_exchange_identification: Connection closed by remote host\r\n"
         b"Connection closed by UNKNOWN port 65535\r\n",
-        "did not let us in",
-        True,
+        "box was not reached: the jump host jump did not let us in",
+        False,
+    ),
+    "not from the jump host": (
+        b"channel 0: open failed: connect failed: Connection refused\r\n"
+        b"stdio forwarding failed\r\n"
+        b"Connection closed by UNKNOWN port 65535\r\n",
+        "box was not reached from its jump host: connect failed: Connection refused",
+        False,
+    ),
+    "a silent jump host": (
+        b"Connection closed by UNKNOWN port 65535\r\n",
+        "what leads there (ProxyJump, ProxyCommand) ended",
+        False,
     ),
     "unprotected key": (
         BOX + b"\r\n@         WARNING: UNPROTECTED PRIVATE KEY FILE!          @\r\n" + BOX + b"\r\n"
@@ -169,6 +181,60 @@ def test_hints_lead_to_the_very_place(tmp_path: Path) -> None:
         error = Ssh().explain(target, End(255, said))
         assert error is not None
         assert f"`ssh -F '{config}' -p 2222 -l me box`" in error.hint
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        b"git@github.com: Permission denied (publickey).\r\nfatal: Could not read from remote.\n",
+        b"git@github.com: Permission denied (publickey).\r\n",
+        b"curl: (7) Failed to connect to localhost port 80: Connection refused\n",
+        b"ssh: connect to host other port 22: Connection refused\r\nmake: *** [all] Error 255\n",
+        b"rsync: connection unexpectedly closed\nHost key verification failed.\r\nwell.\n",
+    ],
+)
+@pytest.mark.parametrize(
+    "last",
+    [b"", b"Connection to box closed by remote host.\r\n", b"client_loop: send disconnect\r\n"],
+)
+def test_what_a_login_prints_is_not_taken_for_sshs_own(noise: bytes, last: bytes) -> None:
+    if not last and noise.endswith(b"(publickey).\r\n"):
+        return  # that may as well be ssh's own
+    error = Ssh().explain(Target("ssh", "box"), End(255, noise + last))
+    assert error is None, error
+
+
+@pytest.mark.parametrize("case", SSH)
+def test_what_a_person_has_to_mend_is_not_tried_again(case: str) -> None:
+    error = Ssh().explain(Target("ssh", "me@box:22"), End(255, SSH[case][0]))
+    assert error is not None
+    mends = ("key", "password", "many keys", "option", "value", "command", "refuses")
+    assert error.lasting is any(word in case for word in mends)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("text", "quiet"),
+    [
+        ("Host *\n  LogLevel QUIET\n", True),
+        ("loglevel=quiet\n", True),
+        ("Include more\n", True),
+        ("# LogLevel QUIET\nLogLevel VERBOSE\n", False),
+        ("Include absent\n", False),
+    ],
+)
+async def test_a_quiet_ssh_is_told_to_say_what_is_wrong(
+    stub_tool: StubTool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, quiet: bool
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "more").write_text("LogLevel FATAL\n")
+    config = tmp_path / "config"
+    config.write_text(text)
+    transport = Ssh(program=stub_tool("ssh", shell=True))
+    target = Target("ssh", "host", {"config": str(config)})
+    call = await argv_of(stub_tool, "ssh", transport, target)
+    assert ("LogLevel=ERROR" in call) is quiet
 
 
 def test_what_ssh_says_at_length_is_cut_from_the_front() -> None:

@@ -17,6 +17,7 @@ import remit
 from remit.abc import ByteStream, End, Target, Transport
 from remit_ssh._address import Address, parse_address
 from remit_ssh._failures import explain
+from remit_ssh._quiet import is_quiet
 
 # ssh should give up before remit does: it knows why. A day is more than anybody waits.
 _SHARE_OF_TIMEOUT = 0.9
@@ -43,6 +44,8 @@ class Ssh:
         timeout = min(target.connect_timeout, _LONGEST_TIMEOUT) * _SHARE_OF_TIMEOUT
         words = [self.program, "-T", "-o", "BatchMode=yes"]
         words += ["-o", f"ConnectTimeout={max(1, int(timeout))}"]
+        if is_quiet(target.options.get("config")):
+            words += ["-o", "LogLevel=ERROR"]  # else no failure would have a reason
         words += _way(target, address)
         # ssh joins its arguments with spaces for the login shell over there: ssh(1).
         return remit.open_process([*words, "--", address.host, shlex.join(argv)])
