@@ -90,6 +90,8 @@ class Start:
             raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
         if on_max == "truncate" and callable(work):
             raise ValueError("what a function says cannot be truncated; on_max='stop' can be had")
+        if callable(work) and not placement.spools:
+            _no_start_variables(env or {})
         if id is not None and not is_job_id(id):
             raise ValueError(f"a job id is 'j' and 12 of a-z2-7 (remit.new_job_id()), not {id!r}")
         return cls(
@@ -268,6 +270,29 @@ def _env(env: Mapping[str, str] | None) -> dict[bytes, bytes]:
         _no_nul(value, f"the environment variable {name}")
         checked[os.fsencode(name)] = os.fsencode(value)
     return checked
+
+
+# What Python reads as it starts, and cannot be told later. What else it reads a fork can still be
+# told: `remit.worker.environ`.
+_READ_AT_START = frozenset(
+    "PYTHON" + name
+    for name in (
+        *("COERCECLOCALE", "DEBUG", "DEVMODE", "EXECUTABLE", "HASHSEED", "HOME", "INSPECT"),
+        *("LEGACYWINDOWSFSENCODING", "MALLOC", "MALLOCSTATS", "NODEBUGRANGES", "NOUSERSITE"),
+        *("OPTIMIZE", "PERFSUPPORT", "PLATLIBDIR", "PROFILEIMPORTTIME", "SAFEPATH", "USERBASE"),
+        *("UTF8", "VERBOSE", "WARNDEFAULTENCODING", "_FROZEN_MODULES", "_GIL", "_JIT"),
+    )
+)
+
+
+def _no_start_variables(env: Mapping[str, str]) -> None:
+    for name in env:
+        if name in _READ_AT_START:
+            raise ValueError(
+                f"{name} in env has a meaning only where Python starts, and a function whose "
+                "results come back runs in a fork of one that has started; with placement='keep' "
+                "it gets one of its own"
+            )
 
 
 def _stdin(stdin: object, placement: Placement) -> Any:

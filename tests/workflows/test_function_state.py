@@ -433,3 +433,64 @@ async def test_any_failure_can_be_told(function: Any, python: str) -> None:
         with pytest.raises(remit.JobFailed) as caught:
             await job.result()
         assert caught.value.type is not None
+
+
+def meets_its_environment(place: str) -> Any:
+    import datetime
+    import os
+    import sys
+    import warnings
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.warn("a user's", UserWarning, stacklevel=1)
+    print("caf\u00e9", end="")
+    return [
+        os.environ["OF_ITS_OWN"],
+        datetime.datetime(2020, 1, 1, 12).astimezone().strftime("%z"),
+        place in sys.path,
+        "/of/the/account" in sys.path,
+        sys.dont_write_bytecode,
+        len(caught),
+    ]
+
+
+@pytest.mark.parametrize("placement", ["return", "keep"])
+@pytest.mark.parametrize("python", INTERPRETERS)
+async def test_the_environment_has_the_same_effect_wherever_it_runs(
+    python: str, placement: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/of/the/account")
+    env = {
+        "OF_ITS_OWN": "yes",
+        "TZ": "XYZ-5",
+        "PYTHONPATH": "/a/place:/another",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONWARNINGS": "ignore::UserWarning",
+        "PYTHONIOENCODING": "latin-1",
+    }
+    async with remit.connect("local:") as session:
+        work: Any = (meets_its_environment, "/a/place")
+        job = await session.start(*work, python=python, placement=placement, env=env)
+        records = [one async for one in job.receive()]
+        (value,) = [one.data for one in records if one.stream == "value"]
+        assert value == ["yes", "+0500", True, False, True, 0]
+        stdout = b"".join(one.data for one in records if one.stream == "stdout")
+        assert stdout == b"caf\xe9"
+        await job.remove()
+
+
+async def test_what_only_a_start_of_python_reads_is_refused() -> None:
+    async with remit.connect("local:") as session:
+        for name in ("PYTHONHASHSEED", "PYTHONOPTIMIZE", "PYTHONUTF8", "PYTHONHOME"):
+            with pytest.raises(ValueError, match=f"{name} in env"):
+                await session.start(echo, 1, env={name: "1"})
+        job = await session.start(hash_of_text, env={"PYTHONHASHSEED": "0"}, placement="keep")
+        assert await job.result() is True
+        await job.remove()
+        assert (await session.run(["env"], env={"PYTHONHASHSEED": "1"})).exit_status == 0
+
+
+def hash_of_text() -> bool:
+    import sys
+
+    return sys.flags.hash_randomization == 0

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from remit._msgpack import unpack
 from remit._records import DONE
 from remit.agent.environment import VARIABLE, rename
-from remit.worker import failures, outlet, programs, spawning
+from remit.worker import environ, failures, outlet, programs, spawning
 
 if TYPE_CHECKING:
     from typing import Any, BinaryIO
@@ -68,7 +68,7 @@ def run_forked(
         except OSError as exc:
             os.write(report, b"-" + _no_directory(task.cwd, exc).encode("utf-8", "replace"))
             return 1
-    os.environb.update(task.env)
+    environ.update(task.env)
     os.environb[VARIABLE] = job_id.encode()
     try:
         os.write(report, b"+%d" % os.getpid())
@@ -182,16 +182,18 @@ def _status_of(exc: SystemExit) -> int:
 
 def open_stdio() -> None:
     """Text over the pipes: lines as they are written, in UTF-8 whatever the locale says."""
-    sys.stdin = io.open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
-    sys.stdout = io.open(
-        1, "w", buffering=1, encoding="utf-8", errors="surrogateescape", closefd=False
-    )
-    sys.stderr = io.open(
-        2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
-    )
+    encoding, errors, at_once = environ.streams()
+    sys.stdin = io.open(0, encoding=encoding, errors=errors or "surrogateescape", closefd=False)
+    sys.stdout = _text_out(1, encoding, errors or "surrogateescape", at_once)
+    sys.stderr = _text_out(2, encoding, "backslashreplace", at_once)
     sys.__stdin__ = sys.stdin  # type: ignore[misc]
     sys.__stdout__ = sys.stdout  # type: ignore[misc]
     sys.__stderr__ = sys.stderr  # type: ignore[misc]
+
+
+def _text_out(fd: int, encoding: str, errors: str, at_once: bool) -> io.TextIOWrapper:
+    file = io.open(fd, "wb", closefd=False)
+    return io.TextIOWrapper(file, encoding, errors, line_buffering=True, write_through=at_once)
 
 
 class _Handler(logging.Handler):
@@ -219,3 +221,4 @@ def _listen(out: outlet.Outlet) -> None:
 
     warnings.showwarning = showwarning  # type: ignore[assignment]
     warnings.simplefilter("default")
+    environ.filter_warnings()
