@@ -8,6 +8,7 @@ import functools
 import importlib
 import math
 import pickle
+import pickletools
 import sys
 import threading
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from typing import Any, NamedTuple
 
 import attrs
 import cloudpickle
+import numpy as np
+import pandas as pd
 import pytest
 
 import remit
@@ -316,6 +319,22 @@ class TestArguments:
     )
     def test_by_value(self, args: tuple[Any, ...]) -> None:
         assert pickle.loads(arguments(args, OURS, "value")) == args
+
+    def test_arrays_and_frames_go_as_data(self) -> None:
+        """So that no names of theirs are looked up in another generation of their library."""
+        array = np.arange(6.0).reshape(2, 3)
+        frame = pd.DataFrame({"a": [1, 2]})
+        for value in (array, [array, {"a": array}], frame, array[0, 0], lambda: (array, frame)):
+            data = arguments((value,), OURS, "value")
+            names = {argument for _, argument, _ in pickletools.genops(data)}
+            assert not {name for name in names if str(name).startswith(("numpy", "pandas"))}
+            (back,) = pickle.loads(data)
+            assert repr(back() if callable(back) else back) == repr(
+                value() if callable(value) else value
+            )
+        (one, other) = pickle.loads(arguments((array, array), OURS, "value"))
+        assert one is other
+        assert one.flags.writeable
 
     def test_by_value_names_what_cannot_be_pickled(self) -> None:
         with pytest.raises(
