@@ -296,16 +296,22 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("impatient")
 async def test_a_flood_that_ignores_its_time_limit_is_cut_off(play: Play) -> None:
-    async def flood(job: Job) -> None:
+    over = anyio.Event()
+
+    async def flood(agent: FakeAgent) -> None:
+        job = await started(agent)
         await job.print(1 << 20)
         await anyio.sleep(1)  # its time is over
-        with anyio.move_on_after(5):
-            await job.print(1 << 40)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(job.print, 1 << 40)
+            await over.wait()
+            tasks.cancel_scope.cancel()
 
-    play(acting(flood))
-    async with remit.connect("fake:") as session:
+    play(agent_script(flood))
+    async with remit.connect("fake:", reconnect=0) as session:
         with anyio.fail_after(20), pytest.raises(remit.JobFailed, match="did not end it") as caught:
             await session.run(["true"], timeout=0.5)
+        over.set()
         assert caught.value.reason == "timeout"
         assert caught.value.result is not None
         assert 1 << 20 <= len(caught.value.result.stdout) <= 4 << 20
@@ -335,16 +341,18 @@ async def test_a_kept_job_that_is_not_ended_there_holds_nobody_up(
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_a_job_that_waits_for_its_reader_is_not_cut_off(session: remit.Session) -> None:
-    job = await session.start(
-        "trap '' TERM; exec head -c 3000000 /dev/zero", full="block", buffer_limit=1000, timeout=0.2
-    )
-    await anyio.sleep(1.5)
-    assert not job.state.finished
-    got = 0
-    async for record in job.receive():
-        got += len(record.data)
-    assert got > 1000
+async def test_a_job_that_waits_for_its_reader_is_not_cut_off(play: Play) -> None:
+    async def wait(job: Job) -> None:
+        await job.print(3000)  # the last of it once somebody reads
+        await job.end("FAILED", exit_status=None, reason="timeout")
+
+    play(acting(wait))
+    async with remit.connect("fake:") as session:
+        job = await session.start(["true"], full="block", buffer_limit=1000, timeout=0.1)
+        await anyio.sleep(1.5)  # more than all patience
+        assert not job.state.finished
+        assert sum([len(record.data) async for record in job.receive()]) == 3000
+        assert job.outcome == remit.Outcome(reason="timeout")
 
 
 async def test_no_more_is_printed_than_asked_for(session: remit.Session) -> None:
