@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agent.harness import new_id
-from remit.agent import jobdir, keeper, liveness, nursery
+from remit.agent import jobdir, liveness, nursery, starting
 from remit.agent.helpers import Refused
 
 KILLED = Refused("start-failed", "the job was not run: its supervisor was killed")
@@ -28,7 +28,11 @@ def asked(job_id: str) -> dict[str, Any]:
 
 
 def start(state_dir: Path, job_id: str) -> dict[str, Any]:
-    return keeper.start(os.fsencode(state_dir), asked(job_id), {}, None, bytearray(), -1, None)
+    source = (-1, -1)  # no nursery
+    path = os.fsencode(state_dir)
+    answer = starting.start(path, asked(job_id), {}, None, bytearray(), source, None)
+    view: dict[str, Any] = answer["view"]
+    return view
 
 
 def test_once_its_process_stands_there_the_job_may_have_run(

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from agent.harness import Wire, job, processes_of, wait_until_ended
-from remit.agent import jobview, keeper, liveness
+from remit.agent import control, jobview, liveness
 from remit.agent.helpers import Refused
 
 
@@ -46,9 +46,9 @@ def process_of(directory: Path) -> Any:
 def test_a_running_supervisor_is_seen_asked_and_waited_for(running: Path) -> None:
     assert (view(running)["state"], view(running)["problem"]) == ("RUNNING", None)
     state = os.fsencode(running.parent.parent)
-    assert keeper.stop(state, running.name, 5.0)["survivors"] == []
+    assert control.stop(state, running.name, 5.0)["survivors"] == []
     assert view(running)["state"] == "STOPPED"
-    assert keeper.remove(state, running.name, False) == {}
+    assert control.remove(state, running.name, False) == {}
     assert not running.exists()
 
 
@@ -60,7 +60,7 @@ def test_one_that_was_killed_is_seen_to_be_gone(running: Path) -> None:
         "LOST",
         "supervisor-lost",
     )
-    assert keeper.stop(os.fsencode(running.parent.parent), running.name, 5.0)["survivors"] == []
+    assert control.stop(os.fsencode(running.parent.parent), running.name, 5.0)["survivors"] == []
     assert processes_of(running.name) == []
 
 
@@ -86,8 +86,8 @@ def test_one_out_of_sight_may_run_and_the_words_say_why_nobody_knows(
     state = os.fsencode(running.parent.parent)
     for force in (False, True):
         with pytest.raises(Refused, match="from here") as refused:
-            keeper.remove(state, running.name, force)
+            control.remove(state, running.name, force)
         assert refused.value.code == "state"
     assert len(processes_of(running.name)) == 1
     (running / "process.json").write_text(json.dumps(before))
-    assert keeper.stop(state, running.name, 5.0)["survivors"] == []
+    assert control.stop(state, running.name, 5.0)["survivors"] == []

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from testbed import needs, run
 
-# btrfs makes none that is smaller. The file has holes where nothing was written.
+# btrfs makes none that is smaller. Files and what it knows of them are mixed: else space that was
+# taken for the one would not serve the other once it is freed. The image has holes where nothing
+# was written.
 _SIZE = 128 << 20
 _PIECE = 1 << 20
 
@@ -62,7 +64,7 @@ def btrfs(directory: Path) -> Iterator[Disk]:
     image, path = directory / "image", directory / "root"
     with image.open("xb") as file:
         file.truncate(_SIZE)
-    run.command([make, "--quiet", "--metadata", "single", image])
+    run.command([make, "--quiet", "--mixed", image])
     path.mkdir()
     run.command([mount, "-t", "btrfs", "-o", "loop", image, path])
     try:

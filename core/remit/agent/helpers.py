@@ -40,6 +40,10 @@ class Refused(Exception):
         self.facts = facts
 
 
+class EndedEarly(Refused):
+    """The helper process was killed before it had answered: what it did by then is not known."""
+
+
 def refusal_of(exc: Exception) -> Refused:
     """What to tell the caller of an exception, whatever it is."""
     if isinstance(exc, Refused):
@@ -105,7 +109,7 @@ class Helper:
                 raise UnpackError("no whole answer")
             answer: Any = unpack(bytes(self._received[_SIZE.size :]))
         except UnpackError as exc:
-            return None, Refused("internal", "a helper process ended early", str(exc))
+            return None, EndedEarly("internal", "a helper process ended early", str(exc))
         if answer[0]:
             return answer[1], None
         return None, Refused(**answer[1])

@@ -46,6 +46,7 @@ RESERVED = 16384
 _RESERVE = b".outcome"
 _MAX_TEXT = 500
 _MAX_NAMED = 16
+_DISCARD_TRIES = 10
 # How deep directories are entered that a job has made in its own.
 _MAX_NESTED = 32
 
@@ -259,8 +260,23 @@ def unclaim(dir_fd: int) -> None:
 
 
 def write_outcome(dir_fd: int, outcome: dict[str, Any]) -> None:
-    """Puts the outcome into the space held for it, on the disk on return, and under its name."""
+    """Puts the outcome into the space held for it, on the disk on return, and under its name.
+
+    Raises OSError; it may be tried again then.
+    """
     text = json.dumps(_fitting(outcome))
+    try:
+        _write_reserve(dir_fd, text)
+    except OSError:
+        # Where what is rewritten goes to new blocks (btrfs) the space held is in the way, and a
+        # disk that failed one file may take another.
+        unlink(dir_fd, _RESERVE)
+        _write_reserve(dir_fd, text)
+    os.rename(_RESERVE, OUTCOME, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    os.fsync(dir_fd)
+
+
+def _write_reserve(dir_fd: int, text: bytes) -> None:
     fd = os.open(_RESERVE, _WRITE | os.O_CREAT, 0o600, dir_fd=dir_fd)
     try:
         write_all(fd, text)
@@ -268,8 +284,6 @@ def write_outcome(dir_fd: int, outcome: dict[str, Any]) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-    os.rename(_RESERVE, OUTCOME, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
-    os.fsync(dir_fd)
 
 
 def _fitting(outcome: dict[str, Any]) -> dict[str, Any]:
@@ -334,18 +348,26 @@ def number(value: object) -> int:
 # -- removal
 
 
-def seal(gone_fd: int, job_id: str, unrun: bool = False) -> None:
-    """Leaves the file that keeps this id from ever running again.
-
-    It is empty after a removal, and says so where the id never ran.
-    """
-    fd = os.open(job_id.encode(), _WRITE | os.O_CREAT, 0o600, dir_fd=gone_fd)
+def seal(gone_fd: int, job_id: str) -> None:
+    """Leaves the empty file that keeps the id of a removed job from ever running again."""
+    fd = os.open(job_id.encode(), _WRITE | os.O_CREAT | os.O_TRUNC, 0o600, dir_fd=gone_fd)
     try:
         os.utime(fd)
-        if unrun:
-            write_all(fd, _NEVER_RAN)
     finally:
         os.close(fd)
+
+
+def seal_unrun(gone_fd: int, job_id: str) -> bool:
+    """The same of one that was given up before it ran; False where it was removed before."""
+    try:
+        fd = os.open(job_id.encode(), _WRITE | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=gone_fd)
+    except FileExistsError:
+        return was_unrun(gone_fd, job_id)
+    try:
+        write_all(fd, _NEVER_RAN)
+    finally:
+        os.close(fd)
+    return True
 
 
 def is_sealed(gone_fd: int, job_id: str) -> bool:
@@ -357,8 +379,11 @@ def is_sealed(gone_fd: int, job_id: str) -> bool:
 
 
 def was_unrun(gone_fd: int, job_id: str) -> bool:
-    """Whether a sealed id was sealed before it ever ran."""
-    fd = os.open(job_id.encode(), _READ, dir_fd=gone_fd)
+    """Whether the id is sealed as one that never ran."""
+    try:
+        fd = os.open(job_id.encode(), _READ, dir_fd=gone_fd)
+    except FileNotFoundError:
+        return False
     try:
         return os.read(fd, len(_NEVER_RAN)) == _NEVER_RAN
     finally:
@@ -380,8 +405,16 @@ def remove(jobs_fd: int, gone_fd: int, job_id: str, dir_fd: int) -> None:
 
 def discard(jobs_fd: int, job_id: str, dir_fd: int) -> None:
     """Deletes the job's directory; its id stays free."""
-    _empty(dir_fd)
-    os.rmdir(job_id.encode(), dir_fd=jobs_fd)
+    for _ in range(_DISCARD_TRIES):
+        _empty(dir_fd)
+        try:
+            os.rmdir(job_id.encode(), dir_fd=jobs_fd)
+            return
+        except OSError as exc:
+            if exc.errno != errno.ENOTEMPTY:
+                raise
+            # A supervisor that could not write its outcome tries again and again.
+    raise OSError(errno.ENOTEMPTY, "files come to be there as they are deleted")
 
 
 def _empty(dir_fd: int) -> None:

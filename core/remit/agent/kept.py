@@ -1,4 +1,5 @@
-"""The verbs of kept jobs, as the agent's loop sees them. The work is done in `remit.agent.keeper`.
+"""The verbs of kept jobs, as the agent's loop sees them. Helper processes do the work:
+`remit.agent.starting`, `remit.agent.control` and `remit.agent.keeper`.
 
 Standard library only, Python 3.6.
 """
@@ -9,14 +10,25 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from remit.agent import arguments, follow, jobdir, json, keeper, manner, statedir
-from remit.agent.helpers import Refused, refusal_of
+from remit.agent import (
+    arguments,
+    control,
+    follow,
+    jobdir,
+    json,
+    keeper,
+    manner,
+    starting,
+    statedir,
+)
+from remit.agent.helpers import EndedEarly, Refused, refusal_of
 from remit.agent.nursery import Nursery
 
 if TYPE_CHECKING:
     from typing import Any, Callable
 
     from remit._conversation import Piece
+    from remit.agent.helpers import Done
     from remit.agent.main import Agent
 
 # Stdin is held in memory until it is whole, since it must not be on a disk.
@@ -27,6 +39,10 @@ MAX_TASK = 256 << 20
 TASK = 7
 _WINDOW = 1 << 18
 _MAX_PAGE = 10000
+# Seconds until something is tried again for which no process could be had.
+_AGAIN = 1.0
+# Jobs that a session knows of beside their directories.
+_MOST_KNOWN = 4096
 _LIFETIMES = ("session", "detached", "lease")
 _ON_MAX = ("stop", "truncate")
 
@@ -43,16 +59,16 @@ def start(agent: Agent, channel: int, args: dict[str, Any]) -> None:
 
 def stop(agent: Agent, channel: int, args: dict[str, Any]) -> None:
     job_id = arguments.job_id(args, "job")
-    grace = arguments.seconds(args, "grace", keeper.GRACE)
-    _change(agent, channel, job_id, keeper.stop, grace)
+    grace = arguments.seconds(args, "grace", control.GRACE)
+    _change(agent, channel, job_id, control.stop, grace, "stopped", _known.get(job_id))
 
 
 def suspend(agent: Agent, channel: int, args: dict[str, Any]) -> None:
-    _change(agent, channel, arguments.job_id(args, "job"), keeper.suspend)
+    _change(agent, channel, arguments.job_id(args, "job"), control.suspend)
 
 
 def resume(agent: Agent, channel: int, args: dict[str, Any]) -> None:
-    _change(agent, channel, arguments.job_id(args, "job"), keeper.resume)
+    _change(agent, channel, arguments.job_id(args, "job"), control.resume)
 
 
 def remove(agent: Agent, channel: int, args: dict[str, Any]) -> None:
@@ -61,11 +77,11 @@ def remove(agent: Agent, channel: int, args: dict[str, Any]) -> None:
     if force:
         follow.expect_removal(agent, job_id)
     leave = arguments.take(args, "leave", bool, default=False)
-    _change(agent, channel, job_id, keeper.remove, force, leave)
+    _change(agent, channel, job_id, control.remove, force, leave, _known.get(job_id))
 
 
 def seal(agent: Agent, channel: int, args: dict[str, Any]) -> None:
-    _change(agent, channel, arguments.job_id(args, "job"), keeper.seal)
+    _change(agent, channel, arguments.job_id(args, "job"), starting.seal)
 
 
 def save(agent: Agent, channel: int, args: dict[str, Any]) -> None:
@@ -180,7 +196,7 @@ def _answer(agent: Agent, channel: int, function: Callable[..., object], *args: 
         else:
             agent.reply(channel, value)
 
-    agent.helper(function, args, done)
+    _help(agent, function, args, done)
 
 
 def _change(
@@ -195,8 +211,45 @@ def _change(
         else:
             agent.reply(channel, value)
 
-    agent.helper(function, (path_of(agent), job_id, *args), done)
+    _help(agent, function, (path_of(agent), job_id, *args), done)
     follow.nudge(agent, job_id)
+
+
+def _help(
+    agent: Agent, function: Callable[..., object], args: tuple[object, ...], done: Done
+) -> None:
+    """Has a helper do what may be done twice: once more where the first one is killed over it."""
+
+    def ended(value: Any, refused: Refused | None) -> None:
+        if isinstance(refused, EndedEarly):
+            try:
+                agent.helper(function, args, done)
+                return
+            except OSError:
+                pass  # no process can be had
+        done(value, refused)
+
+    agent.helper(function, args, ended)
+
+
+def _surely(agent: Agent, function: Callable[..., object], args: tuple[object, ...]) -> None:
+    """The same for what nobody waits for: tried until a process can be had for it."""
+    try:
+        _help(agent, function, args, _ignored)
+    except OSError:
+        agent.call_later(_AGAIN, lambda: _surely(agent, function, args))
+
+
+# What the session knows of the jobs that it has started, for those whose directories are deleted.
+_known: dict[str, dict[str, Any]] = {}
+
+
+def _remember(answer: dict[str, Any]) -> None:
+    """``answer`` is that of `starting.start`."""
+    if len(_known) >= _MOST_KNOWN:
+        del _known[next(iter(_known))]
+    if answer["process"]:
+        _known[answer["view"]["id"]] = answer
 
 
 class _Start:
@@ -214,6 +267,8 @@ class _Start:
         self._launched = False
         self._given_up = False
         self._function: _Function | None = None
+        # Before there is data, which it would keep a copy of.
+        _nursery_of(agent)
         if "function" in self._job["command"]:
             self._function = _Function(agent, args)
             self._function.interpreter.when_ready(self._launch)
@@ -248,49 +303,65 @@ class _Start:
         if self._launched or not self._stdin_ended or (function and not function.is_whole):
             return
         self._launched = True
+        try:
+            self._start()
+        except Exception as exc:  # no process can be had, most likely
+            self._agent.fail(self._channel, exc)
+        self._stdin = bytearray()
+        self._function = None
+
+    def _start(self) -> None:
+        function = self._function
         if function is not None and function.interpreter.gone:
-            self._agent.refuse(self._channel, "no-python", "the interpreter was killed")
-            return
+            raise Refused("no-python", "the interpreter was killed")
+        nursery = _nursery_of(self._agent)
+        keep_fds = [nursery.fd]
         lifeline = None
         if self._job["lifetime"] == "session":
             bound = _session_jobs(self._agent, self._path)
             bound.job_ids.append(self._job["id"])
             lifeline = bound.lifeline
+            keep_fds.append(lifeline)
             self._job["session"] = bound.identity
-        nursery_fd = _nursery_of(self._agent).fd
-        self._agent.helper(
-            keeper.start,
-            (
-                self._path,
-                self._job,
-                self._env,
-                None if function is None else function.cold_start(),
-                self._stdin,
-                nursery_fd,
-                lifeline,
-                self._manner,
-            ),
-            self._started,
-            keep_fds=(nursery_fd,) if lifeline is None else (nursery_fd, lifeline),
+        args = (
+            self._path,
+            self._job,
+            self._env,
+            None if function is None else function.cold_start(),
+            self._stdin,
+            (nursery.fd, nursery.pid),
+            lifeline,
+            self._manner,
         )
-        self._stdin = bytearray()
+        self._agent.helper(starting.start, args, self._ended, keep_fds=tuple(keep_fds))
 
     def on_close(self) -> None:
         self._given_up = True
         if not self._launched:
             # Nothing was started, and the caller that gave up need not ask: the id is used up.
             self._launched = True
-            self._agent.helper(keeper.seal, (self._path, self._job["id"]), _ignored)
+            _surely(self._agent, starting.seal, (self._path, self._job["id"]))
 
-    def _started(self, view: Any, refused: Refused | None) -> None:
-        job_id = self._job["id"]
+    def _ended(self, answer: Any, refused: Refused | None) -> None:
+        """The helper has done its part, or was killed over it."""
+        if isinstance(refused, EndedEarly) and not self._given_up:
+            try:
+                _help(self._agent, starting.finish, (self._path, self._job["id"]), self._started)
+                return
+            except OSError:
+                pass  # no process can be had
+        self._started(answer, refused)
+
+    def _started(self, answer: Any, refused: Refused | None) -> None:
+        if refused is None:
+            _remember(answer)
         if self._given_up:
-            self._agent.helper(keeper.take_back, (self._path, job_id), _ignored)
+            _surely(self._agent, control.take_back, (self._path, self._job["id"]))
         elif refused is not None:
             self._agent.fail(self._channel, refused)
         else:
-            self._agent.accept(self._channel, view)
-            follow.watch_started(self._agent, self._channel, self._path, view)
+            self._agent.accept(self._channel, answer["view"])
+            follow.watch_started(self._agent, self._channel, self._path, answer["view"])
 
 
 class _Function:
@@ -410,7 +481,7 @@ class _SessionJobs:
         def done(left: Any, refused: Refused | None) -> None:
             finished([refused.message] if refused is not None else left)
 
-        self._agent.helper(keeper.end_session, (self._path, self.job_ids), done)
+        self._agent.helper(control.end_session, (self._path, self.job_ids), done)
 
 
 def _session_jobs(agent: Agent, path: bytes) -> _SessionJobs:

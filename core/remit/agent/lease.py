@@ -55,7 +55,7 @@ class Countdown:
         self.fd = os.open(FIFO, _READ, dir_fd=dir_fd)
         self.until: float | None = time.monotonic() + seconds
 
-    def look(self) -> None:
+    def look(self, fd: int) -> None:
         """To be called when ``fd`` is ready."""
         try:
             came = os.read(self.fd, 4096)
@@ -64,6 +64,8 @@ class Countdown:
         if came:
             self.until = None
             return
+        if self.until is None:
+            self.until = time.monotonic() + self._seconds  # whatever becomes of the rest of it
         # A FIFO that the last writer closed is ready for ever; one opened after that is not. It is
         # opened before the old one is closed, so that the word of who comes just now is not lost.
         fresh = os.open("/proc/self/fd/%d" % self.fd, _READ & ~os.O_NOFOLLOW)

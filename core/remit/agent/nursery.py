@@ -11,6 +11,7 @@ from __future__ import annotations
 import _socket  # what `socket` has beyond it is not needed, and takes long to import
 import gc
 import os
+import select
 import signal
 import struct
 import sys
@@ -18,8 +19,8 @@ from typing import TYPE_CHECKING
 
 from remit.agent import (
     descriptors,
+    ending,
     environment,
-    jobdir,
     liveness,
     logind,
     memory,
@@ -42,21 +43,31 @@ if TYPE_CHECKING:
 _ORDER = struct.Struct(">13sddq???QQQ")
 _FD = struct.calcsize("i")
 _MOST_FDS = 4
+# How large an order may be that is read at once.
+_SMALL = 1 << 16
+# Seconds between two looks at who is waited for, and how often it may be found stopped.
+_LOOK = 0.2
+_MOST_STOPS = 50
+_PIECE = 1 << 18
+
+
+class Unruly(Refused):
+    """The supervisor was stopped (SIGSTOP) so often that it had to be killed."""
 
 
 class Nursery:
-    """The agent's end of it. ``fd`` is what helpers need to `order` a supervisor."""
+    """The agent's end of it. Helpers need its ``fd`` and ``pid`` to `order` a supervisor."""
 
     def __init__(self, agent: Agent) -> None:
         """Forks. Raises OSError where no process can be had."""
         self._orders, orders = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         try:
-            pid = os.fork()
-            if not pid:
+            self.pid = os.fork()
+            if not self.pid:
                 _begin(orders)
         finally:
             orders.close()
-        agent.children.watch(pid, self._ended)
+        agent.children.watch(self.pid, self._ended)
 
     @property
     def fd(self) -> int:
@@ -68,20 +79,24 @@ class Nursery:
 
 
 def order(
-    nursery_fd: int, work: supervisor.Work, stdin: bytearray, dir_fd: int, lifeline: int | None
+    nursery: tuple[int, int],
+    work: supervisor.Work,
+    given: supervisor.Given,
+    dir_fd: int,
+    lifeline: int | None,
 ) -> None:
     """Has a supervisor started for the job that this process has claimed; for a helper process.
 
-    ``lifeline`` is a pipe whose end means that the job's session is over. Returns once
-    ``process.json`` is durable and the job's first process runs, or its start has failed and that
-    stands in the outcome. Raises Refused if the supervisor could not do its part.
+    ``nursery`` is its descriptor and pid; ``lifeline`` a pipe whose end means that the job's
+    session is over. Returns once ``process.json`` is durable and the job's first process runs, or
+    its start has failed. Raises Refused if the supervisor could not do its part.
     """
     told, telling = os.pipe()
     report, reporter = os.pipe()
-    given = [told, reporter, dir_fd] + ([] if lifeline is None else [lifeline])
-    orders = _socket.socket(fileno=os.dup(nursery_fd))
+    fds = [told, reporter, dir_fd] + ([] if lifeline is None else [lifeline])
+    orders = _socket.socket(fileno=os.dup(nursery[0]))
     try:
-        rights = struct.pack("%di" % len(given), *given)
+        rights = struct.pack("%di" % len(fds), *fds)
         orders.sendmsg([b"+"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
     except OSError as exc:
         # It was killed just now; the next start makes another.
@@ -93,29 +108,83 @@ def order(
         orders.close()
     limits = [-1 if limit is None else limit for limit in work[1:4]]
     flags = (work.truncate, work.merge, work.clean)
-    sizes = (len(work.command), len(work.script), len(stdin))
+    sizes = (len(given.command), len(given.script), len(given.stdin))
     head = _ORDER.pack(work.id, *limits, *flags, *sizes)
-    try:
-        jobdir.write_all(telling, head + work.command)
-        jobdir.write_all(telling, work.script)
-        jobdir.write_all(telling, stdin)
-    except BrokenPipeError:
-        pass  # it was killed: so says the report
-    os.close(telling)
-    answer = _read_all(report)
-    if answer != b"+":
-        words = answer.decode("utf-8", "replace") or "its supervisor was killed"
-        raise Refused("start-failed", "the job was not run: %s" % words)
+    ordering = _Ordering(nursery[1], telling, report)
+    words = ordering.answer([head, given.command, given.script, given.stdin])
+    if words != "+":
+        kind = Unruly if ordering.is_unruly else Refused
+        raise kind("start-failed", "the job was not run: %s" % words)
 
 
-def _read_all(fd: int) -> bytes:
-    pieces: list[bytes] = []
-    while True:
-        piece = os.read(fd, 1 << 16)
-        if not piece:
-            os.close(fd)
-            return b"".join(pieces)
-        pieces.append(piece)
+class _Ordering:
+    """Passes an order on and waits for the report, and for nobody who is stopped.
+
+    The first thing that a job does may be to stop its supervisor (SIGSTOP).
+    """
+
+    def __init__(self, nursery_pid: int, telling: int, report: int) -> None:
+        self._telling = telling
+        self._report = report
+        self._poll = select.poll()
+        self._poll.register(report, select.POLLIN)
+        self._poll.register(telling, select.POLLOUT)
+        os.set_blocking(telling, False)
+        self._nursery = tree.look(nursery_pid)
+        self._supervisor: tree.Process | None = None
+        self._words = b""
+        self._stops = 0
+
+    @property
+    def is_unruly(self) -> bool:
+        return self._stops > _MOST_STOPS
+
+    def answer(self, parts: list[bytes | bytearray]) -> str:
+        unsent = [memoryview(part) for part in parts if part]
+        while True:
+            ready = dict(self._poll.poll(_LOOK * 1000))
+            if self._telling in ready and not self._send(unsent):
+                self._poll.unregister(self._telling)
+                os.close(self._telling)
+            if self._report in ready:
+                piece = os.read(self._report, 1 << 16)
+                if not piece:
+                    break
+                self._words += self._meet(piece)
+            if not ready:
+                self._look_after()
+        return self._words.decode("utf-8", "replace") or "its supervisor was killed"
+
+    def _send(self, unsent: list[memoryview]) -> bool:
+        """Whether there is more to be sent."""
+        try:
+            unsent[0] = unsent[0][os.write(self._telling, unsent[0][:_PIECE]) :]
+        except BlockingIOError:
+            return True
+        except BrokenPipeError:
+            return False  # it was killed: so says the report
+        if not unsent[0]:
+            del unsent[0]
+        return bool(unsent)
+
+    def _meet(self, piece: bytes) -> bytes:
+        """Has the supervisor known by pid and start time, as soon as that may be; what else stands
+        in this piece of a report. ``=PID`` and a newline are written in one go."""
+        before, _mark, after = piece.partition(b"=")
+        pid, newline, rest = after.partition(b"\n")
+        if self._supervisor is not None or not (newline and pid.isdigit()):
+            return piece
+        self._supervisor = tree.look(int(pid))
+        return before + rest
+
+    def _look_after(self) -> None:
+        if self._nursery is not None:
+            tree.wake(self._nursery.pid, self._nursery.start)
+        owner = self._supervisor
+        if owner is not None and tree.wake(owner.pid, owner.start):
+            self._stops += 1
+            if self.is_unruly:
+                tree.kill(owner.pid, owner.start)
 
 
 def _begin(orders: _socket.socket) -> NoReturn:
@@ -151,28 +220,27 @@ def resume(descriptor_limits: tuple[int, int] | None) -> NoReturn:
 def _serve(orders: _socket.socket) -> NoReturn:
     """Until nobody is left who could order anything."""
     try:
-        _settle(orders.fileno())
+        newborn = _settle(orders.fileno())
         while True:
             said, ancillary, _, _ = orders.recvmsg(
                 1, _socket.CMSG_SPACE(_MOST_FDS * _FD), _socket.MSG_CMSG_CLOEXEC
             )
             if not said:
                 break
-            rights = ancillary[0][2]
+            rights = ancillary[0][2] if ancillary else b""
             given = struct.unpack("%di" % (len(rights) // _FD), rights)
-            _bear(orders, *given)
+            if len(given) >= 3:  # else it had no room for the descriptors: who ordered sees the end
+                _bear(orders, newborn, *given)
             for fd in given:
                 os.close(fd)
     finally:
         os._exit(0)
 
 
-def _settle(orders_fd: int) -> None:
+def _settle(orders_fd: int) -> supervisor.Supervisor:
     """Lets go of all that the agent had, and does what all supervisors would have to do first."""
     forget_the_agent({orders_fd})
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
-        signal.signal(signum, signal.SIG_IGN)
     supervisor.note_signals()
     point_at_null(0, 1, 2)
     os.chdir("/")
@@ -186,21 +254,26 @@ def _settle(orders_fd: int) -> None:
     environment.account()
     tree.start_time(os.getpid())
     orphans.load()
-    work = supervisor.Work(b"", None, None, None, False, False, False, b"", b"")
-    supervisor.Supervisor(-1, work, memoryview(b""), None)
+    newborn = supervisor.Supervisor()
     gc.disable()
     if hasattr(gc, "freeze"):
         gc.freeze()
+    return newborn
 
 
 def _bear(
-    orders: _socket.socket, told: int, reporter: int, dir_fd: int, lifeline: int | None = None
+    orders: _socket.socket,
+    newborn: supervisor.Supervisor,
+    told: int,
+    reporter: int,
+    dir_fd: int,
+    lifeline: int | None = None,
 ) -> None:
-    memory.look()  # here, where it costs the supervisor nothing
     try:
+        memory.look()  # here, where it costs the supervisor nothing
         between = os.fork()
-    except OSError as exc:
-        os.write(reporter, (exc.strerror or str(exc)).encode("utf-8", "replace"))
+    except Exception as exc:
+        supervisor.report(reporter, ending.words_of(exc))
         return
     if between:
         os.waitpid(between, 0)
@@ -208,19 +281,57 @@ def _bear(
     try:
         # A session of its own, and nobody's child: no terminal and no parent to die with.
         os.setsid()
-        if not os.fork():
+        if not _fork_again(reporter):
             orders.close()
-            data = memoryview(_read_all(told))
-            facts = _ORDER.unpack_from(data)
-            size, script_size, stdin_size = facts[7:]
-            data = data[_ORDER.size :]
-            command, script, stdin = data[:size], data[size:][:script_size], data[size:]
-            stdin = stdin[script_size:]
-            limits = [None if limit < 0 else limit for limit in facts[1:4]]
-            work = supervisor.Work._make([facts[0], *limits, *facts[4:7], command, script])
-            # Within another job we are not that one's: it may end, or be ended, without us.
-            rename(work.id.decode())
-            if len(stdin) == stdin_size:  # else whoever ordered it was killed over it
-                supervisor.live(work, stdin, dir_fd, reporter, lifeline)
+            order = _take_order(told)
+            if order is not None:  # else whoever ordered it was killed over it
+                # Within another job we are not that one's: it may end, or be ended, without us.
+                rename(order[0].id.decode())
+                supervisor.live(newborn, *order, dir_fd, reporter, lifeline)
     finally:
         os._exit(0)
+
+
+def _fork_again(reporter: int) -> int:
+    """0 in the supervisor. Its pid is told from here, where that touches none of its memory."""
+    try:
+        pid = os.fork()
+    except OSError as exc:
+        supervisor.report(reporter, ending.words_of(exc))
+        raise
+    if pid:
+        supervisor.report(reporter, "=%d\n" % pid)
+    return pid
+
+
+def _take_order(told: int) -> tuple[supervisor.Work, supervisor.Given] | None:
+    head = _read(told, _ORDER.size)
+    if head is None:
+        return None
+    facts = _ORDER.unpack(head)
+    parts = [_read(told, size) if size else b"" for size in facts[7:]]
+    os.close(told)
+    if None in parts:
+        return None
+    limits = [None if limit < 0 else limit for limit in facts[1:4]]
+    work = supervisor.Work._make([facts[0], *limits, *facts[4:7]])
+    return work, supervisor.Given(*parts)  # type: ignore[arg-type]
+
+
+def _read(fd: int, size: int) -> bytes | bytearray | None:
+    """So many bytes in one piece of memory, which is given back when it is let go of."""
+    if size <= _SMALL:
+        small = os.read(fd, size)
+        if len(small) == size:
+            return small
+    else:
+        small = b""
+    data = bytearray(size)
+    data[: len(small)] = small
+    left = memoryview(data)[len(small) :]
+    while left:
+        read = os.readv(fd, [left[:_PIECE]])
+        if not read:
+            return None
+        left = left[read:]
+    return data

@@ -12,7 +12,7 @@ from collections import namedtuple
 from typing import TYPE_CHECKING
 
 from remit import _jobstate
-from remit.agent import jobdir, jobview, keeper, liveness, scan
+from remit.agent import control, jobdir, jobview, keeper, liveness, scan
 from remit.agent.helpers import Refused
 from remit.agent.statedir import State
 
@@ -60,7 +60,7 @@ def prune(
             job = {"id": each.id, "name": each.view["name"], "state": each.view["state"]}
             removed.append(dict(job, finished=each.ended, size=each.size))
     if not dry_run:
-        keeper.forget_old_seals(gone_fd)
+        control.forget_old_seals(gone_fd)
     last = due[_MOST - 1] if len(due) > _MOST else None
     return {"jobs": removed, "next": None if last is None else [last.ended, last.id]}
 

@@ -144,13 +144,12 @@ def _start(
 
 def _fork(make: Callable[[], _Start]) -> int:
     pid, report_fd = _forked(make)
-    try:
-        report = _read_all(report_fd)
-    finally:
-        os.close(report_fd)
+    # It may run by now, so nothing that fails here may pass for a failed start.
+    report = _read_report(report_fd)
+    _quietly(os.close, report_fd)
     if not report:
         return pid
-    os.waitpid(pid, 0)
+    _quietly(os.waitpid, pid, 0)
     raise failure(report)
 
 
@@ -159,23 +158,35 @@ def _forked(make: Callable[[], _Start]) -> tuple[int, int]:
     report_fd, writing = os.pipe()
     try:
         pid = os.fork()
-        if not pid:
-            _become(make, writing)
     except OSError:
         os.close(report_fd)
-        raise
-    finally:
         os.close(writing)
+        raise
+    if not pid:
+        _become(make, writing)
+    _quietly(os.close, writing)
     return pid, report_fd
 
 
-def _read_all(fd: int) -> bytes:
-    pieces: list[bytes] = []
-    while True:
-        piece = os.read(fd, _MOST_REPORT)
-        if not piece:
-            return b"".join(pieces)
-        pieces.append(piece)
+def _quietly(function: Callable[..., object], *args: object) -> None:
+    try:
+        function(*args)
+    except OSError:
+        pass
+
+
+def _read_report(fd: int) -> bytes:
+    """Why it does not become its program; nothing where it did."""
+    report = b""
+    try:
+        while True:
+            piece = os.read(fd, _MOST_REPORT)
+            if not piece:
+                break
+            report += piece
+    except OSError:
+        pass  # then its exit status tells
+    return report
 
 
 def reset_signals() -> None:
@@ -203,6 +214,8 @@ def _become(make: Callable[[], _Start], writing: int) -> NoReturn:
         _report(writing, exc.what, exc.errno, exc.message)
     except OSError as exc:
         _report(writing, "program", exc.errno or 0, exc.strerror or str(exc))
+    except Exception as exc:
+        _report(writing, "program", 0, "it cannot be started: %r" % exc)
     finally:
         os._exit(127)
 

@@ -2,14 +2,14 @@
 
 It runs beside the agent and outlives it. It reads the job's pipes into the job's files, stops the
 job when asked or when time or space is over, and writes down how it ended. While processes that
-the job left behind live, it stays, so that they can be stopped by the job's id. Standard library
-only, Python 3.6.
+the job left behind live, it stays, so that they can be stopped by the job's id. Nothing that goes
+wrong ends it before: `remit.agent.barrier` stands round all it does once the job may run, and what
+it does needs no process of its own. Standard library only, Python 3.6.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import select
 import signal
@@ -18,145 +18,160 @@ from collections import namedtuple
 from typing import TYPE_CHECKING
 
 from remit import _msgpack
-from remit.agent import asks, jobdir, lease, liveness, memory, tail, tree
+from remit.agent import asks, ending, jobdir, lease, liveness, tree, trouble
+from remit.agent.barrier import Turns
 from remit.agent.orphans import become_subreaper
 from remit.agent.spawn import SpawnError, spawn_prepared
-
-try:
-    import resource  # noqa: F401
-
-    _KNOWS_USAGE = True
-except ImportError:  # python3-minimal: os.wait4 fails, and the status it took is lost
-    _KNOWS_USAGE = False
+from remit.agent.spool import Spool
 
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable
+    from typing import Any, Union
 
-    from remit import _records
+    Data = Union[bytes, bytearray]
 
 # What is to be run. id bytes, timeout float or None, lease float or None, max_output int or None,
 # truncate bool: whether the newest max_output bytes are kept, or the job is stopped; merge bool,
-# clean bool: whether what it leaves behind is stopped; command bytes-like: packed [command dict,
-# cwd bytes or None, env {bytes: bytes}], which the first process alone unpacks; script bytes-like:
-# of a function what its interpreter reads as descriptor 3, else nothing
-Work = namedtuple("Work", "id timeout lease max_output truncate merge clean command script")
+# clean bool: whether what it leaves behind is stopped
+Work = namedtuple("Work", "id timeout lease max_output truncate merge clean")
+
+# The phases, each followed by the next: the first process runs; it has ended, and its pipes are
+# drained; its end is to be written down; what it left behind runs; nothing does.
+RUNS, DRAINS, RECORDS, LINGERS, OVER = range(5)
 
 # How long after the first process's end its pipes may stay open.
 DRAIN = 2.0
 GRACE = 5.0
-# What is read at once: of a job that prints little, and of one that filled as much.
-_SMALL_PIECE = 1 << 13
 _PIECE = 1 << 18
-_PIPE_SIZE = 1 << 20
-_F_SETPIPE_SZ = 1031
 # How often a supervisor that cannot adopt orphans looks for processes left behind.
 _LOOK_AROUND = 2.0
+# Seconds between two tries to write the outcome: at first, doubled each time, and at most.
+_RETRY = 0.1
+_LONGEST_RETRY = 5.0
+# Longer than anybody waits; what is asked for beyond it is this.
+_LONGEST = 1e9
 _STOP_REASONS = ("stopped", "session-ended", "lease")
 
 
-def live(work: Work, stdin: memoryview, dir_fd: int, reporter: int, lifeline: int | None) -> None:
+class Given:
+    """What a job is given to read; each is let go of once it has been passed on.
+
+    ``command``: packed [command dict, cwd bytes or None, env {bytes: bytes}], which the first
+    process alone unpacks; ``script``: of a function what its interpreter reads as descriptor 3,
+    else nothing; ``stdin``.
+    """
+
+    def __init__(self, command: Data, script: Data, stdin: Data) -> None:
+        self.command = command
+        self.script = script
+        self.stdin = stdin
+
+
+def live(
+    supervisor: Supervisor,
+    work: Work,
+    given: Given,
+    dir_fd: int,
+    reporter: int,
+    lifeline: int | None,
+) -> None:
     """The life of a supervisor, for a fork of the nursery that is to be nothing else.
 
-    ``stdin`` is what the job reads. The descriptors are its own: the job's directory, which is
-    claimed; a pipe, on which it reports ``+`` once the job runs or its start has failed and that
-    stands in the outcome, and in words where it could not do its part; and a pipe whose end means
-    that the job's session is over.
+    The descriptors are its own: the job's directory, which is claimed; a pipe, on which it reports
+    ``+`` once the job runs or its start has failed and that stands in the outcome, or words where
+    it could not do its part; and a pipe whose end means that the job's session is over.
     """
     try:
-        supervisor = Supervisor(dir_fd, work, stdin, lifeline)
-        supervisor.start()
-    except OSError as exc:
-        os.write(reporter, (exc.strerror or str(exc)).encode("utf-8", "replace"))
+        supervisor.start(work, given, dir_fd, lifeline)
+    except Exception as exc:
+        report(reporter, ending.words_of(exc))
         raise
-    os.write(reporter, b"+")
+    report(reporter, "+")
     os.close(reporter)
     supervisor.run()
 
 
-# How the first process ended: wait status (None where it never was), rusage (or None), and when.
-End = namedtuple("End", "status usage time")
-
-
-class _Source:
-    """One pipe from the job, and the file that its output goes to."""
-
-    def __init__(self, fd: int, name: bytes, file: int) -> None:
-        self.fd = fd
-        self.name = name
-        self.file = file
-        self.size = 0  # what was written to the file
-        self.inode = os.fstat(fd).st_ino
+def report(reporter: int, words: str) -> None:
+    """Tells whoever ordered the supervisor; quiet where that one is gone."""
+    try:
+        os.write(reporter, words.encode("utf-8", "replace"))
+    except OSError:
+        pass
 
 
 class Supervisor:
-    def __init__(self, dir_fd: int, work: Work, stdin: memoryview, lifeline: int | None) -> None:
-        self._me = os.getpid()
-        self._dir_fd = dir_fd
-        self._work = work
-        self._job_id: bytes = work.id
-        self._lifeline = lifeline
+    """Made in the nursery, once, and shared by all: what it is made of takes memory there alone."""
+
+    def __init__(self) -> None:
+        self._me = 0  # its pid
+        self._dir_fd = -1
+        self._work = Work(b"", None, None, None, False, False, False)
         self._adopts = False  # orphans among the job's processes
-        self._poll = select.poll()
-        self._buffer = memoryview(bytearray(_SMALL_PIECE))
-        self._sources: dict[int, _Source] = {}
-        self._outputs: list[_Source] = []  # the same, those at their end included
+        self._log = trouble.Log()
+        self._turns = Turns(self._log.note)
+        self._spool = Spool(self._take_no_more)
         self._inputs: dict[int, memoryview] = {}  # pipes to the job, and what is still to be sent
-        self._given = stdin
-        self._spotter: _records.Spotter | None = None
+        self._phase = RUNS
         self._pid = 0  # the job's first process; 0 where it could not be started
         self._start = 0  # its start time, once somebody asked
         self._started: float | None = None
-        self._end: End | None = None
+        self._end: ending.End | None = None
         self._reason: str | None = None  # why the job did not end by itself
         self._error: str | None = None
-        self._recorded = False
+        self._outcome: dict[str, Any] | None = None
         self._abandoned = False  # what it left behind is no longer looked after
-        self._stopper = 0  # the process that is stopping the tree
-        self._stopper_fd = -1
+        self._stopping: tree.Steps[list[str]] | None = None
+        self._stop_due: float | None = None  # when it goes on; monotonic, as all that follow
         self._kill_at = 0.0
         self._survivors: list[str] = []
-        self._to_answer: list[bytes] = []  # requests that wait for the end of the stopper
+        self._to_answer: list[bytes] = []  # requests that wait until the job is stopped
         self._countdown: lease.Countdown | None = None
-        self._tail: tail.Tail | None = None
-        self._timeout: float | None = None  # monotonic, as the next one
-        self._drained: float | None = None
+        self._timeout: float | None = None
+        self._drained = 0.0  # when the pipes are waited for no longer
+        self._record_at = 0.0
+        self._retry = _RETRY
 
     # -- the beginning
 
-    def start(self) -> None:
+    def start(self, work: Work, given: Given, dir_fd: int, lifeline: int | None) -> None:
         """Takes the job's place, writes that down, and runs the job's first process.
 
         Raises OSError where the place could not be taken; the job was not run then. A program or
         directory that is missing is no error here: that is how the job ended.
         """
+        self._me = os.getpid()
+        self._work = work
+        self._dir_fd = self._log.dir_fd = dir_fd
         self._adopts = become_subreaper()
         liveness.take(self._dir_fd)
         self._inbox = asks.Inbox(self._dir_fd)
-        self._signals = _signal_pipe()
-        self._index = jobdir.open_output(self._dir_fd, jobdir.INDEX)
-        if self._work.truncate:
-            self._tail = tail.Tail(self._dir_fd, self._index, self._work.max_output)
+        signals = _signal_pipe()
+        self._spool.open(dir_fd, work.max_output, work.truncate)
+        pipes = self._open_pipes(given)
+        watched = [(self._inbox.fd, self._read_requests), (signals, self._read_signals)]
         if self._work.lease is not None:
             self._countdown = lease.Countdown(self._dir_fd, self._work.lease)
-            self._poll.register(self._countdown.fd, select.POLLIN)
-        pipes = self._open_pipes()
+            watched.append((self._countdown.fd, self._countdown.look))
+        if lifeline is not None:
+            watched.append((lifeline, self._session_is_over))
+        watched += [(fd, self._take) for fd in self._spool.sources]
+        for fd, handler in watched:
+            self._turns.watch(fd, select.POLLIN, handler)
         self._started = time.time()
         try:
-            self._pid = spawn_prepared(lambda: self._prepare(pipes))
+            self._pid = spawn_prepared(lambda: self._prepare(given.command, pipes))
         except (SpawnError, OSError) as exc:
             if isinstance(exc, SpawnError) and exc.what == "beforehand":
                 raise OSError(exc.errno, exc.message) from exc
             self._never_ran(exc)
-        finally:
-            for fd in set(pipes):
-                os.close(fd)
-        for watched in (self._inbox.fd, self._signals, self._lifeline, *self._sources):
-            if watched is not None:
-                self._poll.register(watched, select.POLLIN)
+        # From here on the job may run: nothing below may fail but in turns.
+        given.command = bytearray()
+        for fd in set(pipes):
+            os.close(fd)
         if self._work.timeout is not None:
             self._timeout = time.monotonic() + self._work.timeout
 
-    def _prepare(self, pipes: tuple[int, ...]) -> tuple[Any, ...]:
+    def _prepare(self, command: Data, pipes: tuple[int, ...]) -> tuple[Any, ...]:
         """What the first process does before it becomes the job's program; what `spawn` is told."""
         own = os.getpid()
         process: dict[str, Any] = dict(
@@ -171,195 +186,133 @@ class Supervisor:
         jobdir.unclaim(self._dir_fd)
         if os.getppid() != self._me:
             raise OSError(errno.ESRCH, "the supervisor was killed")  # then nobody hears it
-        command: Any = _msgpack.unpack(bytes(self._work.command))
-        return (self._job_id, *command, *pipes)
+        words: Any = _msgpack.unpack(bytes(command))
+        return (self._work.id, *words, *pipes)
 
     def _never_ran(self, exc: Exception) -> None:
-        """Before the answer to the start: it tells of this end."""
+        """Before the answer to the start, which tells of this end where it can be written."""
         self._started = None
         self._reason = "start-failed"
         self._error = str(exc)
-        self._end = End(None, None, time.time())
-        for fd in self._sources:
+        self._end = ending.End(None, None, time.time())
+        for fd in list(self._spool.sources):
+            self._turns.unwatch(fd)
             os.close(fd)
-        self._sources = {}
-        self._record()
+        self._spool.sources.clear()
+        self._phase = RECORDS
+        self._noting(self._record, None)  # it is tried again in turns
 
-    def _open_pipes(self) -> tuple[int, ...]:
+    def _open_pipes(self, given: Given) -> tuple[int, ...]:
         """What the first process gets as stdin, stdout and stderr, and of a function its script
         and where its records go; the other ends stay here."""
-        stdout = self._open_output(b"stdout")
-        stderr = stdout if self._work.merge else self._open_output(b"stderr")
-        if self._given:
-            stdin = self._open_input(self._given)
+        stdout = self._spool.open_stream(b"stdout")
+        stderr = stdout if self._work.merge else self._spool.open_stream(b"stderr")
+        if given.stdin:
+            stdin = self._open_input(given.stdin)
+            given.stdin = bytearray()
         else:
             stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        if not self._work.script:
+        if not given.script:
             return stdin, stdout, stderr
-        from remit import _records  # few jobs are functions
+        script = self._open_input(given.script)
+        given.script = bytearray()
+        return stdin, stdout, stderr, script, self._spool.open_stream(b"records")
 
-        self._spotter = _records.Spotter()
-        script = self._open_input(self._work.script)
-        return stdin, stdout, stderr, script, self._open_output(b"records")
-
-    def _open_input(self, data: memoryview) -> int:
+    def _open_input(self, data: Data) -> int:
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
-        self._inputs[writer] = data
-        self._poll.register(writer, select.POLLOUT)
+        self._inputs[writer] = memoryview(data)
+        self._turns.watch(writer, select.POLLOUT, self._feed)
         return reader
-
-    def _open_output(self, name: bytes) -> int:
-        reader, writer = os.pipe()
-        try:
-            fcntl.fcntl(reader, _F_SETPIPE_SZ, _PIPE_SIZE)
-        except OSError:
-            pass  # the account's share of large pipes is used up
-        os.set_blocking(reader, False)
-        source = _Source(reader, name, jobdir.open_output(self._dir_fd, name))
-        self._sources[reader] = source
-        self._outputs.append(source)
-        return writer
 
     # -- the loop
 
     def run(self) -> None:
         """Until the job has ended, that stands in the outcome, and nothing of it is left."""
-        while not self._recorded or not self._alone():
-            for fd, _ in self._poll.poll(self._patience()):
-                if fd == self._inbox.fd:
-                    self._read_requests()
-                elif fd == self._signals:
-                    self._read_signals()
-                elif fd == self._stopper_fd:
-                    self._stopper_done()
-                elif fd == self._lifeline:
-                    self._session_is_over()
-                elif self._countdown is not None and fd == self._countdown.fd:
-                    self._countdown.look()
-                elif fd in self._inputs:
-                    self._feed(fd)
-                elif fd in self._sources:
-                    self._take(self._sources[fd])
-            self._reap()
-            self._look_at_the_clock()
-            if self._end is not None and not self._recorded and self._is_over():
-                self._record()
+        steps = (self._reap, self._look_at_the_clock, self._go_on_stopping, self._go_on)
+        first = self._timeout if self._phase == RUNS and self._countdown is None else 0.0
+        self._turns.run(steps, first, lambda: self._phase == OVER)
 
-    def _patience(self) -> int | None:
-        """Milliseconds until something is to be done that no descriptor tells."""
-        times = [self._timeout, None if self._recorded else self._drained, self._lease_end()]
-        due = [at - time.monotonic() for at in times if at is not None]
-        if self._recorded and not self._adopts:
-            due.append(_LOOK_AROUND)
-        return max(0, int(min(due) * 1000) + 1) if due else None
+    def _reap(self) -> None:
+        """Orphans that we adopted included: nobody else would."""
+        while True:
+            try:
+                pid, status, usage = ending.wait()
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            if pid == self._pid and self._phase == RUNS:
+                self._end = ending.End(status, usage, time.time())
+                self._drained = time.monotonic() + DRAIN
+                self._phase = DRAINS
 
-    def _look_at_the_clock(self) -> None:
-        if self._timeout is not None and time.monotonic() >= self._timeout:
+    def _look_at_the_clock(self) -> float | None:
+        if self._phase != RUNS:
+            return None
+        now = time.monotonic()
+        if self._timeout is not None and now >= self._timeout:
             self._timeout = None
-            if self._end is None:
-                self._stop("timeout", GRACE)
+            self._stop("timeout", GRACE)
         lease_end = self._lease_end()
-        if lease_end is not None and time.monotonic() >= lease_end:
+        if lease_end is not None and now >= lease_end:
             self._stop("lease", GRACE)
+        return min(
+            (at for at in (self._timeout, self._lease_end()) if at is not None), default=None
+        )
 
     def _lease_end(self) -> float | None:
         """When the job is to be stopped unless somebody comes, where that is still open."""
-        if self._countdown is None or self._end is not None or self._reason is not None:
+        if self._countdown is None or self._reason is not None:
             return None
         return self._countdown.until
 
-    def _is_over(self) -> bool:
-        if self._stopper:
-            return False
-        if self._sources and time.monotonic() < (self._drained or 0.0):
-            return False
-        if self._work.clean and not self._survivors and self._left():
-            self._stop(None, GRACE)
-            return False
-        return True
+    def _go_on(self) -> float | None:
+        """Goes on to the next phase once that may be; when to look again."""
+        if self._phase == DRAINS and not self._stops:
+            now = time.monotonic()
+            if self._spool.sources and now < self._drained:
+                return self._drained
+            if self._work.clean and not self._survivors and self._noting(self._left, []):
+                self._stop(None, GRACE)
+                return now
+            self._phase = RECORDS
+        if self._phase == RECORDS:
+            if time.monotonic() < self._record_at:
+                return self._record_at
+            self._record()
+            if self._phase == RECORDS:
+                return self._record_at
+        if self._phase == LINGERS and not self._stops:
+            if not self._alone():
+                return None if self._adopts else time.monotonic() + _LOOK_AROUND
+            self._phase = OVER
+        return None
 
     def _alone(self) -> bool:
         """Whether no process is left that a request could be about."""
-        if self._stopper:
-            return False
-        if self._abandoned:
-            return True
-        if self._adopts and not _has_children():
+        if self._abandoned or (self._adopts and not _has_children()):
             return True
         return not self._search()()
 
     # -- output and input
 
-    def _take(self, source: _Source) -> None:
+    def _take(self, fd: int) -> None:
+        source = self._spool.sources[fd]
         if source.name == b"records":
             # What was printed before a record is in its pipe before it.
-            for other in [other for other in self._sources.values() if other is not source]:
-                self._take(other)
-        try:
-            size = os.readv(source.fd, [self._buffer])
-        except BlockingIOError:
-            return
-        if not size:
-            self._poll.unregister(source.fd)
-            del self._sources[source.fd]
-            os.close(source.fd)
-        elif not self._recorded and source.file >= 0:
-            self._append(source, self._buffer[:size])
-        if size == _SMALL_PIECE == len(self._buffer):
-            self._buffer = memoryview(bytearray(_PIECE))
+            for other in [other for other in self._spool.sources if other != fd]:
+                self._take_from(other)
+        self._take_from(fd)
 
-    def _append(self, source: _Source, data: memoryview) -> None:
-        offset, whole = source.size, data
-        too_much = False
-        if self._work.max_output is not None and self._tail is None:
-            room = self._work.max_output - sum(each.size for each in self._outputs)
-            too_much = len(data) > room
-            data = data[:room]
-        try:
-            while data:
-                written = os.write(source.file, data)
-                source.size += written
-                data = data[written:]
-        except OSError as exc:
-            self._out_of_space(exc)
-        if self._spotter is not None and source.name == b"records":
-            self._spotter.feed(whole[: source.size - offset])
-        if source.size > offset:
-            line = jobdir.pack_line(time.time(), source.name, offset, source.size - offset)
-            try:
-                jobdir.write_all(self._index, line)
-            except OSError as exc:
-                # A reader takes what follows the last whole line as one last piece.
-                lines = os.fstat(self._index).st_size // jobdir.LINE_SIZE
-                os.ftruncate(self._index, lines * jobdir.LINE_SIZE)
-                self._out_of_space(exc)
-        if too_much and self._error is None:
-            words = "there was more output than the %d bytes that were asked for"
-            self._take_no_more(words % self._work.max_output, "max-output")
-        elif self._tail is not None and self._tail.is_due(source.name.decode(), source.size):
-            self._free_the_oldest()
-
-    def _free_the_oldest(self) -> None:
-        assert self._tail is not None
-        sizes = {each.name.decode(): (each.file, each.size) for each in self._outputs}
-        try:
-            self._tail.cut(sizes)
-        except OSError as exc:
-            if self._end is None:
-                self._out_of_space(exc)
-
-    def _out_of_space(self, exc: OSError) -> None:
-        full = exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        words = "the output could not be written: %s" % exc.strerror
-        self._take_no_more(words, "no-space" if full else "write-failed")
+    def _take_from(self, fd: int) -> None:
+        if not self._spool.take(fd):
+            self._turns.unwatch(fd)
 
     def _take_no_more(self, error: str, reason: str) -> None:
-        """Keeps what was written, and stops the job."""
-        for source in self._outputs:
-            source.file = -1
-        if self._error is None:
-            self._error = error
+        """No more output is kept: the job is stopped."""
+        self._error = error
+        if self._phase in (RUNS, DRAINS):
             self._stop(reason, GRACE)
             # A job whose output is not whole did not complete, though it may be over already.
             self._reason = self._reason or reason
@@ -377,110 +330,100 @@ class Supervisor:
             self._close_input(fd)
 
     def _close_input(self, fd: int) -> None:
-        self._poll.unregister(fd)
-        os.close(fd)
         del self._inputs[fd]
+        self._turns.unwatch(fd)
+        os.close(fd)
 
-    # -- signals and ended processes
+    # -- what is asked for
 
-    def _read_signals(self) -> None:
-        if signal.SIGTERM in os.read(self._signals, 4096):
+    def _read_signals(self, fd: int) -> None:
+        if signal.SIGTERM in os.read(fd, 4096):
             self._stop("stopped", GRACE)
 
-    def _session_is_over(self) -> None:
+    def _session_is_over(self, fd: int) -> None:
         """The agent is gone, however it went: nobody holds the other end of the lifeline."""
-        self._poll.unregister(self._lifeline)  # type: ignore[arg-type]
-        if self._recorded:
+        if self._phase < RECORDS:
+            self._stop("session-ended", GRACE)
+        else:
             # It ended before, and took nothing with it. Nobody is left who would ask for the rest.
             self._abandoned = True
-        else:
-            self._stop("session-ended", GRACE)
+        self._turns.unwatch(fd)
 
-    def _reap(self) -> None:
-        """Orphans that we adopted included: nobody else would."""
-        while True:
-            try:
-                pid, status, usage = _wait()
-            except ChildProcessError:
-                return
-            if not pid:
-                return
-            if pid == self._pid:
-                self._end = End(status, usage, time.time())
-                self._drained = time.monotonic() + DRAIN
-
-    # -- requests
-
-    def _read_requests(self) -> None:
-        requests, rung = self._inbox.read()
+    def _read_requests(self, fd: int) -> None:
+        requests, rung = self._inbox.read(set(self._to_answer))
         if rung:
             self._stop("stopped", GRACE)
         for name, request in requests:
-            what = name.split(b"-")[0]
-            if what == b"stop":
-                if name not in self._to_answer:
-                    self._to_answer.append(name)
-                    self._stop(_reason(request), _grace(request))
-            elif what in (b"suspend", b"resume"):
-                act = tree.pause if what == b"suspend" else tree.unpause
-                act(self._search())
-                self._inbox.answer(name, {})
-            else:
-                words = "%s is no request that this supervisor knows" % what.decode(
-                    "ascii", "replace"
-                )
-                self._inbox.answer(name, {"error": words})
+            try:
+                self._serve(name, request)
+            except Exception as exc:
+                self._log.note(exc)
+                self._inbox.answer(name, {"error": ending.words_of(exc)})
+
+    def _serve(self, name: bytes, request: dict[str, Any]) -> None:
+        what = name.split(b"-")[0]
+        if what == b"stop":
+            self._stop(_reason(request), _grace(request))
+            self._to_answer.append(name)
+        elif what in (b"suspend", b"resume"):
+            act = tree.pause if what == b"suspend" else tree.unpause
+            act(self._search())
+            self._inbox.answer(name, {})
+        else:
+            shown = what[:100].decode("ascii", "replace")
+            self._inbox.answer(
+                name, {"error": "%s is no request that this supervisor knows" % shown}
+            )
+
+    # -- stopping, in steps: output goes on between them
+
+    @property
+    def _stops(self) -> bool:
+        return self._stop_due is not None
 
     def _stop(self, reason: str | None, grace: float) -> None:
-        """Has the whole tree stopped, in a process of its own: output goes on meanwhile."""
-        if self._end is None and self._reason is None:
+        """Has the whole tree stopped."""
+        if self._phase == RUNS and self._reason is None:
             self._reason = reason
         kill_at = time.monotonic() + grace
-        if self._stopper:
-            if kill_at >= self._kill_at:
-                return
-            # Somebody has less patience than who asked before.
-            os.kill(self._stopper, signal.SIGKILL)
-            self._poll.unregister(self._stopper_fd)
-            os.close(self._stopper_fd)
-        self._kill_at = kill_at
-        result, sender = os.pipe()
-        self._stopper = os.fork()
-        if not self._stopper:
-            try:
-                signal.set_wakeup_fd(-1)
-                search = self._search()
-                if self._spotter is not None and self._end is None:
-                    grace = tree.interrupt(self._roots(), grace)
-                survivors = tree.end(search, grace)
-                os.write(sender, _msgpack.pack(survivors[:64]))
-            finally:
-                os._exit(0)
-        os.close(sender)
-        self._stopper_fd = result
-        self._poll.register(result, select.POLLIN)
+        if not self._stops or kill_at < self._kill_at:
+            # Else somebody who asked before has less patience.
+            self._kill_at = kill_at
+            self._stopping = None
+            self._stop_due = time.monotonic()
 
-    def _stopper_done(self) -> None:
-        answer = os.read(self._stopper_fd, 1 << 16)
-        self._poll.unregister(self._stopper_fd)
-        os.close(self._stopper_fd)
-        self._stopper = 0
-        self._stopper_fd = -1
+    def _go_on_stopping(self) -> float | None:
+        if self._stop_due is None or time.monotonic() < self._stop_due:
+            return self._stop_due
+        # One that fails is over: the next turn begins anew.
+        steps, self._stopping = self._stopping or self._steps_of_stop(), None
         try:
-            self._survivors = _msgpack.unpack(answer)  # type: ignore[assignment]
-        except _msgpack.UnpackError:
-            self._survivors = ["unknown: the process that stopped them was killed itself"]
-        self._reap()
-        if self._recorded or self._end is None:
-            self._answer_stops()
+            pause = next(steps)
+        except StopIteration as over:
+            self._survivors = over.value
+            self._stop_due = None
+            self._reap()
+            if self._phase != DRAINS:
+                self._answer_stops()
+            return None
+        self._stopping = steps
+        self._stop_due = time.monotonic() + pause
+        return self._stop_due
+
+    def _steps_of_stop(self) -> tree.Steps[list[str]]:
+        grace = max(0.0, self._kill_at - time.monotonic())
+        search = self._search()
+        if self._spool.spotter is not None and self._phase == RUNS:
+            grace = yield from tree.interrupting(self._roots(), grace)
+        return (yield from tree.ending(search, grace))
 
     def _answer_stops(self) -> None:
-        for name in self._to_answer:
-            self._inbox.answer(name, {"survivors": self._survivors})
-        self._to_answer = []
+        names, self._to_answer = self._to_answer, []
+        for name in names:
+            self._inbox.answer(name, {"survivors": self._survivors[:64]})
 
     def _roots(self) -> list[tuple[int, int]]:
-        if not self._start and self._end is None:
+        if not self._start and self._phase == RUNS:
             # Until it has been reaped its pid is its own.
             self._start = tree.start_time(self._pid) or 0
         return [(self._pid, self._start)]
@@ -488,17 +431,14 @@ class Supervisor:
     def _search(self) -> tree.Search:
         """Where orphans are adopted all that is the job's descends from us; else sessions tell."""
         adopted = self._adopted if self._adopts else None
-        return tree.Search({self._job_id: self._roots()}, adopted, by_session=not self._adopts)
+        return tree.Search({self._work.id: self._roots()}, adopted, by_session=not self._adopts)
 
     def _adopted(self, everyone: dict[int, tree.Process]) -> list[int]:
-        """Our children, but for the process that stops the tree, and for supervisors of other jobs,
-        which were started from within this one."""
+        """Our children, but for supervisors of other jobs, which were started from within this."""
         return [
             process.pid
             for process in everyone.values()
-            if process.ppid == self._me
-            and process.pid not in (self._stopper, os.getpid())
-            and not tree.is_supervisor(process.pid)
+            if process.ppid == self._me and not tree.is_supervisor(process.pid)
         ]
 
     def _left(self) -> list[str]:
@@ -509,65 +449,59 @@ class Supervisor:
     # -- the end
 
     def _record(self) -> None:
-        end = self._end
-        assert end is not None
-        left = self._left()
-        if self._tail is not None:
-            self._free_the_oldest()
-        outcome = dict(
-            _how_it_ended(end),
-            format=jobdir.FORMAT,
-            error=self._error,
-            note=self._note(end, left),
-            left_behind=left,
-            started=self._started,
-            finished=end.time,
-            sizes={"stdout": 0, "stderr": 0},
-        )
-        outcome["sizes"].update({source.name.decode(): source.size for source in self._outputs})
-        if self._reason is not None:
-            outcome["reason"] = self._reason
-        if self._spotter is not None:
-            outcome = self._spotter.judge(outcome)
-        self._recorded = True
-        self._timeout = None
+        """Writes the outcome, now or later: until it stands there the job is not over.
+
+        The caller of a stop is answered all the same: nothing runs any more.
+        """
         for fd in list(self._inputs):
             self._close_input(fd)
-        jobdir.write_outcome(self._dir_fd, outcome)
-        if not self._stopper:
+        self._spool.close()
+        if self._outcome is None:
+            self._outcome = self._judge()
+        try:
+            jobdir.write_outcome(self._dir_fd, self._outcome)
+        except Exception as exc:
+            self._log.note(exc)
+            self._record_at = time.monotonic() + self._retry
+            self._retry = min(2 * self._retry, _LONGEST_RETRY)
+            if not os.fstat(self._dir_fd).st_nlink:
+                self._phase = LINGERS  # the directory was deleted: nobody is left to read it
+        else:
+            self._phase = LINGERS
+        if not self._stops:
             self._answer_stops()
 
-    def _note(self, end: End, left: list[str]) -> str | None:
-        if self._sources:
-            holders = tree.holders({source.inode for source in self._sources.values()})
-            return "output held open by %s" % (", ".join(holders) or "a process out of sight")
-        if left:
-            return "left running: %s" % ", ".join(left)
-        killed = end.status is not None and os.WIFSIGNALED(end.status)
-        if killed and os.WTERMSIG(end.status) == signal.SIGKILL and self._reason is None:
-            return memory.NOTE if memory.look() else None
-        return None
+    def _judge(self) -> dict[str, Any]:
+        assert self._end is not None
+        left = self._noting(self._left, [])
+        outcome = dict(
+            ending.how_it_ended(self._end),
+            format=jobdir.FORMAT,
+            error=self._error,
+            note=self._noting(lambda: self._note(left), None),
+            left_behind=left,
+            started=self._started,
+            finished=self._end.time,
+            sizes=self._spool.sizes,
+        )
+        if self._reason is not None:
+            outcome["reason"] = self._reason
+        if self._spool.spotter is not None:
+            outcome = self._spool.spotter.judge(outcome)
+        return outcome
 
+    def _note(self, left: list[str]) -> str | None:
+        assert self._end is not None
+        open_pipes = {source.inode for source in self._spool.sources.values()}
+        return ending.note(self._end, left, open_pipes, by_itself=self._reason is None)
 
-def _how_it_ended(end: End) -> dict[str, Any]:
-    if end.status is None:
-        return {"exit_status": None, "signal": None, "reason": "start-failed"}
-    exited = os.WIFEXITED(end.status)
-    return {
-        "exit_status": os.WEXITSTATUS(end.status) if exited else None,
-        "signal": None if exited else _signal_name(os.WTERMSIG(end.status)),
-        "reason": "exited" if exited else "signalled",
-        "core": not exited and os.WCOREDUMP(end.status),
-        "rusage": None if end.usage is None else _rusage(end.usage),
-    }
-
-
-def _rusage(usage: Any) -> dict[str, float]:
-    return {
-        "user": usage.ru_utime,
-        "system": usage.ru_stime,
-        "max_rss": usage.ru_maxrss * 1024,
-    }
+    def _noting(self, function: Callable[[], Any], otherwise: Any) -> Any:
+        """What the outcome can do without must not keep it from being written."""
+        try:
+            return function()
+        except Exception as exc:
+            self._log.note(exc)
+            return otherwise
 
 
 def _reason(request: dict[str, Any]) -> str:
@@ -577,21 +511,9 @@ def _reason(request: dict[str, Any]) -> str:
 
 def _grace(request: dict[str, Any]) -> float:
     grace = request.get("grace")
-    return float(grace) if isinstance(grace, (int, float)) and grace >= 0 else GRACE
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return "SIGRT%d" % number
-
-
-def _wait() -> tuple[int, int, Any]:
-    """The pid, status and rusage (None where that cannot be had) of a child that has ended."""
-    if not _KNOWS_USAGE:
-        return (*os.waitpid(-1, os.WNOHANG), None)
-    return os.wait4(-1, os.WNOHANG)
+    if not isinstance(grace, (int, float)) or not grace >= 0:
+        return GRACE
+    return float(min(grace, _LONGEST))
 
 
 def _has_children() -> bool:
@@ -612,8 +534,21 @@ def _signal_pipe() -> int:
     return reader
 
 
+# What would end or stop the supervisor unless it said otherwise, and that anybody may send by
+# mistake to a whole process group.
+_IGNORED = (
+    *("SIGHUP", "SIGINT", "SIGQUIT", "SIGPIPE", "SIGALRM", "SIGUSR1", "SIGUSR2", "SIGIO", "SIGPWR"),
+    *("SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGVTALRM", "SIGPROF", "SIGXCPU", "SIGXFSZ", "SIGSTKFLT"),
+)
+
+
 def note_signals() -> None:
-    """What makes the numbers of these two appear in the pipe: a handler in Python."""
+    """What makes the numbers of two signals appear in the pipe: a handler in Python. Others are
+    ignored where that is possible."""
+    for name in _IGNORED:
+        number = getattr(signal, name, None)
+        if number is not None:
+            signal.signal(number, signal.SIG_IGN)
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, _noted)
 

@@ -15,9 +15,11 @@ from collections import namedtuple
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing import Callable, Collection, Iterable, Mapping
+    from typing import Any, Callable, Collection, Generator, Iterable, Mapping, TypeVar
 
     Root = tuple[int, int]  # pid and start time of a job's first process
+    _Result = TypeVar("_Result")
+    Steps = Generator[float, None, _Result]
 
 # ``start`` is in clock ticks since boot; ``state`` one letter, both as in proc(5).
 Process = namedtuple("Process", "pid ppid pgid sid state start")
@@ -238,6 +240,22 @@ def send(process: Process, signum: int) -> bool:
     return True
 
 
+def wake(pid: int, start: int) -> bool:
+    """Lets that very process go on where a signal has stopped it; whether one had."""
+    process = look(pid)
+    if process is None or process.start != start or process.state not in "Tt":
+        return False
+    send(process, signal.SIGCONT)
+    return True
+
+
+def kill(pid: int, start: int, signum: int = signal.SIGKILL) -> None:
+    """Sends the signal to that very process, where it is still there."""
+    process = look(pid)
+    if process is not None and process.start == start:
+        send(process, signum)
+
+
 def stop(job_id: bytes, roots: Iterable[Root], grace: float) -> list[str]:
     """Ends the job's processes: TERM, then KILL after ``grace`` seconds. Blocks until it is done.
 
@@ -248,6 +266,12 @@ def stop(job_id: bytes, roots: Iterable[Root], grace: float) -> list[str]:
 
 def interrupt(roots: Iterable[Root], grace: float) -> float:
     """Sends INT, and waits for half of the grace until they are gone; what is left of it."""
+    left: float = _take(interrupting(roots, grace))
+    return left
+
+
+def interrupting(roots: Iterable[Root], grace: float) -> Steps[float]:
+    """`interrupt` in steps: gives the seconds to wait before each next one."""
     roots = list(roots)
     until = time.monotonic() + grace
     deadline = time.monotonic() + grace / 2
@@ -258,13 +282,28 @@ def interrupt(roots: Iterable[Root], grace: float) -> float:
         send(process, signal.SIGCONT)
     pause = 0.005
     while time.monotonic() < deadline and any(lives(one.pid, one.start) for one in living):
-        time.sleep(pause)
+        yield pause
         pause = min(2 * pause, 0.1)
     return max(0.0, until - time.monotonic())
 
 
+def _take(steps: Steps[Any]) -> Any:
+    """Waits between the steps; what they come to."""
+    while True:
+        try:
+            time.sleep(next(steps))
+        except StopIteration as over:
+            return over.value
+
+
 def end(find: Callable[[], dict[int, Process]], grace: float) -> list[str]:
     """As `stop`, for whatever ``find`` finds, looking again and again for newcomers."""
+    survivors: list[str] = _take(ending(find, grace))
+    return survivors
+
+
+def ending(find: Callable[[], dict[int, Process]], grace: float) -> Steps[list[str]]:
+    """`end` in steps, for who has something else to do meanwhile: gives the seconds to wait."""
     told: dict[tuple[int, int], bool] = {}  # and whether we may signal it
     deadline = time.monotonic() + grace
     pause = 0.005
@@ -280,7 +319,7 @@ def end(find: Callable[[], dict[int, Process]], grace: float) -> list[str]:
                 send(process, signal.SIGCONT)  # a stopped one would not see its TERM
         if not any(told[process.pid, process.start] for process in found.values()):
             break
-        time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
+        yield max(0.0, min(pause, deadline - time.monotonic()))
         pause = min(2 * pause, 0.1)
     now = time.monotonic()
     deadline, foreign = now + KILL_PATIENCE, now + FOREIGN_PATIENCE
@@ -289,7 +328,7 @@ def end(find: Callable[[], dict[int, Process]], grace: float) -> list[str]:
         ours = [send(process, signal.SIGKILL) for process in found.values()]
         if not any(ours) and time.monotonic() > foreign:
             break
-        time.sleep(pause)
+        yield pause
         pause = min(2 * pause, 0.1)
         found = find()
     return [describe(process) for process in found.values()]

@@ -1,0 +1,68 @@
+"""Whatever system call of a supervisor fails, once or several times: its job's end is recorded.
+
+A program under each interpreter walks over the calls: `faulty.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remit import _payload
+from testbed import pythons
+
+FAULTY = Path(__file__).with_name("faulty.py")
+
+
+def importable(python: pythons.Interpreter, tmp_path: Path) -> Path:
+    """A file of source that lets the agent's modules be imported there."""
+    prepare = _payload.preparation((3, python.minor))
+    sources = {"remit": ""}
+    sources.update({name: prepare(text) for name, text in _payload.modules().items()})
+    path = tmp_path / "sources"
+    path.write_text(f"{sources['remit.agent.importer']}\ninstall({sources!r})\n")
+    return path
+
+
+def walk(python: pythons.Interpreter, tmp_path: Path, *args: object) -> list[dict[str, Any]]:
+    files = [python.path, FAULTY, importable(python, tmp_path), tmp_path / "state"]
+    argv = [*map(str, files), *map(str, args)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+# Coprime steps: between them the interpreters and errors meet every call.
+@pytest.mark.parametrize(
+    ("error", "times", "first", "step"),
+    [("EIO", 1, 1, 3), ("ENOSPC", 3, 2, 3), ("EMFILE", 2, 3, 3), ("EAGAIN", 8, 1, 7)],
+)
+def test_no_failing_call_ends_a_running_supervisor(
+    python: pythons.Interpreter, tmp_path: Path, error: str, times: int, first: int, step: int
+) -> None:
+    seen = walk(python, tmp_path, "run", error, times, first, step)
+    assert len(seen) > 10
+    for one in seen:
+        assert one["status"] == 0, one
+        assert one["outcome"]["reason"] in ("stopped", "no-space", "write-failed"), one
+        assert one["whole"], one
+        assert one["left"] == [], one
+
+
+@pytest.mark.parametrize(("error", "first"), [("EIO", 1), ("EMFILE", 2)])
+def test_a_start_that_fails_runs_nothing_and_any_other_one_is_recorded(
+    python: pythons.Interpreter, tmp_path: Path, error: str, first: int
+) -> None:
+    seen = walk(python, tmp_path, "start", error, 1, first, 2)
+    assert len(seen) > 10
+    for one in seen:
+        assert one["left"] == [], one
+        if one["status"] == 0:
+            assert one["outcome"] is not None, one
+        else:
+            assert one["status"] >> 8 == 7, one
+            assert one["outcome"] is None, one
