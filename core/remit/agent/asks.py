@@ -170,6 +170,7 @@ class Inbox:
             jobdir.WAKE, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd
         )
         self._ask_fd = os.open(jobdir.ASK, _DIRECTORY, dir_fd=dir_fd)
+        self.look_again = False
         self._rung = b""
         self._stuck: set[bytes] = set()  # what is no request, and cannot be taken away
 
@@ -180,12 +181,14 @@ class Inbox:
         was rung for.
 
         Whatever else somebody put there is answered with what is wrong about it, and taken away.
+        What cannot be read just now is left for later, when ``look_again`` says so.
         """
         try:
             self._rung += os.read(self.fd, 4096)
         except BlockingIOError:
             pass
         requests = []
+        self.look_again = False
         try:
             names = self._new_names(known)
         except OSError:
@@ -196,6 +199,8 @@ class Inbox:
                 requests.append((name, jobdir.read_json(self._ask_fd, name)))
             except FileNotFoundError:
                 pass  # the asker gave up
+            except (OSError, jobdir.Unavailable):
+                self.look_again = True
             except Exception as exc:
                 self.answer(name, {"error": "%s: %s" % (type(exc).__name__, exc)})
         rung, self._rung = self._rung, b""

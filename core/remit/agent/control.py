@@ -107,7 +107,8 @@ def _check_reach(
     disconnected = view["state"] == _jobstate.DISCONNECTED
     try:
         # Where files make no sense, its supervisor may be here all the same.
-        out_of_reach = elsewhere and (disconnected or liveness.held(job.dir_fd))
+        held = liveness.held(job.dir_fd)
+        out_of_reach = elsewhere and (disconnected or held)
     except OSError:
         out_of_reach = elsewhere or disconnected  # no locks here: nobody knows
     if not out_of_reach:

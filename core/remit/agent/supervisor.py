@@ -43,6 +43,8 @@ RUNS, DRAINS, RECORDS, LINGERS, OVER = range(5)
 DRAIN = 2.0
 GRACE = 5.0
 _PIECE = 1 << 18
+# Seconds until requests are looked at again that could not be read.
+_LOOK_AGAIN = 0.5
 # How often a supervisor that cannot adopt orphans looks for processes left behind.
 _LOOK_AROUND = 2.0
 # Seconds between two tries to write the outcome: at first, doubled each time, and at most.
@@ -125,6 +127,7 @@ class Supervisor:
         self._kill_at = 0.0
         self._survivors: list[str] = []
         self._to_answer: list[bytes] = []  # requests that wait until the job is stopped
+        self._look_at: float | None = None
         self._countdown: lease.Countdown | None = None
         self._timeout: float | None = None
         self._drained = 0.0  # when the pipes are waited for no longer
@@ -229,7 +232,13 @@ class Supervisor:
 
     def run(self) -> None:
         """Until the job has ended, that stands in the outcome, and nothing of it is left."""
-        steps = (self._reap, self._look_at_the_clock, self._go_on_stopping, self._go_on)
+        steps = (
+            self._look_again,
+            self._reap,
+            self._look_at_the_clock,
+            self._go_on_stopping,
+            self._go_on,
+        )
         first = self._timeout if self._phase == RUNS and self._countdown is None else 0.0
         self._turns.run(steps, first, lambda: self._phase == OVER)
 
@@ -351,6 +360,7 @@ class Supervisor:
 
     def _read_requests(self, fd: int) -> None:
         requests, rung = self._inbox.read(set(self._to_answer))
+        self._look_at = time.monotonic() + _LOOK_AGAIN if self._inbox.look_again else None
         if rung:
             self._stop("stopped", GRACE)
         for name, request in requests:
@@ -359,6 +369,12 @@ class Supervisor:
             except Exception as exc:
                 self._log.note(exc)
                 self._inbox.answer(name, {"error": ending.words_of(exc)})
+
+    def _look_again(self) -> float | None:
+        """For requests that could not be read before."""
+        if self._look_at is not None and time.monotonic() >= self._look_at:
+            self._read_requests(self._inbox.fd)
+        return self._look_at
 
     def _serve(self, name: bytes, request: dict[str, Any]) -> None:
         what = name.split(b"-")[0]
