@@ -1,6 +1,8 @@
 """Plugins: found, asked once, and a faulty one reported by name without hurting the others."""
 
 import sys
+import threading
+import types
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from importlib.metadata import EntryPoint
@@ -198,3 +200,135 @@ def test_a_listener_that_raises_is_reported_and_the_rest_are_told() -> None:
     assert told == [(None, JobState.RUNNING)] * 4
     assert plugins.listens("remit_job_changed")
     assert not plugins.listens("remit_record")
+
+
+class _Dist:
+    """The distribution that an entry point came with, as importlib.metadata has it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.version = "1.0"
+
+
+def _of(point: EntryPoint, dist: str) -> EntryPoint:
+    vars(point)["dist"] = _Dist(dist)
+    return point
+
+
+CLAIMS = {
+    "a scheme": (GOOD, "'good' is taken by plugin 'ours' of remit 1.0"),
+    "bare words": (
+        GOOD.replace('"good"', '"other"').replace(
+            "api: int = 1", "api: int = 1\n    bare_words = True"
+        ),
+        "targets without a scheme are taken by plugin 'ours' of remit 1.0; other: works",
+    ),
+    "a placement": (
+        "import attrs, remit\n@attrs.frozen\nclass P:\n    name: str = 'keep'\n    api: int = 1\n"
+        "    spools: bool = True\n    def open_store(self, job, channel): ...\n"
+        "@remit.hookimpl\ndef remit_placements(): return [P()]\n",
+        "'keep' is taken by plugin 'ours' of remit 1.0",
+    ),
+}
+OURS = (
+    GOOD.replace("api: int = 1", "api: int = 1\n    bare_words = True")
+    + "\n"
+    + CLAIMS["a placement"][0].replace("import attrs, remit\n", "")
+)
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_nobody_takes_what_ours_have_whatever_the_order(claim: str, tmp_path: Path) -> None:
+    source, said = CLAIMS[claim]
+    with installed(tmp_path, {"evil": source, "ours": OURS}) as (evil, ours):
+        found = [_of(evil, "evil-package"), _of(ours, "remit")]
+        with pytest.warns(PluginWarning, match="remit plugin 'evil' is faulty: TypeError"):
+            plugins = Plugins(found)
+    assert [fault.name for fault in plugins.faulty] == ["evil"], "the victim is not blamed"
+    assert said in plugins.faulty[0].problem
+    assert type(plugins.transport("good")).__module__ == "remit_test_ours"
+    assert type(plugins.placement("keep")).__module__ == "remit_test_ours"
+    assert plugins.bare_word_transport() is plugins.transport("good")
+
+
+HALF = {
+    "a later hook": ("def remit_of_later(job): pass", "unknown hook 'remit_of_later'"),
+    "a later argument": (
+        "def remit_record(job, record, colour): pass",
+        "Argument(s) {'colour'} of hook 'remit_record'",
+    ),
+    "async": ("async def remit_record(job): pass", "hook 'remit_record' is an async function"),
+    "async generator": ("async def remit_record(job):\n    yield", "is an async function"),
+    "generator": ("def remit_record(job):\n    yield", "hook 'remit_record' is a generator"),
+}
+
+
+@pytest.mark.parametrize("case", HALF)
+def test_a_hook_that_cannot_be_called_costs_that_hook(case: str, tmp_path: Path) -> None:
+    source, said = HALF[case]
+    source = f"{GOOD}\n@remit.hookimpl\n{source}\n"
+    with (
+        installed(tmp_path, {"half": source}) as found,
+        pytest.warns(PluginWarning, match="'half' is faulty"),
+    ):
+        plugins = Plugins(found)
+    assert set(plugins.transports) == {"good"}, "the rest of it works"
+    assert not plugins.listens("remit_record")
+    (fault,) = plugins.faulty
+    assert said in fault.problem
+
+
+SHAPES = {
+    "a scheme": (GOOD.replace('"good"', '"Good one"'), "is no scheme"),
+    "an empty scheme": (GOOD.replace('"good"', '""'), "is no scheme"),
+    "options": (
+        GOOD.replace("api: int = 1", "api: int = 1\n    option_names: str = 'key'"),
+        "no collection of names",
+    ),
+    "an option of ours": (
+        GOOD.replace("api: int = 1", "api: int = 1\n    option_names: tuple = ('state',)"),
+        "'state' is an option of remit's own",
+    ),
+    "api": (GOOD.replace("api: int = 1", "api: object = '1'"), "is of api 1"),
+    "a placement": (CLAIMS["a placement"][0].replace("'keep'", "'a b'"), "is no name for"),
+    "spools": (
+        CLAIMS["a placement"][0].replace("spools: bool = True", "spools: int = 1"),
+        "no bool",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SHAPES)
+def test_what_a_plugin_brings_is_checked_when_it_is_loaded(case: str, tmp_path: Path) -> None:
+    source, said = SHAPES[case]
+    with (
+        installed(tmp_path, {"odd": source}) as found,
+        pytest.warns(PluginWarning, match="'odd' is faulty"),
+    ):
+        plugins = Plugins(found)
+    assert not plugins.transports
+    assert not plugins.placements
+    assert said in plugins.faulty[0].problem
+
+
+def test_a_plugin_that_takes_long_to_load_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It waits until it has been named: the test ends where it is, and hangs where it is not.
+    monkeypatch.setattr("remit._plugins.PATIENCE", 0.01)
+    told = threading.Event()
+    said: list[str] = []
+
+    def note(text: str, kind: type[Warning]) -> None:
+        said.append(text)
+        told.set()
+
+    monkeypatch.setattr("remit._plugins.warn", note)
+    slow = f"import remit_test_event\nremit_test_event.told.wait(30)\n{GOOD}"
+    module = types.ModuleType("remit_test_event")
+    vars(module)["told"] = told
+    monkeypatch.setitem(sys.modules, "remit_test_event", module)
+    with installed(tmp_path, {"slow": slow}) as found:
+        plugins = Plugins(found)
+    assert said == ["remit waits for its plugin 'slow', which takes long to load"]
+    assert set(plugins.transports) == {"good"}

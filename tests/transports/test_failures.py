@@ -16,6 +16,7 @@ from remit_container import Container
 from remit_ssh import Ssh
 from testbed import run
 from testbed.containers import Engine
+from testbed.jump import BROKEN, Jump
 from testbed.sshd import Sshd
 
 BOX = b"@" * 59
@@ -496,6 +497,27 @@ class TestRealSsh:
                 error = await failure(Ssh(), target)
             assert "ended the connection before the login" in error.message
             assert "kex_exchange_identification" in error.evidence
+
+    @pytest.mark.parametrize("word", BROKEN)
+    async def test_a_jump_host_that_fails_is_named_as_such(self, jump: Jump, word: str) -> None:
+        target = Target("ssh", f"{word}-quiet", {"config": str(jump.config)})
+        error = await failure(Ssh(), target)
+        assert "was not reached" in error.message
+        assert "jump host" in error.message
+        assert not isinstance(error, remit.AuthenticationError)
+        assert error.lasting is (word in ("refusing", "unknown"))
+
+    async def test_a_quiet_configuration_hides_no_reason(self, sshd: Sshd, tmp_path: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        config = ssh_config(sshd, tmp_path / "config", "LogLevel QUIET")
+        target = Target("ssh", f"quiet:{port}", {"config": config})
+        assert "refused the connection" in (await failure(Ssh(), target)).message
+        config = ssh_config(
+            sshd, tmp_path / "config", "LogLevel QUIET", "UserKnownHostsFile /dev/null"
+        )
+        error = await failure(Ssh(), Target("ssh", "quiet", {"config": config}))
+        assert "is not known" in error.message
 
     async def test_a_remote_command_in_the_configuration(self, sshd: Sshd, tmp_path: Path) -> None:
         config = ssh_config(sshd, tmp_path / "config", "RemoteCommand true")
