@@ -173,6 +173,7 @@ class Job:
         self._feed = Feed(self)
         self._opened: Store | None = None
         self._receivers: weakref.WeakSet[Receiver] = weakref.WeakSet()
+        self._told = False  # plugins know of it
         self._runs_function = False
         self._trouble: RemitError | None = None  # why nothing is told of it over a link that stands
         self._cause: BaseException | None = None  # of its failure, where that is ours
@@ -499,7 +500,9 @@ class Job:
             return  # told twice, in another order
         self._info = info
         if info.state is not old.state:
-            self._session._notify(info, old.state)
+            news = not self._told and old.state is JobState.PENDING
+            self._told = True
+            self._session._notify(info, None if news else old.state)
         self._bell.ring()
 
     def _set_state(self, state: JobState, outcome: Outcome | None = None) -> None:

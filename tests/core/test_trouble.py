@@ -480,3 +480,19 @@ async def test_leaving_that_raises_is_reported_and_ends_no_other_session(
         transport.armed = False
         await two._ask("bystander", {}, dict)
     plugins()._faults.clear()
+
+
+@pytest.mark.parametrize("placement", ["return", "keep"])
+async def test_a_hook_is_told_of_each_state_and_what_was_before(
+    session: remit.Session, placement: str
+) -> None:
+    told: list[tuple[object, object]] = []
+
+    def remit_job_changed(old: object, new: object) -> None:
+        told.append((old, new))
+
+    with plugin(remit_job_changed=remit_job_changed):
+        job = await session.start(["sleep", "0.2"], placement=placement)
+        await job.wait()
+    # None: of this job nothing was told yet.
+    assert told == [(None, "RUNNING"), ("RUNNING", "COMPLETED")]
