@@ -155,7 +155,16 @@ class GroupFailed(JobFailed):
 
 
 class JobNotFound(RemitError):
-    """No job of that id, name or prefix is kept there."""
+    """No job of that id, name or prefix is kept there.
+
+    ``gone``: that it was removed is known there. Else the directory of the jobs may be away.
+    """
+
+    def __init__(
+        self, message: str, *, evidence: str = "", hint: str = "", gone: bool = False
+    ) -> None:
+        super().__init__(message, evidence=evidence, hint=hint)
+        self.gone = gone
 
 
 class JobStateError(RemitError):

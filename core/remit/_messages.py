@@ -149,6 +149,7 @@ class JobNews(msgspec.Struct, kw_only=True):
 class JobPage(msgspec.Struct, kw_only=True):
     jobs: list[JobMap]
     next: JobId | None = None
+    gone: bool = False  # that the one that was asked for was removed is known there
 
 
 class PrunedMap(msgspec.Struct, kw_only=True):

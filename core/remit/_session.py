@@ -334,6 +334,8 @@ class Session:
         page = await self._ask("find", {"name": name}, JobPage)
         found = _fitting(name, page.jobs)  # a target may answer with whatever it likes
         ids = [job.id for job in mine] + [job.id for job in found]
+        if not ids and page.gone:
+            raise JobNotFound(f"job {name} was removed on {self.target}", gone=True)
         if not ids:
             raise JobNotFound(
                 f"no job {name!r} on {self.target}",
@@ -348,6 +350,11 @@ class Session:
         job = SpooledJob.found(self, found[0])
         await job._attend()
         return job
+
+    async def _is_gone(self, job_id: str) -> bool | None:
+        """Whether the target knows that the job was removed; None where it knows nothing of it."""
+        page = await self._ask("find", {"name": job_id}, JobPage)
+        return False if page.jobs else True if page.gone else None
 
     async def prune(
         self,

@@ -285,6 +285,43 @@ def test_a_note_of_a_job_that_is_gone_is_dropped(cli: Cli, tmp_path: Path) -> No
     assert not note.exists()
 
 
+@pytest.mark.parametrize("new", [True, False], ids=["new", "old"])
+def test_a_job_whose_state_directory_is_away_is_disconnected_and_comes_back(
+    cli: Cli, tmp_path: Path, new: bool
+) -> None:
+    target = f"local:?state={tmp_path / 'mounted' / 'state'}"
+    job = cli.answer("start", "--keep", "--name", "far", target, "--", "true")
+    cli("wait", "far")
+    note = cli.state / "known" / f"{job}.json"
+    if not new:
+        told = json.loads(note.read_bytes())
+        note.write_text(json.dumps({**told, "created": "2026-01-01T00:00:00Z"}))
+    for away in (tmp_path / "mounted", tmp_path / "mounted" / "state" / "jobs"):
+        away.rename(tmp_path / "away")
+        listed = cli.listed()["far"]
+        assert (listed["state"], listed["location"]) == ("DISCONNECTED", "localhost")
+        assert "may be away" in listed["problem"]
+        for verb in ("wait", "receive", "rm"):
+            assert b"no job" in cli(verb, "far", status=1).stderr
+        assert note.exists()
+        (tmp_path / "away").rename(away)
+        assert cli.listed()["far"]["state"] == "COMPLETED"
+    (tmp_path / "mounted" / "state" / "jobs").rename(tmp_path / "away")
+    assert b"forgotten here" in cli("rm", "--force", "far", status=1).stderr
+    assert cli.listed() == {}
+
+
+@pytest.mark.parametrize("content", [b"", b'{"id": "j', b"[]", b"\xff"])
+def test_a_note_that_cannot_be_read_is_told_of_and_kept(cli: Cli, content: bytes) -> None:
+    (cli.state / "known").mkdir(mode=0o700, parents=True, exist_ok=True)
+    note = cli.state / "known" / "jk3q7m2xv4pab.json"
+    note.write_bytes(content)
+    done = cli("jobs")
+    assert str(note) in done.stderr.decode()
+    assert "jk3q7m2xv4pab" in done.stderr.decode()
+    assert note.exists()
+
+
 def test_a_target_that_cannot_be_asked_is_disconnected_not_finished(
     cli: Cli, tmp_path: Path
 ) -> None:

@@ -123,8 +123,9 @@ def jobs(path: bytes, after: str | None, limit: int, own: dict[str, Any] | None 
 
 
 def find(path: bytes, name: str, own: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Those whose id is ``name``, else whose name it is, else whose id begins with it. ``own`` as
-    for `jobs`."""
+    """``{jobs}``: those whose id is ``name``, else whose name it is, else whose id begins with it.
+    Where there are none, ``gone``: whether it is an id whose removal is known here. ``own`` as for
+    `jobs`."""
     jobs_fd, ids = _ids(path)
     if jobdir.is_id(name) and name in ids:
         found = [name]
@@ -141,7 +142,8 @@ def find(path: bytes, name: str, own: dict[str, Any] | None = None) -> dict[str,
             views.append(jobview.unknown(job_id))
         elif view is not None:
             views.append(view)
-    return {"jobs": _fitting_page(views)}
+    gone = not views and jobdir.is_id(name) and bool(gone_or_unknown(path, name).facts.get("gone"))
+    return {"jobs": _fitting_page(views), "gone": gone}
 
 
 def check_own(path: bytes, job_id: str, own: dict[str, Any]) -> None:

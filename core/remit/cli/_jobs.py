@@ -17,6 +17,10 @@ from remit.cli._report import say
 
 # Seconds that one target may take to answer; it is shown as Disconnected then.
 ASK_LIMIT = 10.0
+_UNKNOWN = (
+    "its target knows nothing of it now: the directory that it is kept in may be away; "
+    "`remit rm --force` forgets it here"
+)
 # A younger note may be of a job whose start is still on its way.
 _NEW = 60.0
 
@@ -39,8 +43,9 @@ async def show_kept(target: str, listing: JobListing) -> None:
 async def known_here() -> list[JobInfo]:
     """The jobs of this computer and those noted elsewhere, as their targets tell them now.
 
-    A target that gives no answer is told on stderr, and its jobs are DISCONNECTED. A note whose
-    job is gone is dropped.
+    A target that gives no answer is told on stderr, and its jobs are DISCONNECTED. So is a job of
+    which its target knows nothing: the directory that it is kept in may be away for a while. A note
+    is dropped where the target knows that the job was removed.
     """
     here = _local.jobs()
     own = {job.id for job in here}
@@ -56,11 +61,16 @@ async def known_here() -> list[JobInfo]:
 
 async def _ask(target: str, notes: Sequence[Note], answers: list[JobInfo]) -> None:
     there: dict[str, JobInfo] | None = None
+    gone: set[str] = set()
     problem = f"no answer in {ASK_LIMIT:g} s"
     with anyio.move_on_after(ASK_LIMIT):
         try:
             async with remit.connect(target, connect_timeout=ASK_LIMIT, reconnect=0) as session:
-                there = {job.id: job for job in await session.jobs()}
+                found = {job.id: job for job in await session.jobs()}
+                for note in notes:
+                    if note.id not in found and await session._is_gone(note.id):
+                        gone.add(note.id)
+                there = found
         except RemitError as exc:
             problem = exc.message
     if there is None:
@@ -70,5 +80,7 @@ async def _ask(target: str, notes: Sequence[Note], answers: list[JobInfo]) -> No
     for note in notes:
         if note.id in there:
             answers.append(there[note.id])
+        elif note.id not in gone:
+            answers.append(note.unreachable(_UNKNOWN))
         elif note.age() > _NEW:
             _known.drop(note.id, target)

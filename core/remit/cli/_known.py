@@ -17,6 +17,7 @@ from remit._plugins import plugins
 from remit._target import parse_target
 from remit._words import is_job_id
 from remit.cli import _state
+from remit.cli._report import say
 
 _SUFFIX = ".json"
 
@@ -61,6 +62,8 @@ def write(note: Note) -> None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
             with open(os.open(fresh, flags, 0o600, dir_fd=known), "wb") as file:
                 file.write(msgspec.json.encode(clean) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())  # else a crash may leave it empty under its name
             os.rename(fresh, note.id + _SUFFIX, src_dir_fd=known, dst_dir_fd=known)
     except OSError as exc:
         raise TargetError(
@@ -94,7 +97,7 @@ def _place(target: str) -> object:
 
 
 def read() -> list[Note]:
-    """All notes, the oldest first. What is no note of ours is passed over."""
+    """All notes, the oldest first. One that cannot be read is told of on stderr, and stays."""
     notes = []
     with suppress(FileNotFoundError), _state.opened("known") as known:
         for name in os.listdir(known):
@@ -102,7 +105,15 @@ def read() -> list[Note]:
                 note = _read_one(known, name)
                 if note is not None and note.id + _SUFFIX == name:
                     notes.append(note)
+                else:
+                    _tell_of_bad(name)
     return sorted(notes, key=lambda note: (note.created, note.id))
+
+
+def _tell_of_bad(name: str) -> None:
+    path = os.path.join(_state.state_directory(), "known", name)
+    say(f"remit: {path} cannot be read, so where job {name.removesuffix(_SUFFIX)} is kept is")
+    say("remit: not known here any more; `remit jobs TARGET` finds it, if you know the target")
 
 
 def _read_one(known: int, name: str) -> Note | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 import anyio
 
-from remit import Job, JobState, RemitError
+import remit
+from remit import Job, JobNotFound, JobState, RemitError
 from remit.cli import _endings, _known, _where
 from remit.cli._report import FAILED, LINK, OK, answer, report, say
 
@@ -96,7 +98,22 @@ async def remove(words: Sequence[str], on: str | None, *, force: bool) -> int:
         _known.drop(job.id, job._session.target)
         return OK
 
-    return await _each(words, on, act)
+    places = [] if on is not None or not force else [_where.place(word, None) for word in words]
+    try:
+        return await _each(words, on, act)
+    except JobNotFound:
+        # Who insists is rid of the note of a job that its target knows nothing of.
+        for place in places:
+            with suppress(RemitError):
+                await _forget_unknown(place)
+        raise
+
+
+async def _forget_unknown(place: _where.Place) -> None:
+    async with remit.connect(place.target) as session:
+        if await session._is_gone(place.id) is None:
+            _known.drop(place.id, place.target)
+            say(f"remit: {place.id} is unknown on {place.target}; it is forgotten here")
 
 
 async def suspend(words: Sequence[str], on: str | None) -> int:

@@ -80,8 +80,8 @@ async def _job(session: Session, place: Place, on: str | None) -> Job:
         if on is None and job.id != place.id:
             raise RemoteProtocolError(f"{place.target} gave job {job.id} for {place.id}")
         return job
-    except JobNotFound:
-        if on is None:
+    except JobNotFound as exc:
+        if on is None and exc.gone:
             # It was removed over there, by somebody else.
             _known.drop(place.id, place.target)
         raise
