@@ -150,7 +150,8 @@ class Conversation:
             if kind == HELLO:
                 raise ProtocolError("a second hello")
             if kind == PING:
-                return None
+                # A bare one is a sign of life and nothing else.
+                return Event(PING, 0, payload) if payload else None
             self._parted = True
             return Event(GOODBYE, 0, payload)
         if kind == REQUEST:
@@ -309,8 +310,8 @@ class Conversation:
             self._say(CLOSE, number, b"")
             self._forget(number)
 
-    def ping(self) -> None:
-        self._say(PING, 0, b"")
+    def ping(self, body: bytes = b"") -> None:
+        self._say(PING, 0, body)
 
     def goodbye(self, body: bytes) -> None:
         """The last frame from this end. Data not yet given out is dropped: nothing may follow."""
@@ -386,12 +387,15 @@ class Conversation:
 class Pulse:
     """When to say something so that the peer knows we live, and when to take the peer for dead.
 
-    ``silence`` is how many seconds without a byte mean death; something is said three times in
-    that span. Times are any monotonic clock's seconds, one clock per Pulse.
+    ``silence`` is how many seconds without a byte mean death, unless the peer is given more
+    ``patience``; something is said three times in that span. While the peer is ``away``, as it said
+    before, no silence means death. Times are any monotonic clock's seconds, one clock per Pulse.
     """
 
-    def __init__(self, silence: float, now: float) -> None:
+    def __init__(self, silence: float, now: float, patience: float | None = None) -> None:
         self.silence = silence
+        self.away = False
+        self._patience = silence if patience is None else max(silence, patience)
         self._heard = now
         self._said = now
 
@@ -402,11 +406,14 @@ class Pulse:
         self._said = now
 
     def dead(self, now: float) -> bool:
-        return now - self._heard >= self.silence
+        return not self.away and now - self._heard >= self._patience
 
     def due(self, now: float) -> bool:
         return now - self._said >= self.silence / 3
 
     def next_look(self, now: float) -> float:
         """Seconds until `due` or `dead` can next become true."""
-        return max(0.0, min(self._said + self.silence / 3, self._heard + self.silence) - now)
+        due = self._said + self.silence / 3
+        if not self.away:
+            due = min(due, self._heard + self._patience)
+        return max(0.0, due - now)

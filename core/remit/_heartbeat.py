@@ -51,6 +51,17 @@ class Mouth:
             self._in_frame = False
             self._said = time.monotonic()
 
+    def announce(self, frame: bytes) -> None:
+        """Says it now or not at all. For a signal's handler: it may have come in the middle of
+        anything, so nothing is waited for."""
+        if self._lock.acquire(blocking=False):
+            try:
+                if self._fileno is not None and not self._in_frame:
+                    with contextlib.suppress(OSError):
+                        os.write(self._fileno, frame)
+            finally:
+                self._lock.release()
+
     def close(self) -> None:
         """The descriptor is about to be closed, and its number may become another's."""
         with self._lock:
@@ -89,6 +100,12 @@ def leave(mouth: Mouth) -> None:
     mouth.close()
     with _guard:
         _mouths.discard(mouth)
+
+
+def announce(frame: bytes) -> None:
+    """Has all links say it that can do so at once."""
+    for mouth in list(_mouths):
+        mouth.announce(frame)
 
 
 def _run() -> None:

@@ -77,6 +77,14 @@ _DAY = 86400.0
 _MOST_WORKERS = 1 << 16
 
 
+class Callers:
+    """What agents are told of the callers in this process, besides what each session says."""
+
+    # Seconds that an agent waits for a caller that says nothing; None: those of ``silence``. A
+    # program that is stopped or sleeps with its computer is silent, and comes back.
+    patience: float | None = None
+
+
 @attrs.frozen
 class Settings:
     """How a session connects and how long it waits. Times in seconds."""
@@ -707,6 +715,7 @@ class Session:
             "protocol": PROTOCOL,
             "features": [],
             "silence": self._settings.silence,
+            "patience": Callers.patience,
             "state": None if state is None else os.fsencode(state),
             "resume": None,
             "version": version(),

@@ -101,11 +101,13 @@ class Wire:
         silence: float = 15.0,
         cwd: Path | None = None,
         ping: bool = True,
+        hello: dict[str, Any] | None = None,
     ) -> None:
         self._conversation = Conversation(CALLER)
         self._events: deque[Event] = deque()
         self._pulse = Pulse(silence, time.monotonic())
         self._ping = ping
+        self._more_hello = hello or {}
         nonce = _payload.new_nonce()
         self.process = subprocess.Popen(
             _payload.stage0_argv(str(python), nonce),
@@ -141,6 +143,7 @@ class Wire:
                     "resume": None,
                     "version": "test",
                 }
+                | self._more_hello
             )
         )
         self._events += self._conversation.receive(received[found.end :])
@@ -168,6 +171,15 @@ class Wire:
 
     def event(self, channel: int, name: str, **args: object) -> None:
         self._conversation.event(channel, pack([name, args]))
+
+    def say(self, body: bytes) -> None:
+        """A PING with so much in it; returns once it is written."""
+        self._conversation.ping(body)
+        self.flush()
+
+    def away(self, away: bool) -> None:
+        """Says that it is about to be silent, or that it goes on."""
+        self.say(pack({"away": away}))
 
     def grant(self, channel: int, more: int) -> None:
         self._conversation.grant(channel, more)

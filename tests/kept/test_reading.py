@@ -46,6 +46,19 @@ def read_all(wire: Wire, job_id: str, **args: Any) -> Collected:
     return wire.collect(channel, 60)
 
 
+def test_many_small_pieces_keep_to_a_small_credit(wire: Wire) -> None:
+    """Each costs more than it has bytes."""
+    job_id = kept(wire, "for i in 1 2 3 4 5 6 7 8 9; do echo $i; sleep 0.02; done")
+    channel = read(wire, job_id, credit=1)
+    wire.accepted(channel)
+    said = b""
+    while len(said) < 18:
+        said += wire.piece(channel).data
+        wire.grant(channel, 100)
+    assert said == b"1\n2\n3\n4\n5\n6\n7\n8\n9\n"
+    assert wire.collect(channel, 60).end["complete"] is True
+
+
 # -- the cursor
 
 pieces = st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), st.integers(1, 9)), max_size=30)

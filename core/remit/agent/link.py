@@ -10,7 +10,18 @@ import os
 from typing import TYPE_CHECKING
 
 from remit._conversation import AGENT, LEAST_CHARGE, Conversation, ProtocolError
-from remit._frames import CLOSE, CREDIT, DATA, END, EVENT, GOODBYE, HELLO, MAX_PAYLOAD, REQUEST
+from remit._frames import (
+    CLOSE,
+    CREDIT,
+    DATA,
+    END,
+    EVENT,
+    GOODBYE,
+    HELLO,
+    MAX_PAYLOAD,
+    PING,
+    REQUEST,
+)
 from remit._msgpack import UnpackError, pack, unpack
 from remit.agent.helpers import Refused, failed, refusal_of
 from remit.agent.loop import report
@@ -63,6 +74,9 @@ class Link:
 
     def _said(self) -> None:
         """Something went out."""
+
+    def _told(self, body: bytes) -> None:
+        """The caller says something of itself."""
 
     # -- for the modules of the verbs
 
@@ -164,6 +178,8 @@ class Link:
             self._greet(event.body)
         elif kind == GOODBYE:
             self._finish(0, None)
+        elif kind == PING:
+            self._told(event.body)
         elif kind == REQUEST:
             self.loop.call_for(self.owner(channel), self._serve, channel, event.body)
         else:

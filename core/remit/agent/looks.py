@@ -11,7 +11,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from remit import _jobstate
-from remit._conversation import PIECE
+from remit._conversation import PIECE, charge
 from remit.agent import inotify, jobdir, jobview, keeper, lease, liveness, statedir
 from remit.agent.cursor import Cursor
 from remit.agent.helpers import Refused
@@ -158,7 +158,7 @@ def _pieces(cursor: Cursor, dir_fd: int, job_id: str, most: int) -> tuple[list[b
         if piece is None:
             return packed, False, True
         count += 1
-        most -= len(piece.data)
+        most -= charge(len(piece.data))
         packed += _packed(piece)
 
 

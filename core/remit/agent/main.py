@@ -225,9 +225,8 @@ class Agent(Link):
         if not isinstance(hello, dict):
             raise ProtocolError("the hello is no map")
         self.hello = hello
-        silence = hello.get("silence")
-        if isinstance(silence, (int, float)) and silence > 0:
-            self.pulse = Pulse(float(silence), time.monotonic())
+        silence, patience = _seconds(hello, "silence"), _seconds(hello, "patience")
+        self.pulse = Pulse(silence or SILENCE, time.monotonic(), patience)
         self._greeted = True
         problem = None if tree.look(os.getpid()) else NO_PROC
         self.conversation.hello(pack(dict(self._own_hello(), problem=problem)))
@@ -238,6 +237,15 @@ class Agent(Link):
         self.call_later(0, import_verbs)
         if hello.get("protocol") != PROTOCOL:
             self._finish(2, "this agent speaks protocol %d" % PROTOCOL)
+
+    def _told(self, body: bytes) -> None:
+        """A caller that is about to be stopped says so, and when it goes on again."""
+        try:
+            told = unpack(body)
+        except UnpackError:
+            return  # of a later version
+        if isinstance(told, dict) and isinstance(told.get("away"), bool):
+            self.pulse.away = told["away"]
 
     def _own_hello(self) -> dict[str, object]:
         system = os.uname()
@@ -370,6 +378,11 @@ class Agent(Link):
             self._status = status
 
         last_words()
+
+
+def _seconds(hello: dict[str, Any], name: str) -> float | None:
+    value = hello.get(name)
+    return float(value) if isinstance(value, (int, float)) and value > 0 else None
 
 
 def _account() -> dict[str, object]:

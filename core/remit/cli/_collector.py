@@ -20,6 +20,7 @@ import msgspec
 import remit
 from remit import Job, RemitError
 from remit.agent import asks, fds
+from remit.cli import _stopped
 from remit.cli._collecting import Answer, Assignment
 from remit.cli._gathering import Gathering, StandIn
 from remit.cli._interrupts import beside
@@ -37,6 +38,7 @@ def main() -> None:
     for number in (signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     assignment = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Assignment)
+    _stopped.expect()
     # Before there are threads and an event loop, which a fork would halve.
     collector = _Collector(assignment, StandIn())
     anyio.run(collector.run)

@@ -356,6 +356,9 @@ def _await(function: Callable[..., Awaitable[Any]], *args: Any, **options: Any) 
 
     import anyio
 
+    from remit.cli import _stopped
+
+    _stopped.expect()
     return anyio.run(functools.partial(function, *args, **options))
 
 
