@@ -163,7 +163,7 @@ def test_a_note_goes_only_with_the_target_that_it_names(home: Path) -> None:
 def test_a_target_does_not_pass_for_another(home: Path) -> None:
     async def play(agent: FakeAgent) -> None:
         channel, _, _ = await agent.request()
-        told = {"id": OWN, "state": "COMPLETED", "placement": "keep", "location": "server02"}
+        told = {"id": OWN, "state": "RUNNING", "placement": "keep", "location": "server02"}
         agent.conversation.reply(channel, pack({"jobs": [told]}))
         await agent.flush()
         await agent.next(_frames.GOODBYE)
