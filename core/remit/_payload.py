@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import functools
 import os
+import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,9 @@ OLDEST = (3, 6)
 # that takes a fifth of a second.
 _LAZY_ANNOTATIONS = (3, 7)
 _PACKAGE = Path(__file__).parent
+# In the agent no other string stands alone on its lines.
+_DOCSTRING = re.compile(r'^([ \t]*)"""(?:[^"\\]|"(?!""))*"""[ \t]*$', re.MULTILINE)
+_COMMENT = re.compile(r"^[ \t]*# .*$", re.MULTILINE)
 _SHARED = ("_frames", "_conversation", "_msgpack", "_jobstate", "_records")
 
 # Every login shell hands this on as it stands within single quotes: no quote, no backslash, no
@@ -124,7 +128,7 @@ def bring_up(version: tuple[int, int] = OLDEST) -> bytes:
 def payload(lazy_annotations: bool) -> bytes:
     """The compressed source that installs the importer and starts the janitor."""
     prepare = _without_typing if lazy_annotations else strip
-    sources = {"remit": "", **{name: prepare(text) for name, text in modules().items()}}
+    sources = {"remit": "", **{name: _bare(prepare(text)) for name, text in modules().items()}}
     start = "from remit.agent.janitor import boot\nboot()\n"
     importer = sources["remit.agent.importer"]
     # Sent on and on: 6 is as small as 9, within a percent, in a third of the time.
@@ -148,6 +152,16 @@ def modules() -> dict[str, str]:
         name = "remit.agent" if path.stem == "__init__" else f"remit.agent.{path.stem}"
         sources[name] = path
     return {name: path.read_text(encoding="utf-8") for name, path in sources.items()}
+
+
+def _bare(source: str) -> str:
+    """Without what only people read, a quarter of all: lines that are comments, and docstrings.
+    Every line keeps its number."""
+    return _DOCSTRING.sub(_emptied, _COMMENT.sub("", source))
+
+
+def _emptied(docstring: re.Match[str]) -> str:
+    return docstring[1] + '""' + "\n" * docstring[0].count("\n")
 
 
 def strip(source: str) -> str:

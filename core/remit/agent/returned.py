@@ -211,6 +211,8 @@ class ReturnedJob:
         self._limit_time()
         self._agent.handlers[self._channel] = self
         self._agent.accept(self._channel, self.view())
+        if self._stdin is not None:
+            self._stdin.accepted()
         self._read_on()
 
     def _limit_time(self) -> None:

@@ -24,6 +24,8 @@ class Stdin:
         self._ended = False
         self._owed = 0  # bytes passed on and not yet granted anew
         self._open = True
+        self._accepted = False  # before that nothing may be said on the channel
+        self._is_unread = False
         os.set_blocking(fd, False)
         agent.conversation.grant(channel, WINDOW)
         # Nothing is ever to be read here, but an error shows, and it comes when the job closes it.
@@ -75,6 +77,14 @@ class Stdin:
             self._agent.conversation.grant(self._channel, self._owed)
             self._owed = 0
 
+    def accepted(self) -> None:
+        """The start has been answered."""
+        self._accepted = True
+        if self._is_unread:
+            self._agent.event(self._channel, "stdin-closed")
+
     def _unread(self) -> None:
         self.close()
-        self._agent.event(self._channel, "stdin-closed")
+        self._is_unread = True
+        if self._accepted:
+            self._agent.event(self._channel, "stdin-closed")
