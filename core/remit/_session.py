@@ -424,6 +424,12 @@ class Session:
                     await self._bell.wait()
         self._scope.cancel()
 
+    def _abandon(self) -> None:
+        """Ends it without a word to the target, which may hear none: `aclose` has nothing to wait
+        for then."""
+        self._closing = True
+        self._scope.cancel()
+
     # -- for jobs and stores
 
     async def _ask(self, verb: str, arguments: Mapping[str, Any], answer: type[_T]) -> _T:

@@ -80,6 +80,11 @@ class Screen:
         os.write(self._ours, keys.encode())
 
     @property
+    def raw(self) -> bytes:
+        """All that was shown, with what a terminal is told beside text."""
+        return bytes(self._seen)
+
+    @property
     def text(self) -> str:
         """All that was shown, without what only a terminal reads; a return begins a new line."""
         seen = _ORDERS.sub(b"", bytes(self._seen)).decode(errors="replace")

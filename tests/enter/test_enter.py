@@ -104,7 +104,7 @@ class TestTerminal:
             assert screen.wait_exit() == 128 + signal.SIGINT
             assert screen.modes_now() == screen.modes
 
-    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
     def test_is_put_back_when_we_are_told_to_leave(self, number: signal.Signals) -> None:
         with Screen(
             [REMIT, "enter", "local:", "--", "sh", "-c", "echo pid $$; exec sleep 1000"]
@@ -117,12 +117,31 @@ class TestTerminal:
         run.wait_until(lambda: find(pid) is None, "the program there to end")
 
     def test_is_put_back_when_the_link_is_lost(self) -> None:
-        script = "echo agent $PPID; trap '' HUP; exec sleep 1000"
+        drawn = r"printf '\033[?1049h\033[?25l\033[31m'"
+        script = f"{drawn}; echo agent $PPID; trap '' HUP; exec sleep 1000"
         with Screen([REMIT, "enter", "local:", "--", "sh", "-c", script]) as screen:
             os.kill(int(screen.wait_for(r"^agent (\d+)$")[1]), signal.SIGKILL)
             assert screen.wait_exit() == 255
             assert screen.modes_now() == screen.modes
             assert screen.text.splitlines()[-1].startswith("remit: the link to local: was lost")
+            undone = screen.raw.rindex(b"\x1b[?1049l\x1b[?25h\x1b[m")
+            assert undone < screen.raw.index(b"remit: the link")
+
+    def test_a_link_that_hangs_is_left_by_a_tilde_and_a_dot(self) -> None:
+        with Screen(
+            [REMIT, "enter", "local:", "--", "sh", "-c", "echo agent $PPID; cat"]
+        ) as screen:
+            agent = int(screen.wait_for(r"^agent (\d+)$")[1])
+            os.kill(agent, signal.SIGSTOP)
+            try:
+                screen.type("nobody takes this\r" * 1000)
+                screen.type("~.")
+                assert screen.wait_exit() == 255
+                assert screen.modes_now() == screen.modes
+                assert "was left" in screen.text.splitlines()[-1]
+            finally:
+                os.kill(agent, signal.SIGCONT)
+        run.wait_until(lambda: find(agent) is None, "the agent to end")
 
     def test_shows_every_byte_as_it_comes(self) -> None:
         done = piped("local:", b"", "--", "printf", r"\033[31m\007\200\n")

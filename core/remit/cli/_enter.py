@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 import anyio
 import msgspec
@@ -15,9 +17,10 @@ from remit._bell import Bell
 from remit._conversation import Piece, charge
 from remit._link import Link, Listener
 from remit._messages import decode
-from remit.cli import _endings, _rawmode
+from remit.cli import _endings, _interrupts, _rawmode
 from remit.cli._descriptor import Descriptor
-from remit.cli._report import LINK, say
+from remit.cli._report import BROKEN_PIPE, LINK, report, say, write_all
+from remit.cli._screen_modes import Escapes, Modes
 
 # Little enough that Ctrl-C stops a flood soon: what is under way is shown all the same.
 _WINDOW = 1 << 17
@@ -25,6 +28,13 @@ _LARGEST_PIECE = 1 << 14
 _TERMINAL_GONE = 128 + signal.SIGHUP
 _END_OF_INPUT = b"\x04"  # Ctrl-D
 _END_AGAIN = 1.0
+# Reads of the terminal that wait for a link that takes nothing.
+_TYPED_AHEAD = 1000
+# What would end us with the terminal as the program there has it.
+_ENDINGS = (
+    *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT),
+    *(signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU, signal.SIGVTALRM),
+)
 
 
 class _Entered(msgspec.Struct, kw_only=True):
@@ -51,6 +61,10 @@ async def enter(target: str, *, command: list[str] | None = None) -> int:
             say(f"remit: {screen.problem}")
         with _rawmode.raw(0) as make_raw:
             status = await _converse(screen, make_raw)
+        if screen.left:
+            session._abandon()  # a link that hangs lets nobody say goodbye
+            say(f"remit: {session.location} was left; what runs in the terminal there is ended")
+            return status
         if screen.error is not None:
             return _tell(screen.error)
         if screen.end is not None and screen.end.left_behind:
@@ -83,6 +97,7 @@ class _Screen(Listener):
         self.end: _End | None = None
         self.error: RemitError | None = None
         self.problem: str | None = None
+        self.left = False  # the user wants no more of it
         self._link = link
         self._channel = 0
         self._open = False
@@ -156,6 +171,7 @@ class _Screen(Listener):
 async def _converse(screen: _Screen, make_raw: Callable[[], None]) -> int:
     """Both directions, until the program there is over, the link is, or we are told to leave."""
     status = 0
+    modes = Modes()
     async with anyio.create_task_group() as tasks:
 
         def leave(with_status: int) -> None:
@@ -165,7 +181,7 @@ async def _converse(screen: _Screen, make_raw: Callable[[], None]) -> int:
 
         async def watch_signals() -> None:
             changes = (signal.SIGWINCH, signal.SIGCONT)
-            endings = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            endings = _interrupts.heeded(*_ENDINGS)
             with anyio.open_signal_receiver(*changes, *endings) as signals:
                 async for number in signals:
                     if number in endings:
@@ -177,30 +193,45 @@ async def _converse(screen: _Screen, make_raw: Callable[[], None]) -> int:
 
         async def type_keys() -> None:
             if not await _type_all(screen):
-                leave(_TERMINAL_GONE)
+                leave(LINK if screen.left else _TERMINAL_GONE)
 
         async def show() -> None:
             try:
-                await _show_all(screen)
-            except OSError:
-                leave(_TERMINAL_GONE)
+                await _show_all(screen, modes)
+            except OSError as exc:
+                leave(_unshown(exc))
                 return
             leave(_status(screen.end) if screen.end is not None else LINK)
 
         for function in (watch_signals, type_keys, show):
             tasks.start_soon(function)
+    if screen.end is None and os.isatty(1):
+        # Nobody there can put back what was changed: the alternate screen, the mouse, a cursor.
+        with suppress(OSError):
+            write_all(1, modes.undo())
     return status
 
 
+def _unshown(error: OSError) -> int:
+    """The exit status where what is shown there cannot be written here."""
+    if error.errno == errno.EIO:
+        return _TERMINAL_GONE
+    if error.errno == errno.EPIPE:
+        return BROKEN_PIPE
+    return report(error)
+
+
 async def _type_all(screen: _Screen) -> bool:
-    """Passes our stdin on, and says its end; False where stdin is a terminal that is gone."""
+    """Passes our stdin on, and says its end; False where stdin is a terminal that is gone, or where
+    its user leaves."""
     stdin = Descriptor(0)
+    if stdin.terminal:
+        await _type_from_terminal(screen, stdin)
+        return False
     last = b"\n"
     while keys := await stdin.read():
         await screen.type(keys)
         last = keys[-1:]
-    if stdin.terminal:
-        return False
     if last != b"\n":
         await screen.type(b"\n")  # Ctrl-D within a line ends nothing
     while True:
@@ -210,12 +241,32 @@ async def _type_all(screen: _Screen) -> bool:
         await anyio.sleep(_END_AGAIN)
 
 
-async def _show_all(screen: _Screen) -> None:
+async def _type_from_terminal(screen: _Screen, stdin: Descriptor) -> None:
+    """Returns where the terminal is gone or ``~.`` was typed: that is heeded even if nothing is
+    taken there."""
+    escapes = Escapes()
+    send, receive = anyio.create_memory_object_stream[bytes](_TYPED_AHEAD)
+
+    async def pass_on() -> None:
+        async for keys in receive:
+            await screen.type(keys)
+
+    with send, receive:
+        async with _interrupts.beside(pass_on):
+            while keys := await stdin.read():
+                keys, screen.left = escapes.feed(keys)
+                if screen.left:
+                    return
+                await send.send(keys)
+
+
+async def _show_all(screen: _Screen, modes: Modes) -> None:
     """Writes what comes as it comes: it is meant for this terminal. Returns once all is over."""
     stdout = Descriptor(1)
     while True:
         while screen.shown:
             piece = screen.shown.popleft()
+            modes.feed(piece)
             await stdout.write(piece)
             screen.took(len(piece))
         if screen.over:
