@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -9,28 +11,46 @@ import msgspec
 from core.fake_agent import FakeAgent, agent_script, job_map, pack
 from remit import _frames
 from remit._conversation import Event
-from remit.testing import FakeTransport
+from remit.testing import FakePeer, FakeTransport
 
 JOB = "jaaaaaaaaaaaa"
 OUTCOME = {"exit_status": 0, "reason": "exited"}
 
 
+# Where a target can come to hang: before its agent is up, before it answers, before a job's end.
+STAGES = ("connecting", "asked", "running")
+
+
 class Agreeing(FakeTransport):
-    """Takes bare words too."""
+    """Takes bare words too. At ``hangs``, one of `STAGES`, it calls ``reached`` and is silent until
+    the caller leaves."""
 
     bare_words = True
 
-    def __init__(self) -> None:
-        super().__init__(agent_script(_play))
+    def __init__(self, hangs: str = "", reached: Callable[[], object] = int) -> None:
+        play = agent_script(functools.partial(_play, hangs=hangs, reached=reached))
+
+        async def script(peer: FakePeer) -> int:
+            if hangs == "connecting":
+                reached()
+                while await peer.receive():
+                    pass
+            return await play(peer)
+
+        super().__init__(script)
 
 
-async def _play(agent: FakeAgent) -> None:
+async def _play(agent: FakeAgent, *, hangs: str, reached: Callable[[], object]) -> None:
     while True:
         for event in agent.events:
             if event.kind == _frames.GOODBYE:
                 return
             if event.kind == _frames.REQUEST:
-                _do(agent, event)
+                if hangs == "asked" or (hangs and _do(agent, event, ends=False)):
+                    await agent.flush()
+                    reached()
+                elif not hangs:
+                    _do(agent, event)
         await agent.flush()
         data = await agent.peer.receive()
         if not data:
@@ -38,9 +58,10 @@ async def _play(agent: FakeAgent) -> None:
         agent.events = agent.conversation.receive(data)
 
 
-def _do(agent: FakeAgent, request: Event) -> None:
+def _do(agent: FakeAgent, request: Event, *, ends: bool = True) -> bool:
+    """Whether something was accepted whose end is to come."""
     verb, arguments = msgspec.msgpack.decode(request.body)
-    job = _ended(arguments.get("job") or arguments.get("id") or JOB, arguments)
+    job = _job(arguments.get("job") or arguments.get("id") or JOB, arguments, ended=ends)
     accepted: dict[str, Any] = {
         "start": job,
         "watch": job,
@@ -52,8 +73,8 @@ def _do(agent: FakeAgent, request: Event) -> None:
         "enter": {"exit_status": 0},
     }
     replies: dict[str, Any] = {
-        "jobs": {"jobs": [_ended(JOB, {})]},
-        "find": {"jobs": [_ended(JOB, {})]},
+        "jobs": {"jobs": [_job(JOB, {}, ended=ends)]},
+        "find": {"jobs": [_job(JOB, {}, ended=ends)]},
         "stop": {"survivors": [], "job": job},
         "save": {"path": b"/saved"},
         "prune": {"jobs": []},
@@ -62,10 +83,15 @@ def _do(agent: FakeAgent, request: Event) -> None:
     }
     if verb in accepted:
         agent.conversation.accept(request.channel, pack(accepted[verb]))
-        agent.conversation.end(request.channel, pack(last.get(verb, {"job": job})))
-    else:
-        agent.conversation.reply(request.channel, pack(replies.get(verb, job)))
+        if ends:
+            agent.conversation.end(request.channel, pack(last.get(verb, {"job": job})))
+        return True
+    agent.conversation.reply(request.channel, pack(replies.get(verb, job)))
+    return False
 
 
-def _ended(job: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    return job_map(job, "COMPLETED", placement=arguments.get("placement", "keep"), outcome=OUTCOME)
+def _job(job: str, arguments: dict[str, Any], *, ended: bool) -> dict[str, Any]:
+    placement = arguments.get("placement", "keep")
+    if not ended:
+        return job_map(job, "RUNNING", placement=placement)
+    return job_map(job, "COMPLETED", placement=placement, outcome=OUTCOME)

@@ -14,7 +14,7 @@ from remit import LinkLost, RemitError
 from remit.cli import _amounts, _known, _local
 from remit.cli._interrupts import Interrupts
 from remit.cli._known import Note
-from remit.cli._report import OK, UsageError, answer, report, say
+from remit.cli._report import BROKEN_PIPE, OK, UsageError, answer, report, say
 from remit.cli._work import Work
 
 Begin = Callable[[str, str, Work], Awaitable[None]]
@@ -68,7 +68,7 @@ async def start(
         except (RemitError, OSError) as exc:
             status = max(status, report(exc))
         else:
-            answer(job_id)
+            status = max(status, _tell(job_id, target))
 
     async def each() -> int:
         async with anyio.create_task_group() as tasks:
@@ -78,6 +78,16 @@ async def start(
 
     # Whatever ends us before we have told an id also takes its job back.
     return await interrupts.around(each)
+
+
+def _tell(job_id: str, target: str) -> int:
+    """Prints the id. Where that cannot be, the job runs all the same: then it is said on stderr."""
+    try:
+        answer(job_id)
+    except OSError as exc:
+        say(f"remit: {job_id} runs on {target}")
+        return BROKEN_PIPE if isinstance(exc, BrokenPipeError) else report(exc)
+    return OK
 
 
 async def _keep(target: str, job_id: str, work: Work, *, limits: Mapping[str, Any]) -> None:
