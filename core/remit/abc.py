@@ -15,6 +15,7 @@ import attrs
 from remit._decoder import DecodedRecord, FunctionFailure, RecordDecoder
 from remit._errors import ConnectError
 from remit._words import JobInfo, Outcome, Record
+from remit.agent.harmless import harmless, one_line
 
 __all__ = [
     "API",
@@ -38,6 +39,8 @@ __all__ = [
     "TakesRawAddress",
     "Target",
     "Transport",
+    "harmless",
+    "one_line",
 ]
 
 API = 1

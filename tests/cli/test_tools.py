@@ -79,6 +79,31 @@ def test_a_plugin_brings_a_command(cli: Cli, plugin: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "status", "out", "err"),
+    [
+        ("return 3", 3, "", ""),
+        ("await anyio.sleep(0); print(remit.abc.one_line('a\\x1b\\n'))", 0, "a\\x1b\\n\n", ""),
+        ("raise remit.TargetError('no such', hint='x')", 2, "", "remit: no such\n  try     x\n"),
+        ("raise remit.LinkLost('gone\\rremit: ok')", 255, "", "remit: gone\\rremit: ok\n"),
+        ("raise BrokenPipeError", 141, "", ""),
+        ("raise KeyboardInterrupt", 130, "", ""),
+    ],
+)
+def test_a_plugins_command_is_as_good_as_ours(
+    cli: Cli, plugin: Path, body: str, status: int, out: str, err: str
+) -> None:
+    plugin.write_text(
+        "import anyio, remit, remit.abc\n"
+        "@remit.hookimpl\n"
+        "def remit_cli(app):\n"
+        "    @app.command()\n"
+        f"    async def greet(times: int = 1) -> int:\n        {body}\n"
+    )
+    done = cli("greet", "--times", "2", status=status)
+    assert (done.stdout.decode(), done.stderr.decode()) == (out, err)
+
+
+@pytest.mark.parametrize(
     "source",
     [
         "raise RuntimeError('broken \\x1b[31m')",

@@ -56,7 +56,13 @@ async def enter(target: str, *, command: list[str] | None = None) -> int:
     ConnectError before anything was changed.
     """
     async with connect(target, reconnect=0) as session:
-        screen = await _open(session, command)
+        try:
+            screen = await _open(session, command)
+        except RemitError as exc:
+            if type(exc) is not RemitError:
+                raise
+            report(exc)  # there is no such program
+            return _endings.NOT_STARTED
         if screen.problem:
             say(f"remit: {screen.problem}")
         with _rawmode.raw(0) as make_raw:
