@@ -149,7 +149,7 @@ class TestTerminal:
 
     def test_program_that_cannot_be_run(self) -> None:
         done = piped("local:", b"", "--", "no-such-program")
-        assert done.returncode == 1
+        assert done.returncode == 127
         assert done.stderr.startswith(b"remit: no such program: no-such-program")
 
 
