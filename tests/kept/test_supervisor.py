@@ -238,7 +238,7 @@ class TestStopped:
             wire.settle(0.05)
             return (state_dir / "gone" / asked["id"]).exists() and not directory.exists()
 
-        wait_for(gone)
+        wait_for(gone, 2 * DEADLINE)  # it is stopped on and on at first by its start, then by this
         assert processes_of(asked["id"]) == []
 
     def test_the_process_that_supervisors_come_from_is_woken_too(self, wire: Wire) -> None:

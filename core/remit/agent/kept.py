@@ -232,12 +232,20 @@ def _help(
     agent.helper(function, args, ended)
 
 
-def _surely(agent: Agent, function: Callable[..., object], args: tuple[object, ...]) -> None:
-    """The same for what nobody waits for: tried until a process can be had for it."""
+def _surely(
+    agent: Agent, function: Callable[..., object], args: tuple[object, ...], tries: int = 10
+) -> None:
+    """The same for what nobody waits for: tried until it works, or has failed ``tries`` times."""
+
+    def ended(value: object, refused: Refused | None) -> None:
+        if refused is not None and refused.code != "not-found" and tries > 1:
+            agent.call_later(_AGAIN, lambda: _surely(agent, function, args, tries - 1))
+
     try:
-        _help(agent, function, args, _ignored)
+        _help(agent, function, args, ended)
     except OSError:
-        agent.call_later(_AGAIN, lambda: _surely(agent, function, args))
+        # No process can be had, which says nothing of the rest.
+        agent.call_later(_AGAIN, lambda: _surely(agent, function, args, tries))
 
 
 # What the session knows of the jobs that it has started, for those whose directories are deleted.
@@ -400,10 +408,6 @@ def _nursery_of(agent: Agent) -> Nursery:
     if not _nursery or _nursery[0].fd < 0:
         _nursery[:] = [Nursery(agent)]
     return _nursery[0]
-
-
-def _ignored(value: object, refused: Refused | None) -> None:
-    """For what was asked by nobody who could be told."""
 
 
 def _job(args: dict[str, Any]) -> dict[str, Any]:
