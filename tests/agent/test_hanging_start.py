@@ -121,3 +121,17 @@ def test_what_is_not_there_is_told_as_ever(wire: Wire, tmp_path: Path) -> None:
         assert told in outcome["error"]
     with pytest.raises(Refused):
         wire.run("true", id="no id", deadline=60)
+
+
+def test_the_answer_to_a_start_comes_before_all_else(
+    bring_up: Callable[..., Wire], tmp_path: Path
+) -> None:
+    """Also where the program has closed its stdin and printed before that is written; the wire
+    takes nothing else for an answer."""
+    wire = bring_up()
+    for _ in range(30):
+        more = {"cwd": bytes(tmp_path), "stdin": True}
+        jobs = [job("sh", "-c", "exec 0<&-; echo x") | more for _ in range(4)]
+        channels = [wire.start(**words) for words in jobs]
+        for channel in channels:
+            assert wire.collect(channel, 60).stdout == b"x\n"

@@ -309,6 +309,8 @@ class ReturnedJob:
     # -- output
 
     def _read_on(self) -> None:
+        if not self._agent.conversation.accepted(self._channel):
+            return  # it may run already, but the answer comes first
         for output in list(self._outputs):
             if not output.watched:
                 output.watched = True
