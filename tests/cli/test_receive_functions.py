@@ -62,7 +62,7 @@ def test_values_are_lines_on_stdout_and_talk_goes_to_stderr(
     lines = done.stderr.decode().splitlines()
     lines.remove("complained")  # by another pipe than the others
     logged, second, warned, progress = lines
-    assert (logged, second) == ("INFO a.b: two", "lines")
+    assert (logged, second) == ("INFO a.b: two", "  lines")
     assert warned.startswith("UserWarning: warned (")
     assert progress == "progress 1/3 a third"
 
