@@ -73,7 +73,7 @@ def test_values_are_lines_on_stdout_and_talk_goes_to_stderr(
         ("stdout", "printed\n", ""),
         ("stderr", "", "complained\n"),
         ("value", '{"item": [1, 2.5, null, "é"]}\n(1, 2)\n', ""),
-        ("log", "", "INFO a.b: two\nlines\n"),
+        ("log", "", "INFO a.b: two\n  lines\n"),
         ("progress", "", "progress 1/3 a third\n"),
     ],
 )
