@@ -39,7 +39,7 @@ _GRANT = _WINDOW // 4
 _MOST_PROGRAMS = 128
 _MOST_PROGRAM_BYTES = 32 << 20
 # Values are no larger (docs/values.md, Limits); pickles may be, from a target that is trusted.
-_MOST = 1 << 30
+_MOST = 1 << 32
 _MOST_WORDS = 4 << 20  # of a failure, as `remit.worker.failures` cuts it
 # What the agent takes of one call, or of one program: it holds it until a worker is free.
 MAX_ARGUMENTS = 256 << 20
