@@ -204,6 +204,7 @@ async def test_what_it_said_outlives_its_supervisor(session: remit.Session, tmp_
         assert await job.wait() is remit.JobState.LOST
     reader = job.receive(from_start=True)
     assert [(await anext(reader)).data for _ in range(PAUSED_AT)] == list(range(PAUSED_AT))
+    assert (await anext(reader)).stream == "log"
     with pytest.raises(remit.JobFailed, match="supervisor-lost"):
         await anext(reader)
     with pytest.raises(remit.JobFailed, match="supervisor-lost"):

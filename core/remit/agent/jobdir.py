@@ -104,7 +104,7 @@ def parse_line(line: bytes) -> Line:
         parsed = Line(float(time), stream.decode("ascii"), int(offset), int(size))
     except ValueError:
         raise _no_line(line) from None
-    whole = parsed.offset >= 0 and parsed.size >= 0 and parsed.offset + parsed.size <= MAX_SIZE
+    whole = 0 <= parsed.offset <= MAX_SIZE and 0 <= parsed.size <= MAX_SIZE
     if not (whole and 0 <= parsed.time <= _LATEST):
         raise _no_line(line)
     return parsed

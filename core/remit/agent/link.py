@@ -200,7 +200,10 @@ class Link:
         elif event.kind == END:
             _call(handler, "on_end", unpack(event.body) if event.body else None)
         elif event.kind == EVENT:
-            body = unpack(event.body)
+            try:
+                body = unpack(event.body)
+            except UnpackError:
+                return  # as one of a name that is not known here
             if isinstance(body, list) and len(body) == 2 and isinstance(body[1], dict):
                 _call(handler, "on_event", body[0], body[1])
 
