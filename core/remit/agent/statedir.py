@@ -149,8 +149,21 @@ def check_parents(path: bytes) -> None:
 
     As OpenSSH's StrictModes: each directory on the way from the root has to be root's or ours, and
     nobody else may write there, unless it is sticky. Links are followed, as the kernel does it.
-    What is missing ends the walk.
+    What is missing ends the walk. PermissionError where it could not be used anyway.
     """
+    try:
+        _walk_down_to(path)
+    except Refused:
+        try:
+            os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+        except PermissionError:
+            raise
+        except OSError:
+            pass
+        raise
+
+
+def _walk_down_to(path: bytes) -> None:
     at, left, links = b"/", [*reversed(os.path.dirname(path).split(b"/"))], _MOST_LINKS
     _check_parent(path, at, os.lstat(at))
     while left:
