@@ -96,9 +96,10 @@ def _leave_few_files(fault: Fault, python: str) -> Struck | None:
     dice = random.Random(fault.pick)
     remits = Cast(python).remits
     for process in remits:
+        more = 1 + dice.randrange(4)
         with suppress(FileNotFoundError, ProcessLookupError):
             highest = max(map(int, os.listdir(f"/proc/{process.pid}/fd")), default=0)
-            _limit_files(process, str(highest + 1 + dice.randrange(4)))
+            _limit_files(process, str(highest + more))
     if not remits:
         return None
     return Struck(f"the files of {len(remits)} processes", mend=lambda: _leave_many_files(python))
@@ -106,11 +107,13 @@ def _leave_few_files(fault: Fault, python: str) -> Struck | None:
 
 def _leave_many_files(python: str) -> None:
     for process in everyone(python):
-        _limit_files(process, "1024")
+        with suppress(FileNotFoundError, ProcessLookupError):
+            _limit_files(process, "1024")
 
 
 def _limit_files(process: Process, most: str) -> None:
-    """Only who is of its account may do that, where root may not do everything."""
+    """Only who is of its account may do that, where root may not do everything. FileNotFoundError
+    where it has ended meanwhile."""
     stat = Path(f"/proc/{process.pid}").stat()
     argv = [needs.tool("prlimit"), f"--pid={process.pid}", f"--nofile={most}:"]
     # It may have ended meanwhile.
