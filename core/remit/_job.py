@@ -173,7 +173,7 @@ class Job:
         self._feed = Feed(self)
         self._opened: Store | None = None
         self._receivers: weakref.WeakSet[Receiver] = weakref.WeakSet()
-        self._told = False  # plugins know of it
+        self._is_known = False  # plugins know of it
         self._runs_function = False
         self._trouble: RemitError | None = None  # why nothing is told of it over a link that stands
         self._cause: BaseException | None = None  # of its failure, where that is ours
@@ -500,8 +500,8 @@ class Job:
             return  # told twice, in another order
         self._info = info
         if info.state is not old.state:
-            news = not self._told and old.state is JobState.PENDING
-            self._told = True
+            news = not self._is_known and old.state is JobState.PENDING
+            self._is_known = True
             self._session._notify(info, None if news else old.state)
         self._bell.ring()
 
