@@ -57,6 +57,7 @@ def enter(agent: Agent, channel: int, args: dict[str, Any]) -> None:
             errno=exc.errno,
         ) from exc
     door, problem = _open_door(agent, place)
+    agent.orphans  # noqa: B018 - adopts from now on: the program may leave some at once
     try:
         argv = _prepare(command, None if door is None else door.path, env, place)
         pid = spawn.spawn_in_terminal(argv, env, theirs)
@@ -99,7 +100,6 @@ class Entered:
 
     def begin(self) -> None:
         self._agent.children.watch(self._pid, self._program_ended)
-        self._orphans = self._agent.orphans  # from the beginning: it may leave some at once
         root = (self._pid, tree.start_time(self._pid) or 0)
         self._terminal = self._agent.session_terminal(self._pid, root)
         self._agent.on_session_end.append(self._session_ends)

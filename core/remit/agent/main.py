@@ -182,6 +182,8 @@ class Agent(Link):
         for `session_job` once that has ended."""
         job_id = "%s%d" % (TERMINAL, pid)
         self.terminals.add(job_id)
+        # It is told of after it began, and may have started somebody before now.
+        self.lifetimes.began(job_id, root[1] or None)
         self.session_job(job_id, True)
         # No job's id is in its environment: where orphans are not adopted nothing else tells it.
         self.session_root(job_id, root)
