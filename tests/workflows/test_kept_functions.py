@@ -213,6 +213,24 @@ async def test_what_it_said_outlives_its_supervisor(session: remit.Session, tmp_
     processes.kill([pid])
 
 
+async def test_what_was_run_and_lost_is_ended_when_it_is_removed(session: remit.Session) -> None:
+    async def killing() -> None:
+        with anyio.fail_after(20):
+            while not (jobs := await session.jobs()):
+                await anyio.sleep(0.02)
+        job = await session.job(jobs[0].id)
+        pids.append(json.loads((directory(job) / "process.json").read_text())["pid"])
+        processes.kill([supervisor(job)])
+
+    pids: list[int] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(killing)
+        with pytest.raises(remit.JobFailed, match="supervisor-lost"):
+            await session.run(["sleep", "1000"], placement="keep")
+    await gone(*pids)
+    assert await session.jobs() == []
+
+
 async def test_nothing_of_it_is_written_down_but_what_it_says(session: remit.Session) -> None:
     job = await session.start(
         keep_secrets, "kestrel-argument", placement="keep", env={"HIDDEN": "wren-environment"}

@@ -208,7 +208,8 @@ def _remove(path: bytes, job_id: str, force: bool, leave: bool) -> dict[str, Any
             raise Refused("state", words, hint="remove it with the remit that made it")
         _check_reach(job, job_id, view, _process(job.dir_fd), "removed")
         runs = view["state"] not in _jobstate.FINISHED
-        leave = leave and not runs
+        # Of a lost one nobody knows that it is over.
+        leave = leave and not runs and view["state"] != _jobstate.LOST
         if not runs and not force and not (view["outcome"] or {}).get("left_behind"):
             _wait_for_supervisor(job.dir_fd)
         if (runs or (_held(job.dir_fd) and not leave)) and not force:
