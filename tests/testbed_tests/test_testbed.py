@@ -182,6 +182,11 @@ def test_what_is_missing_fails_where_nothing_may_be_left_out(
     assert needs.left_out == ["the program no-such-tool is not installed"]
 
 
+def _name(pid: int) -> str | None:
+    process = processes.find(pid)
+    return process and process.name
+
+
 def test_a_daemon_dies_with_the_run(tmp_path: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path; from testbed.run import Daemon\n"
@@ -192,7 +197,8 @@ def test_a_daemon_dies_with_the_run(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=env) as owner:
         assert owner.stdout
         daemon = int(owner.stdout.readline())
-        assert processes.find(daemon)
+        # Until it is the program itself, setpriv may not have asked for the signal yet.
+        run.wait_until(lambda: _name(daemon) == "sleep", "the daemon to begin")
         owner.kill()
     run.wait_until(lambda: processes.find(daemon) is None, "the daemon to end")
 
