@@ -4,20 +4,21 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import remit
 from benchmarks.memory import agent_of
 from benchmarks.place import Place
 from benchmarks.table import Row, at_least, at_most
-from benchmarks.timing import compare, timed
+from benchmarks.timing import compare, timed, timed_async
 from remit import new_job_id
 
 _MIB = 1 << 20
 
 
 async def measure(place: Place) -> list[Row]:
-    return [*await _printing(place), *await _listing(place)]
+    return [*await _printing(place), *await _reading(place), *await _listing(place)]
 
 
 async def _printing(place: Place) -> list[Row]:
@@ -60,6 +61,49 @@ async def _printing(place: Place) -> list[Row]:
             f"{max(through)} of {size} bytes; its own talk is among them",
         ),
     ]
+
+
+async def _reading(place: Place) -> list[Row]:
+    size = place.amount(200) * 1_000_000
+    lines = {"zeros": f"head -c {size} /dev/zero", "short lines": f"seq 1 {size // 8}"}
+    target = place.local_target("reading")
+    rows = []
+    async with remit.connect(target) as session:
+        for what, line in lines.items():
+            job = await session.start(line, placement="keep")
+            await job.wait()
+            jobs = place.directory / f"reading-{place.loop}" / "jobs"
+            pair = await compare(_read_by(job), timed(_read_by_cat(jobs / job.id / "stdout")), 3)
+            rates = size / pair.ours / 1e6, size / pair.theirs / 1e6
+            rows.append(
+                Row(
+                    f"reading kept output, {what}",
+                    place.loop,
+                    pair.rate_ratio,
+                    at_least(0.1),
+                    f"{rates[0]:.0f} MB/s, cat into a pipe {rates[1]:.0f} MB/s",
+                )
+            )
+            await job.remove()
+    return rows
+
+
+def _read_by(job: remit.Job) -> Callable[[], Awaitable[float]]:
+    async def read() -> None:
+        async for _ in job.receive(keep=True):
+            pass
+
+    return timed_async(read)
+
+
+def _read_by_cat(path: Path) -> Callable[[], None]:
+    def read() -> None:
+        with subprocess.Popen(["cat", path], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            while os.read(process.stdout.fileno(), 1 << 18):
+                pass
+
+    return read
 
 
 def _bytes_through(pid: int) -> int:

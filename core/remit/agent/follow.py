@@ -377,7 +377,7 @@ class _Reader(_Following):
             self._told_freed = answer["freed"]
             self.agent.event(self.channel, "freed", position=self._told_freed)
         self._place = answer["place"]
-        for piece in _unpacked(answer["pieces"]):
+        for piece in _unpacked(answer["data"]):
             self.agent.conversation.data(self.channel, piece)
         self._more, self._over = answer["more"], answer["over"]
         if answer["view"] is not None and not self._sent:
@@ -524,7 +524,7 @@ def _ignored(answer: Any, refused: Refused | None) -> None:
     """Nobody waits for it."""
 
 
-def _unpacked(pieces: bytes) -> Iterator[Piece]:
+def _unpacked(pieces: memoryview) -> Iterator[Piece]:
     at = 0
     while at < len(pieces):
         place = PIECE.unpack_from(pieces, at)

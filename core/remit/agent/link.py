@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 # Who reads pipes for the link stops where this much is waiting to be sent.
 ROOM = 1 << 20
+# What is left of a frame goes out with what follows it, where it is less than this: whoever reads
+# would be woken for it alone.
+_CRUMB = 1 << 16
 
 
 class Link:
@@ -228,15 +231,7 @@ class Link:
 
     def write_link(self) -> None:
         """Sends what is queued, as far as the link takes it."""
-        while True:
-            if not self._out:
-                if self.conversation.queued:
-                    self._out = memoryview(self.conversation.data_to_send())
-                if not self._out:
-                    if self._watching:
-                        self._watching = False
-                        self.loop.unwatch_writable(self._link_out)
-                    break
+        while self._have_more_to_write():
             try:
                 self._out = self._out[os.write(self._link_out, self._out) :]
                 self._said()
@@ -247,12 +242,22 @@ class Link:
             except OSError:
                 self._cut()
                 break
+        else:
+            if self._watching:
+                self._watching = False
+                self.loop.unwatch_writable(self._link_out)
         if self._waiting_for_room and self.conversation.queued_data < ROOM:
             self._waiting_for_room = False
             for channel, handler in list(self.handlers.items()):
                 self.loop.call_for(self.owner(channel), _call, handler, "on_room")
             if self.conversation.queued:
                 self.loop.call_later(0, _nothing)  # what they said goes out in the next turn
+
+    def _have_more_to_write(self) -> bool:
+        if len(self._out) < _CRUMB and self.conversation.queued:
+            more = self.conversation.data_to_send()
+            self._out = memoryview(b"".join((self._out, more)) if self._out else more)
+        return bool(self._out)
 
 
 def _call(handler: Any, method: str, *args: object) -> None:

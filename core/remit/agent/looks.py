@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from remit._conversation import Piece
 
-# In front of each piece in the answer of `read`: how it stands in a DATA frame, and its size.
+# In front of each piece in the data of `read`: how it stands in a DATA frame, and its size.
 SIZE = struct.Struct(">I")
 _MOST_PIECES = 256
 # Seconds that one turn may take where there is much to read and little to find.
@@ -102,7 +102,7 @@ def read(
     inotify_fd: int,
     first: bool,
 ) -> dict[str, Any]:
-    """The next pieces of output: ``{pieces, place, freed, more, over, view, superseded, watches}``.
+    """The next pieces of output: ``{data, place, freed, more, over, view, superseded, watches}``.
 
     ``place`` is a position, and the line of the index that comes next, None where that is not known
     yet. At most ``most`` bytes. ``more``: there is more to read now; ``over``: nothing more will be
@@ -124,7 +124,7 @@ def read(
         pieces, more, over = _pieces(cursor, dir_fd, job_id, most)
         if not more and (over or not follow):
             answer["view"] = jobview.job_map(dir_fd, job_id)
-        answer.update(pieces=b"".join(pieces), more=more, over=over, freed=cursor.freed)
+        answer.update(data=pieces, more=more, over=over, freed=cursor.freed)
         return dict(answer, place=[cursor.position, cursor.line])
     except (OSError, jobdir.Unreadable) as exc:
         forget(path, job_id, reader)

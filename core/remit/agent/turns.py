@@ -29,9 +29,13 @@ if TYPE_CHECKING:
 PATIENCE = 0.5
 # How many there may be: those that are stuck are no use to anybody.
 _MOST = 16
+# In front of an answer: its size, and that of the bytes that come beside it as they are.
 _SIZE = struct.Struct(">Q")
+_SIZES = struct.Struct(">QQ")
 _FD = struct.calcsize("i")
 _PIECE = 1 << 18
+# How much a process may have sent that was not read yet: then it goes on with the next turn.
+_ROOM = 1 << 20
 
 # key str: turns of one key come one after another; request bytes; done
 _Turn = namedtuple("_Turn", "key request done")
@@ -49,8 +53,8 @@ class Turns:
     def ask(self, key: str, name: str, args: tuple[object, ...], done: Done) -> None:
         """Has `remit.agent.looks` do it; then ``done(value, None)``, or ``done(None, why)``.
 
-        The value is a map; where a descriptor comes with it, that is its ``fd``. Raises OSError
-        where no process can be had.
+        The value is a map; where a descriptor comes with it, that is its ``fd``, and its ``data``
+        is a memoryview, until ``done`` returns. Raises OSError where no process can be had.
         """
         turn = _Turn(key, pack([name, args]), self._agent.loop.bound(done))
         self._waiting.append(turn)
@@ -115,10 +119,14 @@ class _Worker:
         self._agent = agent
         self._free = free
         self._began = 0.0
-        self._received = bytearray()
+        self._head = b""  # of an answer, as far as it has come
+        self._memory = bytearray()  # of the largest answer so far: to get it anew takes long
+        self._answer = memoryview(b"")  # where in it the rest of the answer goes
+        self._filled = 0
         self._fds: list[int] = []
         self._unsent = memoryview(b"")
         self._socket, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        theirs.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, _ROOM)  # at most what may be had
         try:
             pid = os.fork()
             if not pid:
@@ -156,24 +164,38 @@ class _Worker:
 
     def _readable(self) -> None:
         try:
-            data, rights, _, _ = self._socket.recvmsg(
-                _PIECE, _socket.CMSG_SPACE(_FD), _socket.MSG_CMSG_CLOEXEC
-            )
+            came = self._take_head() if len(self._head) < _SIZES.size else self._take_rest()
         except BlockingIOError:
             return
         except OSError:
-            data, rights = b"", []
+            came = False
+        if not came:
+            self._end()
+        elif len(self._head) == _SIZES.size and self._filled == len(self._answer):
+            size = _SIZES.unpack(self._head)[0]
+            answer, data = self._answer[:size], self._answer[size:]
+            self._head, self._answer, self._filled = b"", memoryview(b""), 0
+            self._done(*_result(bytes(answer), data))
+
+    def _take_head(self) -> bool:
+        """Whether anything came; an answer's descriptors come with its first byte."""
+        data, rights, _, _ = self._socket.recvmsg(
+            _SIZES.size - len(self._head), _socket.CMSG_SPACE(_FD), _socket.MSG_CMSG_CLOEXEC
+        )
         for _, _, fds in rights:
             self._fds += struct.unpack("%di" % (len(fds) // _FD), fds)
-        self._received += data
-        if not data:
-            self._end()
-        elif len(self._received) >= _SIZE.size:
-            size: int = _SIZE.unpack_from(self._received)[0]
-            if len(self._received) - _SIZE.size >= size:
-                answer = bytes(self._received[_SIZE.size :])
-                self._received = bytearray()
-                self._done(*_result(answer))
+        self._head += data
+        if len(self._head) == _SIZES.size:
+            size = sum(_SIZES.unpack(self._head))
+            if size > len(self._memory):
+                self._memory = bytearray(size)
+            self._answer = memoryview(self._memory)[:size]
+        return bool(data)
+
+    def _take_rest(self) -> bool:
+        size = self._socket.recv_into(self._answer[self._filled :])
+        self._filled += size
+        return bool(size)
 
     def _done(self, value: Any, refused: Refused | None) -> None:
         turn, self.turn = self.turn, None
@@ -203,12 +225,12 @@ def _nothing(status: int) -> None:
     """The end of its socket tells."""
 
 
-def _result(answer: bytes) -> tuple[Any, Refused | None]:
+def _result(answer: bytes, data: memoryview) -> tuple[Any, Refused | None]:
     try:
         told: Any = unpack(answer)
     except UnpackError as exc:
         return None, Refused("internal", "a helper process said what makes no sense", str(exc))
-    return (told[1], None) if told[0] else (None, Refused(**told[1]))
+    return (dict(told[1], data=data), None) if told[0] else (None, Refused(**told[1]))
 
 
 def _serve(asked: _socket.socket, keep_fds: tuple[int, ...]) -> NoReturn:
@@ -220,14 +242,14 @@ def _serve(asked: _socket.socket, keep_fds: tuple[int, ...]) -> NoReturn:
         while True:
             request: Any = unpack(_read(asked, _SIZE.unpack(_read(asked, _SIZE.size))[0]))
             name, args = request
-            fd = -1
+            fd, data = -1, []
             try:
                 value = looks.TURNS[name](*args)
-                fd = value.pop("fd", -1)
+                fd, data = value.pop("fd", -1), value.pop("data", [])
                 answer = pack([True, value])
             except Exception as exc:
                 answer = pack([False, failed(exc)])
-            _tell(asked, answer, fd)
+            _tell(asked, answer, data, fd)
     finally:
         os._exit(0)
 
@@ -243,10 +265,12 @@ def _read(asked: _socket.socket, size: int) -> bytes:
     return b"".join(pieces)
 
 
-def _tell(asked: _socket.socket, answer: bytes, fd: int) -> None:
-    head = _SIZE.pack(len(answer))
+def _tell(asked: _socket.socket, answer: bytes, data: list[bytes], fd: int) -> None:
+    head = _SIZES.pack(len(answer), sum(map(len, data)))
     rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", fd))] if fd >= 0 else []
     asked.sendmsg([head], rights)
     if fd >= 0:
         os.close(fd)
     asked.sendall(answer)
+    for each in data:
+        asked.sendall(each)
