@@ -167,10 +167,14 @@ class Broken:
 
     def __init__(self, fault: str) -> None:
         self._fault = fault
+        self._opened = 0
 
     def open(self, target: Target, argv: Sequence[str]) -> AbstractAsyncContextManager[ByteStream]:
         if target.address and self._fault != "takes any address":
             raise remit.TargetError("no address")
+        self._opened += 1
+        if self._fault == "once" and self._opened > 1:
+            raise remit.ConnectError("one connection is all there is", lasting=True)
         if self._fault == "shell":
             argv = ["/bin/sh", "-c", " ".join(argv)]
         if self._fault == "grouping":
@@ -239,6 +243,14 @@ async def test_a_fault_breaks_its_promise(fault: str, promise: Promise) -> None:
 async def test_a_wrong_exit_status_is_found() -> None:
     with pytest.raises(AssertionError):
         await KIT.test_the_exit_status_is_told(Broken("status"), Target("broken", ""), 3)
+
+
+@pytest.mark.anyio
+async def test_a_transport_that_cannot_come_back_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(remit.LinkLost, match="one connection is all there is"):
+        await KIT.test_a_broken_connection_costs_what_hangs_on_it_and_is_made_anew(
+            Broken("once"), Target("broken", ""), monkeypatch
+        )
 
 
 @pytest.mark.anyio

@@ -23,6 +23,7 @@ from remit._hub import Hub, connect, open_hub, start
 from remit._job import Job
 from remit._limits import Limits
 from remit._process import open_process
+from remit._pump import Pumped, open_pump
 from remit._receive import Receiver
 from remit._session import Session
 from remit._struct import EnumMember, ExceptionRecord, Struct
@@ -80,6 +81,7 @@ __all__ = [
     "Position",
     "Progress",
     "Pruned",
+    "Pumped",
     "Receiver",
     "Record",
     "RemitError",
@@ -102,6 +104,7 @@ __all__ = [
     "new_job_id",
     "open_hub",
     "open_process",
+    "open_pump",
     "progress",
     "start",
 ]

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
-import anyio
-
 from remit._errors import ConnectError, PluginError, RemitError
 from remit._plugins import Plugins
+from remit._pump import CUT
 from remit.abc import (
     ByteStream,
     End,
@@ -24,7 +23,6 @@ from remit.abc import (
 )
 
 _TAIL = 8192
-_CUT = (OSError, EOFError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
 
 
 class Carried:
@@ -43,7 +41,7 @@ class Carried:
             if isinstance(data, (bytes, bytearray)):
                 return data
             raise TypeError(f"gave a {type(data).__name__}, not bytes")
-        except _CUT as exc:
+        except CUT as exc:
             self.broken = self.broken or exc
         except Exception as exc:
             self.broken = PluginError.of(self._plugin, "receive() of a stream", exc)
@@ -53,7 +51,7 @@ class Carried:
         """Raises BrokenPipeError where the stream failed."""
         try:
             await self._stream.send(data)
-        except _CUT as exc:
+        except CUT as exc:
             raise BrokenPipeError(str(exc)) from exc
         except Exception as exc:
             self.broken = PluginError.of(self._plugin, "send() of a stream", exc)
@@ -159,7 +157,7 @@ class _Opened(AbstractAsyncContextManager[Carried]):
     def _trouble(self, exc: Exception) -> RemitError:
         if isinstance(exc, RemitError):
             return exc
-        if isinstance(exc, _CUT):
+        if isinstance(exc, CUT):
             words = str(exc) or type(exc).__name__
             return ConnectError(f"{self._target} was not reached: {words}")
         return PluginError.of(self._plugin, "open()", exc)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from remit.abc import Target, Transport
-from remit.testing import StubTool, TransportConformance
+from remit.testing import LinkConformance, StreamConformance, StubTool, TransportConformance
 from remit_command import Command
 from remit_container import Container
 from remit_local import Local
@@ -31,7 +31,7 @@ class TestLocal(TransportConformance):
         return ["-x", "here", "/"]
 
 
-class TestCommand(TransportConformance):
+class TestCommand(StreamConformance):
     @pytest.fixture
     def transport(self) -> Transport:
         return Command()
@@ -76,7 +76,7 @@ _REFUSED_BY_SSH = [
 ]
 
 
-class TestSsh(TransportConformance):
+class TestSsh(StreamConformance):
     @pytest.fixture
     def transport(self, stub_tool: StubTool) -> Transport:
         return Ssh(program=stub_tool("ssh", shell=True))
@@ -94,7 +94,7 @@ _REFUSED_BY_ENGINES = ["", "-it", "--privileged", "two words", "a/b", "name\n", 
 
 
 @pytest.mark.parametrize("engine", ["docker", "podman"])
-class TestContainer(TransportConformance):
+class TestContainer(StreamConformance):
     @pytest.fixture
     def transport(self, stub_tool: StubTool, engine: str) -> Transport:
         return Container(engine, stub_tool(engine, skip=3))
@@ -135,7 +135,7 @@ class TestRealCommand(TransportConformance):
 
 
 @pytest.mark.real
-class TestRealDocker(TransportConformance):
+class TestRealDocker(StreamConformance):
     @pytest.fixture
     def transport(self) -> Transport:
         return Container("docker", "docker")
@@ -146,7 +146,7 @@ class TestRealDocker(TransportConformance):
 
 
 @pytest.mark.real
-class TestRealPodman(TransportConformance):
+class TestRealPodman(StreamConformance):
     @pytest.fixture
     def transport(self) -> Transport:
         return Container("podman", "podman")
@@ -154,3 +154,35 @@ class TestRealPodman(TransportConformance):
     @pytest.fixture
     def target(self, podman: Engine) -> Target:
         return Target("podman", podman.bare)
+
+
+@pytest.mark.real
+class TestDockerLinks(LinkConformance):
+    @pytest.fixture(
+        params=["asyncio"]
+    )  # containers are slow, and the other kind has the other loop
+    def anyio_backend(self, request: pytest.FixtureRequest) -> str:
+        return str(request.param)
+
+    @pytest.fixture
+    def transport(self) -> Transport:
+        return Container("docker", "docker")
+
+    @pytest.fixture
+    def target(self, docker: Engine) -> Target:
+        return Target("docker", docker.python)
+
+
+@pytest.mark.real
+class TestPodmanLinks(LinkConformance):
+    @pytest.fixture(params=["trio"])
+    def anyio_backend(self, request: pytest.FixtureRequest) -> str:
+        return str(request.param)
+
+    @pytest.fixture
+    def transport(self) -> Transport:
+        return Container("podman", "podman")
+
+    @pytest.fixture
+    def target(self, podman: Engine) -> Target:
+        return Target("podman", podman.python)

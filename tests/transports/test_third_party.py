@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from remit.abc import Target, Transport
-from remit.testing import StubTool, TransportConformance
+from remit.testing import StreamConformance, StubTool
 
 PACKAGE = Path(__file__).parent / "kubectl_like"
 
@@ -44,7 +44,7 @@ def load() -> type[Transport]:
     return found
 
 
-class TestKubectlLike(TransportConformance):
+class TestKubectlLike(StreamConformance):
     @pytest.fixture
     def transport(self, stub_tool: StubTool) -> Transport:
         return load()(program=stub_tool("kubectl"))  # type: ignore[call-arg]

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import anyio
-from anyio.lowlevel import checkpoint
 
+from remit._pump import Pipe
 from remit.abc import ByteStream, End, Target
 
 _TAIL = 8192
@@ -23,8 +23,8 @@ class FakePeer:
     def __init__(self, target: Target, argv: list[str], capacity: int) -> None:
         self.target = target
         self.argv = argv
-        self._stdin = _Pipe(capacity)
-        self._stdout = _Pipe(capacity)
+        self._stdin = Pipe(capacity)
+        self._stdout = Pipe(capacity)
         self._tail = bytearray()
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
@@ -127,43 +127,3 @@ class _FakeStream:
     @property
     def stderr_tail(self) -> bytes:
         return bytes(self._peer._tail)
-
-
-class _Pipe:
-    """Bytes in order, at most ``capacity`` of them. Either side may close it."""
-
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._held = bytearray()
-        self._closed = False
-        self._changed = anyio.Event()
-
-    async def read(self, max_bytes: int) -> bytes:
-        await checkpoint()
-        while not self._held and not self._closed:
-            await self._changed.wait()
-        data = bytes(self._held[:max_bytes])
-        del self._held[:max_bytes]
-        self._tell()
-        return data
-
-    async def write(self, data: bytes) -> None:
-        rest = memoryview(data)
-        await checkpoint()
-        while rest:
-            if self._closed:
-                raise BrokenPipeError("the other side is closed")
-            room = self._capacity - len(self._held)
-            self._held += rest[:room]
-            rest = rest[room:]
-            self._tell()
-            if rest:
-                await self._changed.wait()
-
-    def close(self) -> None:
-        self._closed = True
-        self._tell()
-
-    def _tell(self) -> None:
-        changed, self._changed = self._changed, anyio.Event()
-        changed.set()

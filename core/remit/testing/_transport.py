@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,12 +12,12 @@ import pytest
 
 from remit._errors import ConnectError, TargetError
 from remit.abc import API, ByteStream, Target, Transport
+from remit.testing._link import LinkConformance
+from remit.testing._processes import LEAVING, UP, children, new_marker, sh, until_gone
 from remit.testing._stub import StubTool
 
 # Seconds for what takes milliseconds on a machine with nothing else to do.
 _LIMIT = 60.0
-# Seconds that leaving may take where the command does all it can to stay.
-_LEAVING = 15.0
 _TAIL = 8192
 _ALL_BYTES = bytes(range(256))
 # Each means something to a shell, or to a tool that quotes for one.
@@ -47,8 +46,9 @@ _WORDS = [
 ]
 
 
-class TransportConformance:
-    """Subclass it with two fixtures, ``transport`` and ``target``; the target must be reachable.
+class StreamConformance:
+    """What a transport gives: bytes, ends, and leaving. Subclass it with two fixtures,
+    ``transport`` and ``target``; the target must be reachable.
 
     Commands run through /bin/sh over there, with cat, head, tr and sleep. ``refused_addresses``
     may be overridden with more addresses that the transport must refuse. Runs on asyncio and trio.
@@ -128,7 +128,7 @@ class TransportConformance:
     async def test_no_shell_gets_at_the_words_of_a_command(
         self, transport: Transport, target: Target
     ) -> None:
-        argv = _sh('printf "%s\\0" "$@"', *_WORDS)
+        argv = sh('printf "%s\\0" "$@"', *_WORDS)
         async with _opened(transport, target, argv) as stream:
             got = (await _to_the_end(stream)).split(b"\0")
         assert [word.decode() for word in got] == [*_WORDS, ""]
@@ -138,7 +138,7 @@ class TransportConformance:
     async def test_the_end_follows_the_last_byte(
         self, transport: Transport, target: Target
     ) -> None:
-        argv = _sh("head -c 300000 /dev/zero; printf last")
+        argv = sh("head -c 300000 /dev/zero; printf last")
         async with _opened(transport, target, argv) as stream:
             got = await _to_the_end(stream)
             assert len(got) == 300_004
@@ -149,11 +149,11 @@ class TransportConformance:
     async def test_the_exit_status_is_told(
         self, transport: Transport, target: Target, status: int
     ) -> None:
-        async with _opened(transport, target, _sh(f"exit {status}")) as stream:
+        async with _opened(transport, target, sh(f"exit {status}")) as stream:
             assert (await stream.wait()).exit_status == status
 
     async def test_the_end_of_stderr_is_told(self, transport: Transport, target: Target) -> None:
-        argv = _sh("echo answer; echo trouble >&2; exit 3")
+        argv = sh("echo answer; echo trouble >&2; exit 3")
         async with _opened(transport, target, argv) as stream:
             assert await _to_the_end(stream) == b"answer\n"
             end = await stream.wait()
@@ -163,7 +163,7 @@ class TransportConformance:
     async def test_a_flood_on_stderr_holds_nothing_up_and_its_end_is_told(
         self, transport: Transport, target: Target
     ) -> None:
-        argv = _sh("head -c 1000000 /dev/zero | tr '\\0' x >&2; echo the end >&2; echo done")
+        argv = sh("head -c 1000000 /dev/zero | tr '\\0' x >&2; echo the end >&2; echo done")
         async with _opened(transport, target, argv) as stream:
             assert await _to_the_end(stream) == b"done\n"
             end = await stream.wait()
@@ -176,7 +176,7 @@ class TransportConformance:
         async def wait(stream: ByteStream) -> None:
             statuses.append((await stream.wait()).exit_status)
 
-        async with _opened(transport, target, _sh("read line; exit 3")) as stream:
+        async with _opened(transport, target, sh("read line; exit 3")) as stream:
             async with anyio.create_task_group() as cancelled:
                 cancelled.start_soon(wait, stream)
                 await anyio.wait_all_tasks_blocked()
@@ -191,7 +191,7 @@ class TransportConformance:
     async def test_sending_to_a_command_that_has_ended_fails(
         self, transport: Transport, target: Target
     ) -> None:
-        async with _opened(transport, target, _sh("exit 0")) as stream:
+        async with _opened(transport, target, sh("exit 0")) as stream:
             await stream.wait()
             with pytest.raises(BrokenPipeError):
                 await stream.send(bytes(10_000_000))
@@ -211,12 +211,12 @@ class TransportConformance:
     async def test_what_can_never_be_right_is_refused_before_anything_is_started(
         self, transport: Transport, target: Target, refused_addresses: Sequence[str]
     ) -> None:
-        before = _children()
+        before = children()
         for address in refused_addresses:
             with pytest.raises(TargetError):
                 async with transport.open(Target(transport.scheme, address), ["true"]):
                     pytest.fail(f"{address!r} was not refused")
-        assert _children() <= before
+        assert children() <= before
 
     async def test_what_the_body_raises_leaves_as_it_is(
         self, transport: Transport, target: Target
@@ -232,71 +232,75 @@ class TransportConformance:
     async def test_leaving_ends_a_command_that_reads_its_stdin(
         self, transport: Transport, target: Target
     ) -> None:
-        marker = _marker()
-        async with _opened(transport, target, _sh("echo up; cat; exit 0", marker)) as stream:
+        marker = new_marker()
+        async with _opened(transport, target, sh(UP, marker)) as stream:
             assert await _exactly(stream, 3) == b"up\n"
-        await _until_gone(marker)
+        await until_gone(marker)
 
     async def test_a_cancel_leaves_no_process(self, transport: Transport, target: Target) -> None:
-        marker, before = _marker(), _children()
+        marker, before = new_marker(), children()
         with anyio.fail_after(_LIMIT), anyio.CancelScope() as scope:
-            argv = _sh("echo up; cat; exit 0", marker)
+            argv = sh(UP, marker)
             async with transport.open(target, argv) as stream:
                 assert await _exactly(stream, 3) == b"up\n"
                 scope.cancel()
                 await stream.receive()
         assert scope.cancelled_caught
-        await _until_gone(marker)
-        assert _children() <= before
+        await until_gone(marker)
+        assert children() <= before
 
     async def test_a_cancel_while_opening_leaves_no_process(
         self, transport: Transport, target: Target
     ) -> None:
-        marker, before = _marker(), _children()
+        marker, before = new_marker(), children()
         with anyio.fail_after(_LIMIT), anyio.CancelScope() as scope:
             scope.cancel()
-            async with transport.open(target, _sh("cat; exit 0", marker)) as stream:
+            async with transport.open(target, sh("cat; exit 0", marker)) as stream:
                 await stream.receive()
         assert scope.cancelled_caught
-        await _until_gone(marker)
-        assert _children() <= before
+        await until_gone(marker)
+        assert children() <= before
 
     async def test_leaving_a_command_that_ignores_its_stdin_ends_in_time(
         self, transport: Transport, target: Target
     ) -> None:
-        before = _children()
-        with anyio.fail_after(_LEAVING):
-            async with transport.open(target, _sh("echo up; exec sleep 20")) as stream:
+        before = children()
+        with anyio.fail_after(LEAVING):
+            async with transport.open(target, sh("echo up; exec sleep 20")) as stream:
                 assert await _exactly(stream, 3) == b"up\n"
-        assert _children() <= before
+        assert children() <= before
 
     async def test_leaving_while_nobody_reads_ends_in_time(
         self, transport: Transport, target: Target
     ) -> None:
-        before = _children()
+        before = children()
         with anyio.fail_after(_LIMIT):
             # Has an end, for tools that read on for a command whose caller has gone.
-            argv = _sh("head -c 200000000 /dev/zero")
+            argv = sh("head -c 200000000 /dev/zero")
             async with transport.open(target, argv) as stream:
                 assert await stream.receive()
                 leaving = anyio.current_time()
-            assert anyio.current_time() - leaving < _LEAVING
-        assert _children() <= before
+            assert anyio.current_time() - leaving < LEAVING
+        assert children() <= before
 
     async def test_leaving_during_a_send_that_nobody_reads_ends_in_time(
         self, transport: Transport, target: Target
     ) -> None:
-        before = _children()
+        before = children()
         with anyio.fail_after(_LIMIT):
-            async with transport.open(target, _sh("echo up; exec sleep 20")) as stream:
+            async with transport.open(target, sh("echo up; exec sleep 20")) as stream:
                 assert await _exactly(stream, 3) == b"up\n"
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(stream.send, bytes(100_000_000))
                     await anyio.wait_all_tasks_blocked()
                     tasks.cancel_scope.cancel()
                 leaving = anyio.current_time()
-            assert anyio.current_time() - leaving < _LEAVING
-        assert _children() <= before
+            assert anyio.current_time() - leaving < LEAVING
+        assert children() <= before
+
+
+class TransportConformance(StreamConformance, LinkConformance):
+    """All that a transport promises. A target without Python keeps `StreamConformance` alone."""
 
 
 @asynccontextmanager
@@ -306,10 +310,6 @@ async def _opened(
     with anyio.fail_after(_LIMIT):
         async with transport.open(target, argv) as stream:
             yield stream
-
-
-def _sh(script: str, *arguments: str) -> list[str]:
-    return ["/bin/sh", "-c", script, "sh", *arguments]
 
 
 async def _exactly(stream: ByteStream, size: int) -> bytes:
@@ -324,46 +324,3 @@ async def _to_the_end(stream: ByteStream) -> bytes:
     while data := await stream.receive():
         got += data
     return bytes(got)
-
-
-def _marker() -> str:
-    """A word by which a command is known among all processes of this computer."""
-    return f"remit-test-{secrets.token_hex(8)}"
-
-
-async def _until_gone(marker: str) -> None:
-    """Waits until no process of this computer has the word among its arguments.
-
-    Says nothing of a command that runs elsewhere.
-    """
-    with anyio.fail_after(_LEAVING):
-        # An ended process that is not reaped yet has no arguments.
-        while any(marker in word for word in map(_arguments, _pids())):  # noqa: ASYNC110
-            await anyio.sleep(0.02)
-
-
-def _arguments(pid: int) -> str:
-    return _read(pid, "cmdline").decode(errors="replace")
-
-
-def _children() -> set[int]:
-    """Our child processes, ended ones that nobody has reaped among them."""
-    return {pid for pid in _pids() if _parent(pid) == os.getpid()}
-
-
-def _parent(pid: int) -> int:
-    # The program's name, in parentheses, may itself hold any character: proc_pid_stat(5).
-    fields = _read(pid, "stat").rpartition(b")")[2].split()
-    return int(fields[1]) if fields else 0
-
-
-def _pids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-
-
-def _read(pid: int, name: str) -> bytes:
-    """Empty where the process is gone."""
-    try:
-        return Path(f"/proc/{pid}/{name}").read_bytes()
-    except OSError:
-        return b""
