@@ -420,13 +420,13 @@ def new_id() -> str:
     return "j" + base64.b32encode(secrets.token_bytes(8)).decode().lower()[:12]
 
 
-def processes_of(job_id: str) -> list[int]:
-    """The live processes that carry the job's id in their environment."""
-    mark = f"REMIT_JOB={job_id}".encode()
+def processes_of(*job_ids: str) -> list[int]:
+    """The live processes that carry one of the jobs' ids in their environment."""
+    marks = {f"REMIT_JOB={job_id}".encode() for job_id in job_ids}
     found = []
     for process in everyone():
         with suppress(OSError):
-            if mark in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"):
+            if marks & set(Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")):
                 found.append(process.pid)
     return found
 

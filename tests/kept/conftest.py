@@ -45,9 +45,10 @@ def wire(bring_up: Callable[..., Wire]) -> Wire:
 def _no_job_outlives_its_test(state_dir: Path) -> Iterator[None]:
     """Detached jobs outlive agents, so a test that failed half-way would leave them running."""
     yield
-    for path in state_dir.glob("jobs/*/process.json"):
+    paths = list(state_dir.glob("jobs/*/process.json"))
+    running = processes_of(*(path.parent.name for path in paths)) if paths else []
+    for path in paths:
         supervisor = processes.find(json.loads(path.read_text())["supervisor"]["pid"])
-        running = processes_of(path.parent.name)
         if supervisor is not None and supervisor.name == "remit-keep":
             running.append(supervisor.pid)
-        processes.kill(running)
+    processes.kill(running)

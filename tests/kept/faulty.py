@@ -20,6 +20,8 @@ NAMES = (
     *("listdir", "stat", "fstat", "readlink", "waitid", "wait4", "waitpid", "kill", "fork"),
     *("set_blocking", "mkdir", "chdir", "dup2", "setsid", "getppid", "execve", "rmdir", "pread"),
 )
+# Of each run its own: supervisors find what is their job's by its id, wherever that was started.
+PREFIX = "j" + "".join(chr(97 + byte % 26) for byte in os.urandom(9))
 LINE = b"echo up; echo oops >&2; while :; do sleep 0.01; done"
 
 
@@ -63,7 +65,7 @@ class Faults:
 def prepared(state: Any, number: Any) -> Any:
     from remit.agent import jobdir
 
-    job_id = "jaaaaaaaaa" + "".join(chr(97 + int(digit)) for digit in str(1000 + number)[1:])
+    job_id = PREFIX + "".join(chr(97 + int(digit)) for digit in str(1000 + number)[1:])
     path = os.path.join(state, "jobs", job_id)
     os.makedirs(path, 0o700)
     dir_fd = os.open(path, os.O_RDONLY)
@@ -97,9 +99,11 @@ def begin(job_id: Any, dir_fd: Any, stage: Any, faults: Any) -> Any:
         status = 0
     finally:
         faults.armed = False
-        with open(os.path.join("/proc/self/fd", str(dir_fd), "calls"), "w") as file:
-            file.write(str(faults.count))
-        os._exit(status)
+        try:
+            with open(os.path.join("/proc/self/fd", str(dir_fd), "calls"), "w") as file:
+                file.write(str(faults.count))
+        finally:
+            os._exit(status)
 
 
 def ask(path: Any) -> Any:

@@ -16,6 +16,7 @@ from remit import _payload
 from testbed import pythons
 
 FAULTY = Path(__file__).with_name("faulty.py")
+DEAD = Path(__file__).with_name("dead.py")
 
 
 def importable(python: pythons.Interpreter, tmp_path: Path) -> Path:
@@ -28,8 +29,10 @@ def importable(python: pythons.Interpreter, tmp_path: Path) -> Path:
     return path
 
 
-def walk(python: pythons.Interpreter, tmp_path: Path, *args: object) -> list[dict[str, Any]]:
-    files = [python.path, FAULTY, importable(python, tmp_path), tmp_path / "state"]
+def walk(
+    python: pythons.Interpreter, tmp_path: Path, *args: object, program: Path = FAULTY
+) -> list[dict[str, Any]]:
+    files = [python.path, program, importable(python, tmp_path), tmp_path / "state"]
     argv = [*map(str, files), *map(str, args)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -39,7 +42,10 @@ def walk(python: pythons.Interpreter, tmp_path: Path, *args: object) -> list[dic
 # Coprime steps: between them the interpreters and errors meet every call.
 @pytest.mark.parametrize(
     ("error", "times", "first", "step"),
-    [("EIO", 1, 1, 3), ("ENOSPC", 3, 2, 3), ("EMFILE", 2, 3, 3), ("EAGAIN", 8, 1, 7)],
+    [
+        *[("EIO", 1, 1, 3), ("ENOSPC", 3, 2, 3), ("EMFILE", 2, 3, 3), ("EAGAIN", 8, 1, 7)],
+        *[("ESTALE", 1, 3, 5), ("EROFS", 2, 1, 5), ("EDQUOT", 1, 2, 5)],
+    ],
 )
 def test_no_failing_call_ends_a_running_supervisor(
     python: pythons.Interpreter, tmp_path: Path, error: str, times: int, first: int, step: int
@@ -66,3 +72,38 @@ def test_a_start_that_fails_runs_nothing_and_any_other_one_is_recorded(
         else:
             assert one["status"] >> 8 == 7, one
             assert one["outcome"] is None, one
+
+
+@pytest.mark.parametrize(
+    ("error", "first", "step"), [("EIO", 1, 1), ("EROFS", 1, 2), ("EDQUOT", 2, 2)]
+)
+def test_a_supervisor_outlives_a_directory_that_takes_nothing(
+    python: pythons.Interpreter, tmp_path: Path, error: str, first: int, step: int
+) -> None:
+    """It ends its job, and holds on until the end of that can be written down."""
+    seen = walk(python, tmp_path, error, first, step, program=DEAD)
+    assert len(seen) > 5
+    assert any(one["healed"] for one in seen)
+    for one in seen:
+        assert one["left"] == [], one
+        if one["status"] == 0:
+            reasons = ("stopped", "no-space", "write-failed", "start-failed")
+            assert one["outcome"]["reason"] in reasons, one
+            assert one["whole"], one
+        else:
+            assert (one["status"] >> 8, one["outcome"]) == (7, None), one
+
+
+@pytest.mark.parametrize(
+    ("error", "first", "step"),
+    [("ESTALE", 1, 1), ("ENOTCONN", 1, 2), ("ENOENT", 2, 2), ("removed", 1, 1)],
+)
+def test_a_supervisor_ends_where_its_directory_is_gone_for_good(
+    python: pythons.Interpreter, tmp_path: Path, error: str, first: int, step: int
+) -> None:
+    """Once nothing of its job runs: nobody is left to whom it could be of use."""
+    seen = walk(python, tmp_path, error, first, step, program=DEAD)
+    assert len(seen) > 5
+    for one in seen:
+        assert one["left"] == [], one
+        assert one["status"] == 0 or one["status"] >> 8 == 7, one

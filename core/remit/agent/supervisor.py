@@ -50,6 +50,10 @@ _LOOK_AROUND = 2.0
 # Seconds between two tries to write the outcome: at first, doubled each time, and at most.
 _RETRY = 0.1
 _LONGEST_RETRY = 5.0
+# What is said of a directory that is not there any more, by a server of files or by a mount whose
+# server is dead, and the seconds for which it may come back all the same.
+_GONE = (errno.ESTALE, errno.ENOENT, errno.ENOTCONN)
+_GONE_PATIENCE = 300.0
 # Longer than anybody waits; what is asked for beyond it is this.
 _LONGEST = 1e9
 _STOP_REASONS = ("stopped", "session-ended", "lease")
@@ -133,6 +137,7 @@ class Supervisor:
         self._drained = 0.0  # when the pipes are waited for no longer
         self._record_at = 0.0
         self._retry = _RETRY
+        self._gone_since: float | None = None  # when the directory was first said to be gone
 
     # -- the beginning
 
@@ -480,12 +485,27 @@ class Supervisor:
             self._log.note(exc)
             self._record_at = time.monotonic() + self._retry
             self._retry = min(2 * self._retry, _LONGEST_RETRY)
-            if not os.fstat(self._dir_fd).st_nlink:
-                self._phase = LINGERS  # the directory was deleted: nobody is left to read it
+            if self._is_gone(exc):
+                self._phase = LINGERS  # nobody is left to read it
         else:
             self._phase = LINGERS
         if not self._stops:
             self._answer_stops()
+
+    def _is_gone(self, exc: Exception) -> bool:
+        """Whether the directory in which nothing can be written is gone for good."""
+        try:
+            if not os.fstat(self._dir_fd).st_nlink:
+                return True
+        except OSError as why:
+            exc = why
+        if not isinstance(exc, OSError) or exc.errno not in _GONE:
+            self._gone_since = None
+            return False
+        now = time.monotonic()
+        if self._gone_since is None:
+            self._gone_since = now
+        return now - self._gone_since >= _GONE_PATIENCE
 
     def _judge(self) -> dict[str, Any]:
         assert self._end is not None
