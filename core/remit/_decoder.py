@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import attrs
 
@@ -31,6 +31,10 @@ class FunctionFailure:
     message: str
     traceback: str
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, failure: _said.Failure) -> Self:
+        return cls(failure.type, failure.message, failure.traceback, tuple(failure.notes))
 
 
 @attrs.frozen
@@ -72,9 +76,7 @@ class DecodedRecord:
         if self.kind == "end":
             return None
         if self.kind == "failure":
-            failure = _said.failure(self.raw)
-            notes = tuple(failure.notes)
-            return FunctionFailure(failure.type, failure.message, failure.traceback, notes)
+            return FunctionFailure.of(_said.failure(self.raw))
         return _said.plain(self.kind, self.raw)
 
 

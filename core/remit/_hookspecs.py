@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pluggy
 
-from remit.abc import Placement, Transport
+from remit.abc import FunctionFailure, Placement, Transport
 
 if TYPE_CHECKING:
     import typer
@@ -34,7 +34,9 @@ def remit_placements() -> list[Placement]:  # type: ignore[empty-body]
 
 
 @_hookspec
-def remit_job_changed(job: JobInfo, old: JobState | None, new: JobState) -> None:
+def remit_job_changed(
+    job: JobInfo, old: JobState | None, new: JobState, failure: FunctionFailure | None
+) -> None:
     """A job of this process changed its state. Called in the event loop: be quick."""
 
 

@@ -15,6 +15,7 @@ import attrs
 
 from remit._bell import Bell, Changes
 from remit._conversation import Piece
+from remit._decoder import FunctionFailure
 from remit._errors import JobFailed, JobStateError, RemitError, RemoteProtocolError
 from remit._link import Link, Listener
 from remit._messages import JobMap, JobNews, Stopped, decode
@@ -502,8 +503,17 @@ class Job:
         if info.state is not old.state:
             news = not self._is_known and old.state is JobState.PENDING
             self._is_known = True
-            self._session._notify(info, None if news else old.state)
+            self._session._notify(self, None if news else old.state)
         self._bell.ring()
+
+    @property
+    def _failed_by_itself(self) -> bool:
+        """Whether it is a function that told how it failed."""
+        return self.state is JobState.FAILED and self._result_at is not None
+
+    async def _failure_told(self) -> FunctionFailure | None:
+        """How its function failed, where that is still to be had. Uses nothing up."""
+        return await FunctionResult(self, self._store, self._teller).failure()
 
     def _set_state(self, state: JobState, outcome: Outcome | None = None) -> None:
         self._become(attrs.evolve(self._info, state=state, outcome=outcome or self._info.outcome))

@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -153,14 +154,23 @@ class Plugins:
 
     def notify(self, hook: str, **facts: Any) -> None:
         """Calls every plugin's ``hook``; one that raises is reported and does not hurt the rest."""
-        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
-            arguments = [facts[name] for name in implementation.argnames]
-            with self._guarded(implementation.plugin_name, hook):
-                implementation.function(*arguments)
+        for _, call in self.each(hook):
+            call(**facts)
 
-    def listens(self, hook: str) -> bool:
-        """Whether any plugin implements ``hook``."""
-        return bool(getattr(self._manager.hook, hook).get_hookimpls())
+    def each(self, hook: str) -> Iterator[tuple[str, Callable[..., None]]]:
+        """The plugins that implement ``hook``, and a function that calls it as `notify` does."""
+        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
+            yield implementation.plugin_name, partial(self._call, implementation, hook)
+
+    def _call(self, implementation: pluggy.HookImpl, hook: str, /, **facts: Any) -> None:
+        arguments = [facts[name] for name in implementation.argnames]
+        with self._guarded(implementation.plugin_name, hook):
+            implementation.function(*arguments)
+
+    def listens(self, hook: str, argument: str | None = None) -> bool:
+        """Whether any plugin implements ``hook``, and takes ``argument``."""
+        found = getattr(self._manager.hook, hook).get_hookimpls()
+        return any(argument is None or argument in one.argnames for one in found)
 
     def report(self, plugin: str, where: str, exc: BaseException) -> None:
         """Says what a plugin did wrong where nobody can be given the exception: once a place."""

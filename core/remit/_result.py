@@ -7,7 +7,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from remit import _records, _said
-from remit._errors import JobStateError, RemoteProtocolError, ResultError
+from remit._decoder import FunctionFailure
+from remit._errors import JobStateError, RemitError, RemoteProtocolError, ResultError
 from remit._receive import Turns
 from remit._records import Malformed, Said, Splitter
 from remit._said import Teller, beside
@@ -95,6 +96,14 @@ class FunctionResult:
         value = await self._judge(state)
         await _use_up(reader, self._last)
         return value
+
+    async def failure(self) -> FunctionFailure | None:
+        """How the function failed; None where that is not to be had. Uses nothing up."""
+        with suppress(RemitError):
+            await self._find_used_up()
+            if self._end is not None and self._end.kind == _records.FAILURE:
+                return FunctionFailure.of(_said.failure(self._end.body))
+        return None
 
     async def _take(self, record: Record) -> None:
         if isinstance(record.data, Gap):

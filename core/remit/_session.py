@@ -67,6 +67,8 @@ _MOST_LISTED = 200_000
 _LAST = (SessionState.BROKEN, SessionState.CLOSED)
 # A start that was cancelled is taken back; the caller waits for that as long as this.
 _TAKE_BACK_GRACE = 10.0
+# How long plugins are not told that a function failed because it is not known how.
+_FAILURE_GRACE = 5.0
 
 # A session is to be back within 10 s of the link being possible, for as long as somebody may sit
 # and wait for it (50 such pauses are the default of ``reconnect``); after that it may take longer.
@@ -562,8 +564,24 @@ class Session:
         self._watched.discard(job)
         self._leased.discard(job)
 
-    def _notify(self, job: JobInfo, old: JobState | None) -> None:
-        self._plugins.notify("remit_job_changed", job=job, old=old, new=job.state)
+    def _notify(self, job: Job, old: JobState | None) -> None:
+        """Has plugins told what is known of the job now."""
+        info = job._info
+        told = partial(self._plugins.notify, "remit_job_changed", job=info, old=old, new=info.state)
+        asked = job._failed_by_itself and self._plugins.listens("remit_job_changed", "failure")
+        if not asked or self._tasks is None:
+            told(failure=None)
+            return
+
+        async def tell() -> None:
+            failure = None
+            try:
+                with anyio.move_on_after(_FAILURE_GRACE):
+                    failure = await job._failure_told()
+            finally:
+                told(failure=failure)
+
+        self._undo(tell)
 
     # -- its life
 

@@ -103,6 +103,62 @@ def test_a_plugins_command_is_as_good_as_ours(
     assert (done.stdout.decode(), done.stderr.decode()) == (out, err)
 
 
+GROUP = """
+import anyio, remit, typer
+@remit.hookimpl
+def remit_cli(app):
+    inner = typer.Typer()
+    @inner.command()
+    async def many() -> int:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(fail)
+    @inner.command()
+    async def one() -> int:
+        return 4
+    async def fail():
+        raise remit.LinkLost("gone")
+    app.add_typer(inner, name="guests")
+    @app.command()
+    def odd() -> None:
+        {}["a bug"]
+"""
+
+
+def test_commands_in_a_group_are_as_good(cli: Cli, plugin: Path) -> None:
+    plugin.write_text(GROUP)
+    cli("guests", "one", status=4)
+    assert cli("guests", "many", status=255).stderr == b"remit: gone\n"
+    said = cli("odd", status=1).stderr.decode()
+    assert said.endswith("KeyError: 'a bug'\nin a command of the plugin 'guest'\n")
+
+
+@pytest.mark.parametrize(
+    "brought",
+    [
+        "app.command()(run)",
+        "app.command('jobs')(run)",
+        "inner = typer.Typer(); inner.command()(run); app.add_typer(inner, name='run')",
+        "inner = typer.Typer(); inner.command()(run); app.add_typer(inner)",
+        "app.callback()(run)",
+    ],
+)
+def test_nobody_takes_a_command_of_ours(cli: Cli, plugin: Path, brought: str) -> None:
+    plugin.write_text(
+        "import remit, typer\n"
+        "def run() -> None: print('taken')\n"
+        "def fine() -> None: print('fine')\n"
+        "@remit.hookimpl\n"
+        "def remit_cli(app):\n"
+        f"    {brought}\n"
+        "    app.command()(fine)\n"
+    )
+    done = cli("run", "local:", "--", "echo", "ours")
+    assert done.stdout == b"ours\n"
+    assert b"remit plugin 'guest' is faulty: TypeError: the " in done.stderr
+    assert cli("jobs").stdout.startswith(b"ID")
+    assert cli("fine").stdout == b"fine\n"
+
+
 @pytest.mark.parametrize(
     "source",
     [

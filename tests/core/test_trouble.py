@@ -17,7 +17,7 @@ from remit._conversation import Piece
 from remit._errors import LocalProtocolError, PluginError, RemitError
 from remit._link import Listener
 from remit._plugins import Plugins, PluginWarning, plugins
-from remit.abc import End
+from remit.abc import End, FunctionFailure
 from remit.testing import FakePeer, FakeTransport
 
 from .conftest import Play
@@ -496,3 +496,57 @@ async def test_a_hook_is_told_of_each_state_and_what_was_before(
         await job.wait()
     # None: of this job nothing was told yet.
     assert told == [(None, "RUNNING"), ("RUNNING", "COMPLETED")]
+
+
+def told_what_went_wrong(words: str) -> None:
+    error = ValueError(words)
+    error.add_note("and a note")
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("placement", "full"),
+    [("return", "spill"), ("return", "block"), ("return", "drop"), ("keep", "spill")],
+)
+async def test_a_hook_is_told_how_a_function_failed(
+    session: remit.Session, placement: str, full: str
+) -> None:
+    told: list[tuple[object, object]] = []
+
+    def remit_job_changed(job: remit.JobInfo, new: object, failure: object) -> None:
+        told.append((new, failure))
+
+    options: dict[str, Any] = {"full": full} if placement == "return" else {}
+    with plugin(remit_job_changed=remit_job_changed):
+        async with remit.connect("local:") as own:
+            job = await own.start(told_what_went_wrong, "not today", placement=placement, **options)
+            await job.wait()
+        # Its session does not end before it was told.
+        running, (state, failure) = told
+    assert running == ("RUNNING", None)
+    assert state == "FAILED"
+    assert isinstance(failure, FunctionFailure)
+    assert (failure.type, failure.message, failure.notes) == (
+        "ValueError",
+        "not today",
+        ("and a note",),
+    )
+    assert failure.traceback.startswith("Traceback")
+    assert "told_what_went_wrong" in failure.traceback
+
+
+async def test_a_hook_is_told_at_once_of_what_did_not_fail_by_itself(
+    session: remit.Session,
+) -> None:
+    told: list[tuple[str, object]] = []
+
+    def remit_job_changed(new: object, failure: object) -> None:
+        told.append((str(new), failure))
+
+    with plugin(remit_job_changed=remit_job_changed):
+        for work in (["false"], "kill -KILL $$", lambda: 1):
+            job = await session.start(work)
+            await job.wait()
+    assert told == [
+        (state, None) for end in ("FAILED", "FAILED", "COMPLETED") for state in ("RUNNING", end)
+    ]

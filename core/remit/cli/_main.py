@@ -332,34 +332,10 @@ def run_words() -> None:
     warnings.showwarning = _show_warning
     words, command = _split(sys.argv[1:])
     with told():
-        ours = len(app.registered_commands)
-        plugins().notify("remit_cli", app=app)
-        for brought in app.registered_commands[ours:]:
-            brought.callback = _as_ours(brought.callback)
+        from remit.cli import _brought
+
+        _brought.take(app, plugins(), _await)
         app(args=words, obj=command, prog_name="remit")
-
-
-def _as_ours(callback: Callable[..., Any] | None) -> Callable[..., Any] | None:
-    """A plugin's command as ours are: it may be async, and what it returns is the exit status. Its
-    errors are told where it is called from."""
-    if callback is None:
-        return None
-    import functools
-    import inspect
-
-    @functools.wraps(callback)
-    def command(*args: Any, **options: Any) -> None:
-        done = callback(*args, **options)
-        if inspect.isawaitable(done):
-            done = _await(_awaited, done)
-        if isinstance(done, int):
-            raise SystemExit(done)
-
-    return command
-
-
-async def _awaited(done: Awaitable[Any]) -> Any:
-    return await done
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], list[str] | None]:
