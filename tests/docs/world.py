@@ -54,7 +54,7 @@ class World:
                 elif block.directive == "terminal":
                     self._in_terminal(block, where)
                 elif block.language == "console":
-                    self._provide(block)
+                    self._provide(block, shell)
                     self._in_shell(shell, block, where)
                 elif block.language in RUN:
                     raise NotSo(f"{where}: nobody runs this")
@@ -63,11 +63,12 @@ class World:
             if not re.search(rf"(?<![\w.]){re.escape(Path(name).stem)}\b", run):
                 raise NotSo(f"{section.page}: no command of {section.title!r} uses {name}")
 
-    def _provide(self, block: Block) -> None:
+    def _provide(self, block: Block, shell: Shell) -> None:
         if original := block.argument("with"):
             shutil.copy(ROOT / original, self._directory)
         elif plugin := block.argument("plugin"):
-            # What an installation leaves: Python looks for it beside the program that is run.
+            # What an installation leaves, where Python looks for it.
+            shell.run(f"export PYTHONPATH={self._directory}")
             info = self._directory / f"{plugin}-1.0.dist-info"
             info.mkdir()
             (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {plugin}\nVersion: 1.0\n")
