@@ -126,6 +126,11 @@ class Screen:
     def modes_now(self) -> list[object]:
         return termios.tcgetattr(self._theirs)
 
+    @property
+    def front(self) -> int:
+        """The process group that has the terminal."""
+        return os.tcgetpgrp(self._ours)
+
     def _look(self, until: float) -> bool:
         """Takes what comes until then; whether anything came."""
         if not select.select([self._ours], [], [], max(0.0, until - time.monotonic()))[0]:

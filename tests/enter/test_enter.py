@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from enter.screen import Screen
-from testbed import run
+from testbed import needs, run
 from testbed.containers import Engine
 from testbed.processes import find
 from testbed.sshd import Sshd
@@ -115,6 +115,42 @@ class TestTerminal:
             assert screen.wait_exit() == 128 + number
             assert screen.modes_now() == screen.modes
         run.wait_until(lambda: find(pid) is None, "the program there to end")
+
+    def test_is_put_back_while_we_are_stopped(self) -> None:
+        """Under a shell that lets the terminal as it finds it."""
+        there = "sh -c 'echo up; exec cat'"
+        line = (
+            f"{REMIT} enter local: -- {there}; for n in 1 2 3; do echo st''opped; read x; fg; done"
+        )
+        with Screen([needs.tool("dash"), "-mc", line]) as screen:
+            screen.wait_for("^up$")
+            ours = screen.front
+            for word in ("first", "second", "third"):
+                os.kill(ours, signal.SIGTSTP)
+                screen.wait_for("^stopped$")
+                assert screen.modes_now() == screen.modes
+                screen.type("\r")
+                run.wait_until(lambda: screen.modes_now() != screen.modes, "it to be raw again")
+                screen.type(f"{word}\r")
+                screen.wait_for(f"^{word}$\n^{word}$")
+            screen.type("\x04")
+            assert screen.wait_exit() == 0
+            assert screen.modes_now() == screen.modes
+
+    def test_belongs_to_the_shell_once_we_are_stopped(self) -> None:
+        """Ended while another has the terminal, we leave it as that one has it."""
+        line = f"{REMIT} enter local: -- sh -c 'echo up; exec cat'; stty -echo; echo st''opped; "
+        line += "read x; kill %1; wait; echo ov''er; read x"
+        with Screen([needs.tool("dash"), "-mc", line]) as screen:
+            screen.wait_for("^up$")
+            os.kill(screen.front, signal.SIGTSTP)
+            screen.wait_for("^stopped$")
+            theirs = screen.modes_now()
+            screen.type("\r")
+            screen.wait_for("^over$")
+            assert screen.modes_now() == theirs
+            screen.type("\r")
+            screen.wait_exit()
 
     def test_is_put_back_when_the_link_is_lost(self) -> None:
         drawn = r"printf '\033[?1049h\033[?25l\033[31m'"

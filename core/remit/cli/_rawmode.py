@@ -8,6 +8,9 @@ import termios
 import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
+
+from remit.cli import _stopped
 
 # Where no terminal tells: what a VT100 had.
 PLAIN_SIZE = (24, 80)
@@ -26,22 +29,46 @@ def size() -> tuple[int, int]:
 @contextmanager
 def raw(fd: int) -> Iterator[Callable[[], None]]:
     """Every key is a byte to read, Ctrl-C too, for the length of the block; quiet where ``fd`` is
-    no terminal. Gives what makes it so again after somebody else has changed it."""
+    no terminal. Gives what makes it so again after somebody else has changed it.
+
+    While we are stopped it is as it was before: not every shell sees to that.
+    """
     if not os.isatty(fd):
         yield lambda: None
         return
     before = termios.tcgetattr(fd)
+    tty.setraw(fd, termios.TCSANOW)  # at once: what was typed ahead is for the far end
+    ours = termios.tcgetattr(fd)
 
     def make_raw() -> None:
-        # At once and without dropping anything: what was typed ahead is for the far end.
-        tty.setraw(fd, termios.TCSANOW)
+        if _in_front(fd):
+            _set(fd, ours)
 
+    def put_back() -> None:
+        if _in_front(fd):
+            _set(fd, before)
+
+    with _stopped.around(put_back, make_raw):
+        try:
+            yield make_raw
+        finally:
+            with suppress(termios.error):  # it is gone
+                # In the background only what nobody else has changed since is ours to put back.
+                if _in_front(fd) or termios.tcgetattr(fd) == ours:
+                    _set(fd, before)
+
+
+def _in_front(fd: int) -> bool:
+    """Whether we are not in the background of the terminal: then a shell has it."""
     try:
-        make_raw()
-        yield make_raw
-    finally:
-        # Put into the background meanwhile, we would be stopped by this, terminal and all.
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTTOU])
-        with suppress(termios.error):  # it is gone
-            termios.tcsetattr(fd, termios.TCSANOW, before)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTTOU])
+        return os.tcgetpgrp(fd) == os.getpgrp()
+    except OSError:
+        return True  # it does not control us, or is gone
+
+
+def _set(fd: int, modes: list[Any]) -> None:
+    # Put into the background meanwhile, we would be stopped by this.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTTOU])
+    with suppress(termios.error):  # it is gone
+        termios.tcsetattr(fd, termios.TCSANOW, modes)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTTOU])
