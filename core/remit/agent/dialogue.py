@@ -48,13 +48,20 @@ class Dialogue:
         self._last = 0  # the number of the channel that was opened last
         self._conversation.hello(pack({"protocol": PROTOCOL, "features": []}))
 
-    def ask(self, verb: str, arguments: Mapping[str, object]) -> Any:
-        """One request and the whole of its first answer. Raises Refusal."""
-        _, answer = self.open(verb, arguments)
+    def ask(self, verb: str, arguments: Mapping[str, object], deadline: float | None = None) -> Any:
+        """One request and the whole of its first answer. Raises as `open` does."""
+        _, answer = self.open(verb, arguments, deadline=deadline)
         return answer
 
-    def open(self, verb: str, arguments: Mapping[str, object], credit: int = 0) -> tuple[int, Any]:
-        """Opens a channel; its number and the first answer. Raises Refusal.
+    def open(
+        self,
+        verb: str,
+        arguments: Mapping[str, object],
+        credit: int = 0,
+        deadline: float | None = None,
+    ) -> tuple[int, Any]:
+        """Opens a channel; its number and the first answer. Raises Refusal, SessionOver, and
+        TimeoutError once the monotonic clock is past ``deadline``.
 
         What comes on other channels meanwhile stays for `next_event`.
         """
@@ -66,7 +73,7 @@ class Dialogue:
         self._flush()
         later: deque[Event] = deque()
         while True:
-            event = self.next_event()
+            event = self.next_event(deadline)
             if event.channel == number:
                 break
             later.append(event)

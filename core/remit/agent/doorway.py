@@ -29,13 +29,15 @@ _PEER = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 # Connects by descriptor, because the name of a unix socket holds 107 bytes at most.
 # Until an interrupt just ends it, what Python would say of one goes nowhere; and a stream that is
-# closed must not become the connection: it becomes one that cannot be written to.
+# closed must not become the connection: it becomes one that cannot be written to. Nothing is read
+# from stdin, which may be a directory: Python would not start.
 _STUB = b"""\
 #!/bin/sh
 if (: >&2); then exec 3>&2; else exec 3>/dev/null; fi
 exec %s -I -S -c '
 import os, signal
-signal.signal(signal.SIGINT, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 os.dup2(3, 2)
 os.close(3)
 for fd in range(3):
@@ -55,7 +57,7 @@ except (OSError, ValueError, zlib.error):
     sys.stderr.write("remit: this session is over, or does not let you in\\n")
     sys.exit(255)
 exec(code)
-' %s "$@" 2>/dev/null
+' %s "$@" </dev/null 2>/dev/null
 """
 _LAUNCH = "from remit.agent.launcher import run\nrun(connection, sys.argv[2:])\n"
 # What the launcher needs of what the agent was sent.

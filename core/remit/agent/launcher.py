@@ -36,13 +36,15 @@ OK = 0
 WENT_WRONG = 1
 USAGE = 2
 LINK = 255  # the session is over
-INTERRUPTED = 130
 BROKEN_PIPE = 141
 
+# What asks us to end, and then ends us with 128 and its number.
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _WINDOW = 1 << 18
 _PAGE = 500
 # Options of `start` that are followed by a word of their own.
 _WITH_VALUE = ("--name", "--timeout", "--leftovers")
+_PATIENCE = 3.0  # seconds for an answer while somebody wants us to end
 _GRACE = 5.0  # seconds between TERM and KILL
 _STREAMS = {1: "stdout", 2: "stderr", 3: "records"}
 _ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # RFC 4648 base32, in small letters
@@ -54,6 +56,14 @@ class _Problem(Exception):
 
 class _Unwritable(OSError):
     """What was to be said cannot be written, since the disk is full, or stdout closed."""
+
+
+class _Interrupted(KeyboardInterrupt):
+    """Somebody wants us to end: ``number`` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 class _Parser(argparse.ArgumentParser):
@@ -72,9 +82,37 @@ def main(connection: socket.socket, words: list[str]) -> int:
     dialogue = Dialogue(connection)
     try:
         # Until now, and afterwards, an interrupt just ends us: there is nothing to be undone.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in _INTERRUPTS:
+            if signal.getsignal(number) == signal.SIG_DFL:
+                signal.signal(number, _interrupt)
+        status = _act(dialogue, words)
+        _end_by_interrupts()
+    except _Interrupted as exc:
+        # What was not answered is taken back once the connection is over.
+        connection.close()
+        return 128 + exc.number
+    dialogue.leave()
+    return status
+
+
+def _interrupt(number: int, _frame: object) -> NoReturn:
+    _end_by_interrupts()  # a second one waits for nothing
+    raise _Interrupted(number)
+
+
+def _end_by_interrupts() -> None:
+    for number in _INTERRUPTS:
+        if signal.getsignal(number) == _interrupt:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _act(dialogue: Dialogue, words: list[str]) -> int:
+    """Does what the words say; what cannot be done is told, and the status says so."""
+    try:
         options = _parse(words)
         status: int = options.act(dialogue, options)
+    except SystemExit as exc:
+        status = exc.code if isinstance(exc.code, int) else OK
     except _Problem as exc:
         status = _complain(str(exc))
     except _Unwritable as exc:
@@ -83,15 +121,9 @@ def main(connection: socket.socket, words: list[str]) -> int:
         status = _complain(_explain(exc.facts))
     except SessionOver:
         _complain("this session is over: its agent does not answer any more")
-        return LINK
+        status = LINK
     except BrokenPipeError:
         status = BROKEN_PIPE
-    except KeyboardInterrupt:
-        # What was not answered is taken back once the connection is over.
-        connection.close()
-        return INTERRUPTED
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    dialogue.leave()
     return status
 
 
@@ -192,18 +224,24 @@ def _start(dialogue: Dialogue, options: argparse.Namespace) -> int:
     try:
         job = _started(dialogue, options, job_id)
         _print(job_id)
-    except (KeyboardInterrupt, _Unwritable):
-        # Nobody knows of it: it is taken back before it is answered, and removed afterwards.
-        dialogue.take_back()
-        try:
-            dialogue.ask("remove", {"job": job_id, "force": True})
-        except Refusal:
-            pass
+    except (KeyboardInterrupt, BrokenPipeError, _Unwritable):
+        _take_back(dialogue, job_id)
         raise
     outcome = job["outcome"] or {}
     if job["state"] == FAILED and outcome.get("error"):
         raise _Problem(outcome["error"])
     return OK
+
+
+def _take_back(dialogue: Dialogue, job_id: str) -> None:
+    """Nobody knows of that job: it is taken back before it is answered, and removed afterwards. An
+    agent that says nothing does so without us watching."""
+    try:
+        dialogue.take_back()
+        deadline = time.monotonic() + _PATIENCE
+        dialogue.ask("remove", {"job": job_id, "force": True}, deadline)
+    except (Refusal, SessionOver, TimeoutError):
+        pass
 
 
 def _started(dialogue: Dialogue, options: argparse.Namespace, job_id: str) -> Any:

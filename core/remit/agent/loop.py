@@ -84,11 +84,14 @@ class Loop:
         if self._timers:
             wait = max(0.0, self._timers[0][0] - time.monotonic())
             most = wait if most is None else min(wait, most)
-        for fd, events in self._poll.poll(None if most is None else most * self._unit):
+        happened = self._poll.poll(None if most is None else most * self._unit)
+        # An earlier call of this turn may end a watch, which empties what is looked up here, and
+        # begin one of another file by the same number, to which nothing has happened.
+        seen = [(self._watched.get(fd, _NOTHING), fd, events) for fd, events in happened]
+        for watches, fd, events in seen:
             for event in (READ, WRITE):
                 if events & (event | _BAD):
-                    # An earlier call of this turn may have ended the watch.
-                    watch = self._watched.get(fd, _NOTHING).get(event)
+                    watch = watches.get(event)
                     if watch is not None and not self.call_for(watch[1], watch[0]):
                         self._unwatch(fd, event)
         if not self._timers:

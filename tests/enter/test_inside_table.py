@@ -1,0 +1,301 @@
+"""Every verb inside, whatever its descriptors, its terminal and its directory are, and under every
+signal at every stage: what its status is then, and what it says last."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import attrs
+import pytest
+
+from enter.entered import Entered, inside
+from enter.entered import doorway as the_doorway
+from remit import _payload
+from remit._conversation import AGENT, LEAST_CHARGE, PROTOCOL, Conversation
+from remit._frames import GOODBYE, REQUEST
+from remit._msgpack import pack, unpack
+from remit.agent import doorway
+from remit.agent.importer import Importer
+from testbed import pythons, run
+
+# What is asked, and what it prints where.
+VERBS = {
+    "start -- true": "stdout",
+    "jobs": "stdout",
+    "receive --keep --from-start printed": "stdout",
+    "receive --keep --from-start complaining": "stderr",
+    "wait printed": "stdout",
+    "wait --timeout 0 long": "stdout",
+    "stop printed": "",
+    "save printed saved": "stdout",
+    "rm OTHER": "",
+    "wait nobody": "a problem",
+    "nonsense": "usage",
+    "--help": "stdout",
+}
+# Those that are tried where it is not stdout that is odd.
+SOME = ["start -- true", "jobs", "receive --keep --from-start complaining", "wait nobody"]
+NO_JOB = "remit: no job 'nobody' here; `remit jobs` lists them"
+
+
+def _full(*fds: int) -> None:
+    for fd in fds:
+        os.dup2(os.open("/dev/full", os.O_WRONLY), fd)
+
+
+def _unread() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    os.dup2(writer, 1)
+
+
+def _foreign_terminal() -> None:
+    _, terminal = os.openpty()
+    os.setsid()
+    os.dup2(terminal, 0)
+
+
+def _gone_terminal() -> None:
+    """Hung up on: what is written there fails."""
+    ours, terminal = os.openpty()
+    for fd in (0, 1):
+        os.dup2(terminal, fd)
+    os.close(ours)
+
+
+def _gone_directory() -> None:
+    gone = tempfile.mkdtemp()
+    os.chdir(gone)
+    os.rmdir(gone)
+
+
+def _closed() -> None:
+    for fd in (0, 1, 2):
+        os.close(fd)
+
+
+UNWRITABLE = "remit: cannot write to stdout: "
+NO_DIRECTORY = "remit: the current directory cannot be used: No such file or directory"
+# What is odd; the status and the last line of what prints on stdout; whether stderr takes words.
+ODD: dict[str, tuple[Callable[[], object], tuple[int, str], bool]] = {
+    "nothing": (int, (0, ""), True),
+    "stdin closed": (lambda: os.close(0), (0, ""), True),
+    "stdin a directory": (lambda: os.dup2(os.open("/", os.O_RDONLY), 0), (0, ""), True),
+    "stdout closed": (lambda: os.close(1), (1, UNWRITABLE + "Bad file descriptor"), True),
+    "stderr closed": (lambda: os.close(2), (0, ""), False),
+    "all closed": (_closed, (1, ""), False),
+    "stdout full": (lambda: _full(1), (1, UNWRITABLE + "No space left on device"), True),
+    "stderr full": (lambda: _full(2), (0, ""), False),
+    "both full": (lambda: _full(1, 2), (1, ""), False),
+    "stdout unread": (_unread, (141, ""), True),
+    "a foreign terminal": (_foreign_terminal, (0, ""), True),
+    "a terminal that is gone": (_gone_terminal, (1, UNWRITABLE + "Input/output error"), True),
+    "a directory that is gone": (_gone_directory, (0, ""), True),
+}
+
+
+def expected(verb: str, odd: str) -> tuple[int, str]:
+    _, printed, heard = ODD[odd]
+    status, last = {
+        "stdout": printed,
+        "stderr": (0 if heard or "closed" in odd else 1, "err"),
+        "": (0, ""),
+        "a problem": (1, NO_JOB),
+        "usage": (2, "remit: error: "),
+    }[VERBS[verb]]
+    if verb.startswith("wait --timeout") and not status:
+        status, last = 1, "remit: 0 s are over, 1 not finished"
+    if odd == "a directory that is gone" and verb.split()[0] in ("start", "save"):
+        status, last = 1, NO_DIRECTORY
+    return status, last if heard else ""
+
+
+@pytest.fixture
+def python() -> pythons.Interpreter:
+    return min(pythons.found(), key=lambda one: one.minor)
+
+
+def remit(line: str, odd: str, cwd: Path) -> tuple[int, str]:
+    done = subprocess.run(
+        [the_doorway() / "remit", *line.split()],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=60,
+        preexec_fn=ODD[odd][0],
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done
+    # The launcher's own shell may say that it is nowhere.
+    said = [line for line in done.stderr.splitlines() if "getcwd()" not in line]
+    return done.returncode, said[-1] if said else ""
+
+
+def test_odd_surroundings(enter: Callable[..., Entered], tmp_path: Path) -> None:
+    enter("sleep", "1000")
+    inside("start", "--name", "printed", "--", "echo", "out")
+    inside("start", "--name", "complaining", "--shell", "--", "echo err >&2")
+    inside("start", "--name", "long", "--", "sleep", "1000")
+    inside("wait", "printed", "complaining")
+    others = [inside("start", "--", "true").stdout.strip() for _ in ODD]
+    inside("wait", *others)
+
+    def one(verb: str, odd: str) -> str:
+        line = verb.replace("OTHER", others[list(ODD).index(odd)])
+        status, last = remit(line, odd, tmp_path)
+        wanted, words = expected(verb, odd)
+        right = status == wanted and (last == words or (words and last.startswith(words)))
+        return "" if right else f"{verb}, {odd}: {status} {last!r}, not {wanted} {words!r}"
+
+    rows = [
+        (verb, odd)
+        for odd, (_, printed, _) in ODD.items()
+        for verb in (VERBS if printed[0] or "directory that" in odd else SOME)
+    ]
+    with ThreadPoolExecutor(4) as threads:
+        wrong = list(filter(None, threads.map(lambda row: one(*row), rows)))
+    assert wrong == []
+    # What was started and could not be told is taken back.
+    told = [odd for odd in ODD if expected("start -- true", odd)[0] == 0]
+    left = [other for other in others if other in inside("jobs").stdout]
+    assert len(inside("jobs").stdout.splitlines()) == 1 + 3 + len(told) + len(left)
+
+
+IMPORTER = "remit.agent.importer"
+ASKING: dict[str, str] = {
+    "start": "start -- true",
+    "jobs": "jobs",
+    "receive": "receive it",
+    "wait": "wait it",
+    "stop": "stop it",
+    "save": "save it saved",
+    "rm": "rm it",
+}
+STAGES: dict[str, list[str]] = {
+    "connecting": list(ASKING),
+    "asked": list(ASKING),
+    "running": ["receive", "wait"],
+}
+
+
+@attrs.define
+class Silent:
+    """An agent that is heard of no more at a stage; ``reached`` are those that came so far."""
+
+    stage: str
+    door: doorway.Doorway
+    code: bytes = attrs.field(factory=doorway.launch_code)
+    reached: threading.Semaphore = attrs.field(factory=lambda: threading.Semaphore(0))
+    guests: list[socket.socket] = attrs.field(factory=list)
+
+    def serve(self, count: int) -> None:
+        with ThreadPoolExecutor(count) as threads:
+            for _ in range(count):
+                run.wait_until(lambda: self._admit(threads), "somebody to come")
+
+    def leave(self) -> None:
+        for guest in self.guests:
+            guest.close()
+
+    def _admit(self, threads: ThreadPoolExecutor) -> bool:
+        fd = self.door.admit()
+        if fd is not None:
+            self.guests.append(socket.socket(fileno=fd))
+            threads.submit(self._answer, self.guests[-1])
+        return fd is not None
+
+    def _answer(self, guest: socket.socket) -> None:
+        if self.stage == "connecting":
+            self.reached.release()
+            return
+        guest.sendall(self.code)
+        conversation = Conversation(AGENT, LEAST_CHARGE)
+        conversation.hello(pack({"protocol": PROTOCOL, "features": []}))
+        while data := guest.recv(1 << 16):
+            for event in conversation.receive(data):
+                if event.kind == REQUEST:
+                    verb: str = unpack(event.body)[0]  # type: ignore[index]
+                    if self.stage == "running" and verb == "find":
+                        conversation.reply(event.channel, pack({"jobs": [{"id": "jaaa"}]}))
+                        continue
+                    if self.stage == "running":
+                        answer = {"position": {}, "state": "RUNNING"}
+                        conversation.accept(event.channel, pack(answer))
+                        guest.sendall(conversation.data_to_send())
+                    self.reached.release()
+                    return
+                assert event.kind != GOODBYE
+            guest.sendall(conversation.data_to_send())
+
+
+@pytest.fixture
+def silent(
+    tmp_path: Path, python: pythons.Interpreter, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], Silent]]:
+    monkeypatch.setattr("sys.executable", str(python.path))
+    sent = _payload.modules()
+    sources = {name: _payload.strip(sent.get(name, "")) for name in [*doorway._MODULES, IMPORTER]}
+    monkeypatch.setattr(doorway, "__loader__", Importer(sources))
+    tmp_path.chmod(0o700)
+    with contextlib.ExitStack() as doors:
+
+        def make(stage: str) -> Silent:
+            path = os.fsencode(tmp_path)
+            door = doorway.open_in_first([lambda: path], "here", lambda _: None)
+            doors.callback(door.close)
+            return Silent(stage, door)
+
+        yield make
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_signal_ends_it_at_any_stage(silent: Callable[[str], Silent], stage: str) -> None:
+    agent = silent(stage)
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+    rows = [(verb, number) for verb in STAGES[stage] for number in signals]
+    asking = [
+        subprocess.Popen(
+            [os.fsdecode(agent.door.path) + "/remit", *ASKING[verb].split()],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=_like_a_shell,
+        )
+        for verb, _ in rows
+    ]
+    try:
+        agent.serve(len(rows))
+        for _ in rows:
+            assert agent.reached.acquire(timeout=30)
+        for process, (_, number) in zip(asking, rows, strict=True):
+            process.send_signal(number)
+        wrong = []
+        pairs = zip(asking, rows, strict=True)
+        for process, (verb, number) in sorted(pairs, key=lambda pair: pair[1][0] == "start"):
+            if verb == "start":
+                # It asks for its job to be removed, and would wait for the answer for a while.
+                agent.leave()
+            said = process.communicate(timeout=30)
+            if said != ("", "") or process.returncode not in (-number, 128 + number):
+                wrong.append((verb, number, process.returncode, said))
+        assert wrong == []
+    finally:
+        for process in asking:
+            process.kill()
+        agent.leave()
+
+
+def _like_a_shell() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
