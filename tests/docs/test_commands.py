@@ -1,0 +1,41 @@
+"""Each command line that a page tells of could be typed: its command and its options are there."""
+
+import re
+import shlex
+
+import pytest
+import typer.main
+
+from docs import pages
+from remit.cli._main import _split, app
+
+_GROUP = typer.main.get_group(app)
+# In the text, not in blocks: those are run.
+_COMMAND = re.compile(r"`(remit [a-z][^`]*)`")
+# For people: what a word stands for, and that there may be more.
+_NOT_TYPED = re.compile(r"[…\[]|^remit \w+$")
+
+
+def _told() -> list[str]:
+    found = set()
+    for page in pages.all_pages():
+        prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+        found |= {" ".join(command.split()) for command in _COMMAND.findall(prose)}
+    return sorted(command for command in found if not _NOT_TYPED.search(command))
+
+
+def _words(line: str) -> list[str]:
+    """As a shell would have them, without a file that stands behind ``<`` or ``>`` at the end."""
+    return shlex.split(re.sub(r" [<>] \w[\w.]*$", "", line.replace(r"\|", "|")))[1:]
+
+
+@pytest.mark.parametrize("line", _told())
+def test_a_command_that_is_told_of_could_be_typed(line: str) -> None:
+    (name, *words), command = _split(_words(line))
+    with _GROUP.commands[name].make_context(name, words):
+        pass  # raises what typer says of words that it does not know
+    assert command or "--" not in _words(line)
+
+
+def test_commands_are_found() -> None:
+    assert len(_told()) > 30
