@@ -309,9 +309,9 @@ class Job:
         ``keep`` nothing is used up. Cancelled, the record comes at the next step.
 
         Who waits for the end is told, after the last record, where that is not the end of what the
-        job produced: by LinkLost or SessionClosed where its output was cut, and by JobFailed where
-        the job is LOST. A value that cannot be read is told by ResultError, once: the next step
-        goes on behind it.
+        job produced: by LinkLost or SessionClosed where its output was cut, by JobFailed where the
+        job is LOST, and by ResultError where there is less of it on the target. A value that cannot
+        be read is told by ResultError, once: the next step goes on behind it.
         """
         position: Position | None = {} if from_start else None
         receiver = Receiver(

@@ -180,6 +180,7 @@ class ReadAccepted(msgspec.Struct, kw_only=True):
 
 class AllSent(msgspec.Struct, kw_only=True):
     position: Sizes
+    complete: bool = True
 
 
 class Freed(msgspec.Struct, kw_only=True):

@@ -11,7 +11,7 @@ import attrs
 
 from remit._bell import Bell
 from remit._conversation import Piece, charge
-from remit._errors import JobStateError, LinkLost, RemitError, RemoteProtocolError
+from remit._errors import JobStateError, LinkLost, RemitError, RemoteProtocolError, ResultError
 from remit._link import Link, Listener
 from remit._messages import AllSent, Freed, ReadAccepted, ReadEnd, decode, moment
 from remit._records import Malformed, Said, Splitter
@@ -177,7 +177,7 @@ class SpoolReader(Listener):
         self._link: Link | None = None
         self._number = 0
         self._owed = 0
-        self._all_sent: dict[str, int] | None = None  # where the data ends, once that is known
+        self._all_sent: AllSent | None = None  # where the data ends, once that is known
         self._freed: dict[str, int] = {}  # where the streams begin, where that is not 0
         self._ended = False  # and what was used up is in the target's marks
         self._error: RemitError | None = None
@@ -187,10 +187,13 @@ class SpoolReader(Listener):
             # What is in hand may last for long, and its being used up is to be told meanwhile.
             self._open(await self._job._session._ready())
         while not self._records:
-            if self._ended or (self._all_received() and not self._all_used()):
+            received = self._all_received()
+            if self._ended or (received and self._whole and not self._all_used()):
                 return None
             if self._error is not None:
                 raise self._error.again()
+            if received and not self._whole:
+                raise self._cut()
             if self._link is None:
                 self._open(await self._job._session._ready())
             else:
@@ -253,7 +256,13 @@ class SpoolReader(Listener):
         return not over and self._job._session.state is SessionState.OPEN
 
     def _all_received(self) -> bool:
-        return self._all_sent is not None and self._received == self._all_sent
+        sent = self._all_sent
+        return sent is not None and self._received == sent.position.position()
+
+    @property
+    def _whole(self) -> bool:
+        """Whether what there is goes to the end of what the job produced, where that is asked."""
+        return not self._follow or self._all_sent is None or self._all_sent.complete
 
     def _all_used(self) -> bool:
         """Whether the target will end a consuming read, as it does once all is used up."""
@@ -289,7 +298,7 @@ class SpoolReader(Listener):
 
     def event(self, name: str, arguments: bytes) -> None:
         if name == "all-sent":
-            self._all_sent = decode(arguments, AllSent).position.position()
+            self._all_sent = decode(arguments, AllSent)
             self._bell.ring()
         elif name == "freed":
             self._freed = decode(arguments, Freed).position.position()
@@ -299,9 +308,23 @@ class SpoolReader(Listener):
     def ended(self, body: bytes) -> None:
         self._link = None
         if self._error is None:
-            self._job._hear(decode(body, ReadEnd).job)
-            self._ended = True
+            end = decode(body, ReadEnd)
+            self._job._hear(end.job)
+            if self._follow and not (end.complete and self._job.state.finished):
+                self._error = self._cut()
+            else:
+                self._ended = True
         self._bell.ring()
+
+    def _cut(self) -> ResultError:
+        job = self._job
+        return ResultError(
+            f"there is less of the output of job {job.id} on {job.location} than the job produced",
+            evidence="\n".join(
+                f"{stream}  {(self._received or {}).get(stream, 0)} of {size} bytes"
+                for stream, size in job._sizes.items()
+            ),
+        )
 
     def refused(self, error: RemitError) -> None:
         self._link = None

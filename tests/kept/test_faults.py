@@ -1,6 +1,7 @@
 """Whatever system call of a supervisor fails, once or several times: its job's end is recorded.
+And whatever call of a reader's turn fails: nobody is told of an end that is none.
 
-A program under each interpreter walks over the calls: `faulty.py`.
+Programs under each interpreter walk over the calls: `faulty.py` and `faulty_turns.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from testbed import pythons
 
 FAULTY = Path(__file__).with_name("faulty.py")
 DEAD = Path(__file__).with_name("dead.py")
+FAULTY_TURNS = Path(__file__).with_name("faulty_turns.py")
 
 
 def importable(python: pythons.Interpreter, tmp_path: Path) -> Path:
@@ -30,7 +32,7 @@ def importable(python: pythons.Interpreter, tmp_path: Path) -> Path:
 
 
 def walk(
-    python: pythons.Interpreter, tmp_path: Path, *args: object, program: Path = FAULTY
+    python: pythons.Interpreter, tmp_path: Path, program: Path, *args: object
 ) -> list[dict[str, Any]]:
     files = [python.path, program, importable(python, tmp_path), tmp_path / "state"]
     argv = [*map(str, files), *map(str, args)]
@@ -50,7 +52,7 @@ def walk(
 def test_no_failing_call_ends_a_running_supervisor(
     python: pythons.Interpreter, tmp_path: Path, error: str, times: int, first: int, step: int
 ) -> None:
-    seen = walk(python, tmp_path, "run", error, times, first, step)
+    seen = walk(python, tmp_path, FAULTY, "run", error, times, first, step)
     assert len(seen) > 10
     for one in seen:
         assert one["status"] == 0, one
@@ -63,7 +65,7 @@ def test_no_failing_call_ends_a_running_supervisor(
 def test_a_start_that_fails_runs_nothing_and_any_other_one_is_recorded(
     python: pythons.Interpreter, tmp_path: Path, error: str, first: int
 ) -> None:
-    seen = walk(python, tmp_path, "start", error, 1, first, 2)
+    seen = walk(python, tmp_path, FAULTY, "start", error, 1, first, 2)
     assert len(seen) > 10
     for one in seen:
         assert one["left"] == [], one
@@ -81,7 +83,7 @@ def test_a_supervisor_outlives_a_directory_that_takes_nothing(
     python: pythons.Interpreter, tmp_path: Path, error: str, first: int, step: int
 ) -> None:
     """It ends its job, and holds on until the end of that can be written down."""
-    seen = walk(python, tmp_path, error, first, step, program=DEAD)
+    seen = walk(python, tmp_path, DEAD, error, first, step)
     assert len(seen) > 5
     assert any(one["healed"] for one in seen)
     for one in seen:
@@ -102,8 +104,13 @@ def test_a_supervisor_ends_where_its_directory_is_gone_for_good(
     python: pythons.Interpreter, tmp_path: Path, error: str, first: int, step: int
 ) -> None:
     """Once nothing of its job runs: nobody is left to whom it could be of use."""
-    seen = walk(python, tmp_path, error, first, step, program=DEAD)
+    seen = walk(python, tmp_path, DEAD, error, first, step)
     assert len(seen) > 5
     for one in seen:
         assert one["left"] == [], one
         assert one["status"] == 0 or one["status"] >> 8 == 7, one
+
+
+def test_no_failing_call_ends_a_reading(python: pythons.Interpreter, tmp_path: Path) -> None:
+    (failed,) = walk(python, tmp_path, FAULTY_TURNS, "EMFILE")
+    assert failed["failed"] > 30

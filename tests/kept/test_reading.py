@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from remit._frames import DATA
 from remit._msgpack import unpack
 from remit.agent import jobdir
 from remit.agent.cursor import Cursor
+from testbed import processes
 
 LINES = 200_000
 ROOT = Path(__file__).parents[2]
@@ -38,6 +40,17 @@ def kept(wire: Wire, line: str, **args: Any) -> str:
 def read(wire: Wire, job_id: str, **args: Any) -> int:
     asked = {"job": job_id, "position": None, "follow": True, "consume": False, **args}
     return wire.request("read", asked.pop("credit", 1 << 40), **asked)
+
+
+def helpers_of(wire: Wire) -> list[int]:
+    """The processes in which its agent touches directories."""
+    pids = [
+        process.pid
+        for process in processes.everyone()
+        if process.parent == wire.agent_pid and process.name != "remit-keep"
+    ]
+    assert pids
+    return pids
 
 
 def read_all(wire: Wire, job_id: str, **args: Any) -> Collected:
@@ -178,6 +191,65 @@ def test_output_is_followed_as_it_is_written(wire: Wire, tmp_path: Path) -> None
     assert (done.stdout, done.end["complete"]) == (b"", True)
 
 
+def test_a_killed_helper_is_no_end(wire: Wire, tmp_path: Path) -> None:
+    """Neither of what is read and watched, nor of what is used up."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    channel = wire.request("start", **job(line=f"echo one; cat {gate}", spool=True))
+    job_id = wire.accepted(channel)["id"]
+    following, watching = read(wire, job_id, consume=True), wire.request("watch", job=job_id)
+    wire.accepted(following)
+    wire.accepted(watching)
+    assert wire.piece(following).data == b"one\n"
+    helpers = helpers_of(wire)
+    for pid in helpers:
+        os.kill(pid, signal.SIGSTOP)
+    gate.write_text("two\n")
+    wire.event(following, "used", position={"stdout": 4})
+    assert wire.run("echo", "x").stdout == b"x\n"
+    processes.kill(helpers)  # in the middle of a turn
+    assert wire.piece(following).data == b"two\n"
+    wire.event(following, "used", position={"stdout": 8})
+    done = wire.collect(following)
+    assert (done.end["complete"], done.job["state"]) == (True, "COMPLETED")
+    assert done.job["has_more"] is False
+    assert wire.collect(watching).job["state"] == "COMPLETED"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: (path / "freed.json").write_text("{"),
+        lambda path: os.truncate(path / "index", 1 << 20),
+    ],
+    ids=["freed", "index"],
+)
+def test_what_cannot_be_read_any_more_is_no_end(
+    wire: Wire, state_dir: Path, spoil: Callable[[Path], object]
+) -> None:
+    """The reader has what came before, and is told that it was not all."""
+    channel = wire.request("start", **job(line="echo one; sleep 1000", spool=True))
+    job_id = wire.accepted(channel)["id"]
+    following = read(wire, job_id)
+    wire.accepted(following)
+    assert wire.piece(following).data == b"one\n"
+    spoil(state_dir / "jobs" / job_id)
+    error = wire.collect(following).end["error"]
+    assert error["code"] == "state"
+    assert f"the output of job {job_id} cannot be read" in error["message"]
+
+
+def test_output_that_was_cut_off_is_not_all(wire: Wire, state_dir: Path) -> None:
+    job_id = kept(wire, "echo one")
+    os.truncate(state_dir / "jobs" / job_id / "stdout", 2)
+    assert read_all(wire, job_id).end["complete"] is False
+    channel = read(wire, job_id, consume=True)
+    wire.accepted(channel)
+    assert wire.news(channel, "all-sent")["complete"] is False
+    wire.event(channel, "used", position={"stdout": 2})
+    assert wire.collect(channel).end["complete"] is False
+
+
 def test_without_follow_it_ends_with_what_there_is(wire: Wire) -> None:
     channel = wire.request("start", **job(line="echo now; sleep 1000", spool=True))
     job_id = wire.accepted(channel)["id"]
@@ -268,6 +340,34 @@ def test_a_new_consuming_reader_takes_over_and_the_earlier_is_told(
     while other.call("find", name=job_id)["jobs"][0]["used"]["stdout"] != 2:
         assert time.monotonic() < until
     other.call("remove", job=job_id, force=True)
+
+
+def test_the_next_reader_begins_where_the_last_one_left(wire: Wire, tmp_path: Path) -> None:
+    """However long it takes to write that down."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    channel = wire.request("start", **job(line=f"echo one; cat {gate}", spool=True))
+    job_id = wire.accepted(channel)["id"]
+    earlier = read(wire, job_id, consume=True)
+    wire.accepted(earlier)
+    assert wire.piece(earlier).data == b"one\n"
+    helpers = helpers_of(wire)
+    for pid in helpers:
+        os.kill(pid, signal.SIGSTOP)
+    wire.event(earlier, "used", position={"stdout": 4})
+    wire.close_channel(earlier)
+    later, looking = read(wire, job_id, consume=True), read(wire, job_id)
+    given_up = read(wire, job_id, consume=True)
+    wire.close_channel(given_up)
+    assert wire.run("echo", "x").stdout == b"x\n"
+    for pid in helpers:
+        os.kill(pid, signal.SIGCONT)
+    assert wire.accepted(later)["position"]["stdout"] == 4
+    assert wire.accepted(looking)["position"]["stdout"] == 4
+    gate.write_text("two\n")
+    assert wire.piece(later).data == b"two\n"
+    wire.event(later, "used", position={"stdout": 8})
+    assert wire.collect(later).end["complete"] is True
 
 
 def test_marks_are_written_at_the_end_of_the_session(bring_up: Callable[..., Wire]) -> None:

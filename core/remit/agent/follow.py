@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from remit import _jobstate
 from remit._conversation import PIECE, Piece
 from remit.agent import arguments, jobdir, jobview, keeper, looks
-from remit.agent.helpers import Refused
+from remit.agent.helpers import EndedEarly, Refused
 from remit.agent.inotify import Inotify
 from remit.agent.turns import Turns
 
@@ -48,6 +48,16 @@ def read(agent: Agent, channel: int, path: bytes, args: dict[str, Any]) -> None:
     if arguments.take(args, "consume", bool, default=False):
         token = os.urandom(8).hex()
 
+    def ask() -> None:
+        leaving = next((each for each in _leaving if each.job_id == job_id), None)
+        if opening.closed:
+            return
+        if leaving is not None:
+            # What it used up is written down before the marks are read: else it would come again.
+            leaving.followers.append(agent.loop.bound(ask))
+        else:
+            agent.helper(keeper.begin_reading, (path, job_id, position, token), done)
+
     def done(begin: Any, refused: Refused | None) -> None:
         if opening.closed:
             return
@@ -60,7 +70,7 @@ def read(agent: Agent, channel: int, path: bytes, args: dict[str, Any]) -> None:
 
     opening = _Opening()
     agent.handlers[channel] = opening
-    agent.helper(keeper.begin_reading, (path, job_id, position, token), done)
+    ask()
 
 
 def watch(agent: Agent, channel: int, path: bytes, job_id: str) -> None:
@@ -238,9 +248,11 @@ class _Watcher(_Following):
 
     def _refused(self, refused: Refused) -> None:
         """It is gone, or cannot be reached just now."""
-        if self._view is None:
+        if self._view is None and not isinstance(refused, EndedEarly):
             self.agent.fail(self.channel, refused)
             self.close()
+        elif self._view is None:
+            self.look_later()
         elif refused.code == "not-found":
             self._end(_removed(self._view, self.gone_by))
         else:
@@ -294,6 +306,8 @@ def _essence(view: dict[str, Any]) -> tuple[object, ...]:
 
 
 _readers: Iterator[int] = count(1)
+# Whose channels are over, and what was used up by them is still to be written down.
+_leaving: list[_Reader] = []
 
 
 class _Reader(_Following):
@@ -328,6 +342,7 @@ class _Reader(_Following):
         self._view: dict[str, Any] | None = None
         self._closing = False
         self._finished: Callable[..., object] | None = None  # for the end of the session
+        self.followers: list[Callable[[], object]] = []  # called once it has left
         if token is not None:
             agent.on_session_end.append(self._session_over)
 
@@ -393,15 +408,12 @@ class _Reader(_Following):
         return min(_MOST, self.agent.conversation.credit(self.channel)) if room else 0
 
     def _refused(self, refused: Refused) -> None:
-        if refused.facts.get("passing") or refused.code == "no-state":
+        if _passes(refused):
             self.look_later()
-        elif self._first:
-            self.agent.fail(self.channel, refused)
-            self.on_close()
         else:
-            # The index makes no sense from here on: the caller gets what there was before.
-            view = self._view or jobview.unknown(self.job_id)
-            self._end(False, jobview.out_of_reach(view, refused.message))
+            # The index makes no sense from here on, or the job was removed: the caller gets what
+            # there was before, and is told that this is not the end.
+            self.agent.failed(self.channel, refused)
 
     def _all_sent(self, view: dict[str, Any]) -> None:
         self._sent = True
@@ -409,26 +421,27 @@ class _Reader(_Following):
         if self._token is not None:
             # The end of a consuming read comes once all is used up: the caller knows then that
             # the marks say so. It may overtake the data, so it says how far that goes.
-            self.agent.event(self.channel, "all-sent", position=self._place[0])
+            cut = {} if self._is_complete(view) else {"complete": False}
+            self.agent.event(self.channel, "all-sent", position=self._place[0], **cut)
         self._end_if_used()
 
-    def _end_if_used(self) -> None:
+    def _is_complete(self, view: dict[str, Any]) -> bool:
+        """Whether what was sent goes to the end of what the job produced."""
         position = self._place[0]
+        return self._over and all(position[each] >= size for each, size in view["sizes"].items())
+
+    def _end_if_used(self) -> None:
         if self._token is not None:
-            if any(self._used[stream] < at for stream, at in position.items()):
+            if any(self._used[stream] < at for stream, at in self._place[0].items()):
                 return
             if not self._write_marks():
                 return  # it comes here again once they are written
-        view = self._view
-        assert view is not None
-        whole = all(position[stream] >= size for stream, size in view["sizes"].items())
-        self._end(self._over and whole, view)
+        assert self._view is not None
+        self._end(self._is_complete(self._view), self._view)
 
     def _end(self, complete: bool, view: dict[str, Any]) -> None:
         self.agent.end(self.channel, {"complete": complete, "job": view})
-        self._closing = True
-        if self._write_marks():
-            self.close()
+        self.on_close()
 
     def _superseded(self, view: dict[str, Any] | None) -> None:
         self._marked = dict(self._used)  # the marks are somebody else's now
@@ -453,6 +466,8 @@ class _Reader(_Following):
         self._closing = True
         if self._write_marks():
             self.close()
+        elif self not in _leaving:
+            _leaving.append(self)
 
     def _session_over(self, finished: Callable[..., object]) -> None:
         self._finished = finished
@@ -486,7 +501,7 @@ class _Reader(_Following):
     def _wrote(self, used: dict[str, int], answer: Any, refused: Refused | None) -> None:
         if self.closed:
             return
-        if refused is None and not answer["written"]:
+        if _passes(refused) if refused is not None else not answer["written"]:
             self._tries += 1
             if self._tries < _MARKS_TRIES:
                 if self._marks_timer is not None:
@@ -497,7 +512,8 @@ class _Reader(_Following):
         self._tries = 0
         self._marked = used
         if refused is None and answer["written"]:
-            self._view = answer["view"]
+            if not self._over or answer["view"]["state"] in _jobstate.FINISHED:
+                self._view = answer["view"]  # else it could not be read just then
             if not answer["ours"] and not self._closing:
                 self._superseded(answer["view"])
                 return
@@ -513,11 +529,21 @@ class _Reader(_Following):
         if self._finished is None and self._session_over in self.agent.on_session_end:
             self.agent.on_session_end.remove(self._session_over)
         super().close()
+        if self in _leaving:
+            _leaving.remove(self)
+        for follower in self.followers:
+            follower()
         if self._finished is not None:
             self._finished()
         else:
             args = (self._path, self.job_id, self._number)
             self._turns.ask(self.job_id, "forget", args, _ignored)
+
+
+def _passes(refused: Refused) -> bool:
+    """Whether the same may be answered a moment later."""
+    early = isinstance(refused, EndedEarly)
+    return early or refused.code == "no-state" or bool(refused.facts.get("passing"))
 
 
 def _ignored(answer: Any, refused: Refused | None) -> None:

@@ -41,7 +41,8 @@ class Refused(Exception):
 
 
 class EndedEarly(Refused):
-    """The helper process was killed before it had answered: what it did by then is not known."""
+    """The process that was to do it was killed before it had answered: what it did by then is not
+    known."""
 
 
 def refusal_of(exc: Exception) -> Refused:

@@ -58,7 +58,7 @@ _WRITE = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # What stands in gone/ID where the id was given up before it ran.
 _NEVER_RAN = b"never ran\n"
 # Errors that say nothing of a file: it may be there, and read, a moment later.
-PASSING = (
+_PASSING = (
     errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.EIO, errno.ESTALE,
 )  # fmt: skip
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -70,6 +70,13 @@ class Unreadable(Exception):
 
 class Unavailable(Unreadable):
     """A file that may well be what it should be, but cannot be had here and now."""
+
+
+def passes(exc: BaseException | None) -> bool:
+    """Whether it says nothing of what was to be read: it may be there and whole a moment later."""
+    if isinstance(exc, Unavailable):
+        exc = exc.__cause__
+    return isinstance(exc, OSError) and exc.errno in _PASSING
 
 
 def is_id(text: str) -> bool:
@@ -306,10 +313,15 @@ Marks = namedtuple("Marks", "position reader")
 
 
 def read_marks(dir_fd: int) -> Marks:
-    """Marks that cannot be read count as nothing used: twice is better than never."""
+    """Marks that make no sense count as nothing used: twice is better than never.
+
+    Raises Unavailable where they may be read a moment later: they may be anybody's until then.
+    """
     try:
         value = read_json(dir_fd, MARKS)
-    except (FileNotFoundError, Unreadable):
+    except (FileNotFoundError, Unreadable) as exc:
+        if passes(exc):
+            raise
         value = {}
     reader = value.get("reader")
     return Marks(

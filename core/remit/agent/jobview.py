@@ -73,8 +73,7 @@ def _finish(dir_fd: int, facts: dict[str, Any]) -> dict[str, Any]:
     problem = facts["problem"]
     view = dict(facts, **_state(dir_fd))
     view["problem"] = view["problem"] or problem
-    marks = jobdir.read_marks(dir_fd)
-    view["used"] = marks.position
+    view["used"] = _used(dir_fd)
     if view["sizes"] is None:
         view["sizes"] = sizes(dir_fd)
     finished = view["state"] in _jobstate.FINISHED
@@ -82,6 +81,14 @@ def _finish(dir_fd: int, facts: dict[str, Any]) -> dict[str, Any]:
         view["sizes"][stream] > view["used"][stream] for stream in jobdir.STREAMS
     )
     return view
+
+
+def _used(dir_fd: int) -> dict[str, int]:
+    try:
+        position: dict[str, int] = jobdir.read_marks(dir_fd).position
+    except jobdir.Unavailable:
+        return dict.fromkeys(jobdir.STREAMS, 0)  # how the job stands is known all the same
+    return position
 
 
 def sizes(dir_fd: int) -> dict[str, int]:

@@ -59,8 +59,7 @@ def look(path: bytes, job_id: str, inotify_fd: int, first: bool) -> dict[str, An
             held = lease.hold(dir_fd) if view["lifetime"] == "lease" else None
             if held is not None:
                 answer["fd"] = held
-        finished = view["state"] in _jobstate.FINISHED
-        return dict(answer, view=view, runs_on=finished and _runs_on(dir_fd, view))
+        return dict(answer, view=view, runs_on=_is_over(view) and _runs_on(dir_fd, view))
     finally:
         os.close(dir_fd)
 
@@ -106,7 +105,8 @@ def read(
 
     ``place`` is a position, and the line of the index that comes next, None where that is not known
     yet. At most ``most`` bytes. ``more``: there is more to read now; ``over``: nothing more will be
-    written; ``view``: the job map, where the reading ends. Raises Refused.
+    written; ``view``: the job map, where the reading ends, of a finished job where it is over.
+    Raises Refused, with ``passing`` where the same may be answered a moment later.
     """
     answer: dict[str, Any] = {"superseded": False, "watches": [], "view": None}
     try:
@@ -121,9 +121,10 @@ def read(
                 inotify.add(inotify_fd, dir_fd, inotify.MOVED_IN),
             ]
             answer["watches"] = [number for number in added if number is not None]
-        pieces, more, over = _pieces(cursor, dir_fd, job_id, most)
+        pieces, more, last = _pieces(cursor, dir_fd, job_id, most)
+        over = last is not None and _is_over(last)
         if not more and (over or not follow):
-            answer["view"] = jobview.job_map(dir_fd, job_id)
+            answer["view"] = last
         answer.update(data=pieces, more=more, over=over, freed=cursor.freed)
         return dict(answer, place=[cursor.position, cursor.line])
     except (OSError, jobdir.Unreadable) as exc:
@@ -131,32 +132,34 @@ def read(
         if isinstance(exc, FileNotFoundError):
             raise keeper.gone_or_unknown(path, job_id) from exc
         words = "the output of job %s cannot be read: %s" % (job_id, exc)
-        # What may pass is tried again.
-        passing = isinstance(exc, OSError) and exc.errno in jobdir.PASSING
-        raise Refused("state", words, passing=passing) from exc
+        raise Refused("state", words, passing=jobdir.passes(exc)) from exc
 
 
-def _pieces(cursor: Cursor, dir_fd: int, job_id: str, most: int) -> tuple[list[bytes], bool, bool]:
-    """The pieces, packed; whether there are more; whether nothing more will be written."""
+def _pieces(
+    cursor: Cursor, dir_fd: int, job_id: str, most: int
+) -> tuple[list[bytes], bool, dict[str, Any] | None]:
+    """The pieces, packed; whether there are more; the job map once the index was at its end: where
+    that is of a finished job, nothing more will be written."""
     until = time.monotonic() + _TURN
     packed: list[bytes] = []
-    over = False
+    view: dict[str, Any] | None = None
     count = 0
     while True:
         if count == _MOST_PIECES or time.monotonic() > until or (most <= 0 and cursor.has_more()):
-            return packed, True, over
+            return packed, True, view
         piece = cursor.next(most, until) if most > 0 else None
         if piece is None and most > 0 and cursor.behind:
-            return packed, True, over
-        if piece is None and not over:
-            over = _is_over(dir_fd, job_id)
-            if not over:
-                return packed, False, False
+            return packed, True, view
+        if piece is None and view is None:
+            # Taken once: what it says now it may not be able to say a moment later.
+            view = jobview.job_map(dir_fd, job_id)
+            if not _is_over(view):
+                return packed, False, view
             continue  # what was written between the look at the index and the outcome
         if piece is None:
             piece = cursor.rest(most, time.time()) if most > 0 else None
         if piece is None:
-            return packed, False, True
+            return packed, False, view
         count += 1
         most -= charge(len(piece.data))
         packed += _packed(piece)
@@ -167,10 +170,8 @@ def _packed(piece: Piece) -> list[bytes]:
     return [place, SIZE.pack(len(piece.data)), piece.data]
 
 
-def _is_over(dir_fd: int, job_id: str) -> bool:
-    if jobview.has_outcome(dir_fd):
-        return True
-    return jobview.job_map(dir_fd, job_id)["state"] in _jobstate.FINISHED
+def _is_over(view: dict[str, Any]) -> bool:
+    return view["state"] in _jobstate.FINISHED
 
 
 def _cursor(path: bytes, job_id: str, reader: int, place: list[Any]) -> tuple[Cursor, int]:
@@ -184,11 +185,7 @@ def _cursor(path: bytes, job_id: str, reader: int, place: list[Any]) -> tuple[Cu
             _open[reader] = known
             return known
         _close(cursor, dir_fd)
-    jobs_fd = _open_jobs(path)
-    try:
-        dir_fd = statedir.open_directory(job_id.encode(), jobs_fd, job_id.encode())
-    finally:
-        os.close(jobs_fd)
+    dir_fd = _open_job(path, job_id)
     try:
         cursor = Cursor(dir_fd, position, line)
     except (OSError, jobdir.Unreadable):
@@ -215,24 +212,33 @@ def forget(path: bytes, job_id: str, reader: int) -> dict[str, Any]:
 
 def mark(path: bytes, job_id: str, reader: int, token: str, used: dict[str, int]) -> dict[str, Any]:
     """Writes down what is used up: ``{written, ours, view}``. Not written: somebody else is at the
-    marks just now. Raises Refused.
+    marks just now, or they cannot be had for a moment. Raises Refused.
 
     It is not waited for the disk: where the machine dies, a record may come twice.
     """
     known = _open.get(reader)
-    dir_fd = _open_job(path, job_id) if known is None else known[1]
+    ours = True
+    later = {"written": False, "ours": ours, "view": None}
+    try:
+        dir_fd = _open_job(path, job_id) if known is None else known[1]
+    except OSError as exc:
+        if jobdir.passes(exc):
+            return later
+        raise
     try:
         try:
             if not jobdir.claim(dir_fd):
-                return {"written": False, "ours": True, "view": None}
+                return later
         except OSError:
             pass  # no such locks here: the last writer wins
         try:
             ours = _is_ours(dir_fd, token)
             if ours:
                 jobdir.write_marks(dir_fd, jobdir.Marks(used, token))
-        except OSError:
-            pass  # a full disk, or the job was removed: records come twice then, or nobody asks
+        except (OSError, jobdir.Unavailable) as exc:
+            if jobdir.passes(exc):
+                return later
+            # A full disk, or the job was removed: records come twice then, or nobody asks.
         finally:
             jobdir.unclaim(dir_fd)
         return {"written": True, "ours": ours, "view": jobview.job_map(dir_fd, job_id)}
@@ -242,17 +248,22 @@ def mark(path: bytes, job_id: str, reader: int, token: str, used: dict[str, int]
 
 
 def _open_job(path: bytes, job_id: str) -> int:
+    """Raises Refused, and OSError."""
     jobs_fd = _open_jobs(path)
     try:
         return statedir.open_directory(job_id.encode(), jobs_fd, job_id.encode())
     except FileNotFoundError:
         raise keeper.gone_or_unknown(path, job_id) from None
+    except Refused as exc:
+        # Not as of a state directory that is away: it does not come back by itself.
+        raise Refused("state", exc.message) from exc
     finally:
         os.close(jobs_fd)
 
 
 def _is_ours(dir_fd: int, token: str) -> bool:
-    """Whether no other consuming reader took over; marks that are gone are nobody's."""
+    """Whether no other consuming reader took over; marks that are gone are nobody's. Raises
+    Unavailable."""
     reader = jobdir.read_marks(dir_fd).reader
     return reader is None or reader == token
 

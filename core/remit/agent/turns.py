@@ -16,7 +16,7 @@ from collections import deque, namedtuple
 from typing import TYPE_CHECKING
 
 from remit._msgpack import UnpackError, pack, unpack
-from remit.agent.helpers import Refused, failed, forget_the_agent
+from remit.agent.helpers import EndedEarly, Refused, failed, forget_the_agent
 
 if TYPE_CHECKING:
     from typing import Any, Callable, NoReturn
@@ -211,7 +211,7 @@ class _Worker:
     def _end(self) -> None:
         """It was killed: whoever waits for it is told, and may ask again."""
         self.dismiss()
-        self._done(None, Refused("internal", "a helper process ended early"))
+        self._done(None, EndedEarly("internal", "a helper process ended early"))
 
     def dismiss(self) -> None:
         """It ends at the end of its socket."""
