@@ -28,6 +28,7 @@ def boot() -> NoReturn:
     fds.close_all({0, 1, 2})
     news, tell = os.pipe()
     agent = os.fork()
+    _part(agent)
     if not agent:
         os.close(news)
         from remit.agent import main
@@ -37,6 +38,19 @@ def boot() -> NoReturn:
     # The caller sees the end of the link when the agent is gone, not when we are.
     fds.point_at_null(0, 1)
     _Janitor(agent, news).work()
+
+
+def _part(agent: int) -> None:
+    """Gives the agent a process group of its own: whoever kills ours, as transports do, must not
+    leave the jobs to nobody. An agent that is stopped (SIGSTOP) goes on once its janitor is gone:
+    the kernel continues process groups that become orphans. To be called on both sides of the
+    fork."""
+    if os.isatty(0):
+        return  # of which a process group in the background may read nothing
+    try:
+        os.setpgid(agent, agent)
+    except OSError:
+        pass  # it has ended
 
 
 class _Janitor:
@@ -76,6 +90,7 @@ class _Janitor:
     def _end_agent(self, *_: object) -> None:
         if self._status is None:
             os.kill(self._agent, signal.SIGTERM)
+            os.kill(self._agent, signal.SIGCONT)  # else one that is stopped would not heed it
 
     def _reap(self) -> None:
         """Also of orphans that became our children: nobody else would."""
