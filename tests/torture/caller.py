@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ COLLECT = "collect"
 _COLLECTOR = 999  # its generation
 # How long the collector gives each job, whose whole script takes less.
 _PATIENCE = 60.0
-# A slow reader makes up for lost time after so many.
+# The slow readers of a job make up for lost time after so many.
 _SLOW_RECORDS = 40
 
 
@@ -39,6 +40,7 @@ class _Caller:
         self.generation = generation
         self._directory = directory
         self._passes = 0
+        self._slowed = Counter[int]()  # records, by the numbers of jobs
 
     def note(self, what: str, plan: Plan | None = None, **facts: object) -> None:
         number = None if plan is None else plan.number
@@ -102,7 +104,7 @@ class _Caller:
                 seen += 1
                 if seen >= most:
                     return False
-                if plan.slow and seen < _SLOW_RECORDS and self.generation != _COLLECTOR:
+                if plan.slow and self._may_be_slow(plan):
                     await anyio.sleep(plan.slow)
         except (remit.JobFailed, remit.LinkLost):
             if job.state is not remit.JobState.LOST:
@@ -111,6 +113,10 @@ class _Caller:
             reel.close()
         self.note("read", plan, kind=kind, number=self._passes)
         return True
+
+    def _may_be_slow(self, plan: Plan) -> bool:
+        self._slowed[plan.number] += 1
+        return self._slowed[plan.number] < _SLOW_RECORDS and self.generation != _COLLECTOR
 
     # -- while things go wrong
 

@@ -107,12 +107,15 @@ class Script(msgspec.Struct, frozen=True):
         return msgspec.json.decode(text, type=cls)
 
 
-def invent(seed: int, place: str, kinds: Mapping[str, int], can_fill: bool) -> Script:
+def invent(
+    seed: int, place: str, kinds: Mapping[str, int], can_fill: bool, haste: float = 1.0
+) -> Script:
     """The script of that seed, for a place where ``kinds`` of faults can happen, as often as their
-    weights say, and whose state directory can be made to fill up or cannot."""
+    weights say, and whose state directory can be made to fill up or cannot. ``haste``: how many
+    times as fast all of it goes."""
     dice = random.Random(f"{seed} {place}")
-    length = dice.uniform(6, 14)
-    faults = [_fault(dice, kinds, length) for _ in range(dice.randint(3, 12))]
+    length = dice.uniform(6, 14) / haste
+    faults = [_fault(dice, kinds, length, haste) for _ in range(dice.randint(3, 12))]
     faults.sort(key=lambda fault: fault.at)
     return Script(
         seed=seed,
@@ -121,7 +124,7 @@ def invent(seed: int, place: str, kinds: Mapping[str, int], can_fill: bool) -> S
         silence=dice.uniform(2, 5),
         small=can_fill and dice.random() < 0.15,
         jobs=tuple(
-            _plan(dice, number, length, {fault.kind for fault in faults})
+            _plan(dice, number, length, haste, {fault.kind for fault in faults})
             for number in range(dice.randint(3, 7))
         ),
         faults=tuple(faults),
@@ -148,17 +151,17 @@ def _id(dice: random.Random) -> str:
     return "j" + "".join(dice.choice("abcdefghijklmnopqrstuvwxyz234567") for _ in range(12))
 
 
-def _fault(dice: random.Random, kinds: Mapping[str, int], length: float) -> Fault:
+def _fault(dice: random.Random, kinds: Mapping[str, int], length: float, haste: float) -> Fault:
     kind = dice.choices(list(kinds), list(kinds.values()))[0]
     lasts = dice.choice((dice.uniform(0.1, 1.5), dice.uniform(3, 9))) if _lasts(kind) else 0.0
-    return Fault(dice.uniform(0.2, length), kind, dice.randrange(1 << 16), lasts)
+    return Fault(dice.uniform(0.2, length), kind, dice.randrange(1 << 16), lasts / haste)
 
 
 def _lasts(kind: str) -> bool:
     return kind in _LASTING or kind.startswith("stall-")
 
 
-def _plan(dice: random.Random, number: int, length: float, faults: set[str]) -> Plan:
+def _plan(dice: random.Random, number: int, length: float, haste: float, faults: set[str]) -> Plan:
     bursts = dice.random() < 0.35
     pace = 0.0 if bursts else dice.uniform(0.002, 0.08)
     # In lines of 30 bytes: up to 7 MB at once, or what keeps the job busy for its part of the time.
@@ -176,7 +179,7 @@ def _plan(dice: random.Random, number: int, length: float, faults: set[str]) -> 
         lifetime="session" if session else "detached",
         reading=reading,
         leaves=tuple(dice.randint(1, 40) for _ in range(dice.randrange(4))),
-        slow=dice.choice((0.0, dice.uniform(0.01, 0.3))),
+        slow=dice.choice((0.0, dice.uniform(0.01, 0.3))) / haste,
         seed=dice.randrange(1 << 30),
         lines=lines,
         pace=pace,

@@ -13,6 +13,8 @@ from torture.script import EVERYWHERE, Script, invent
 # Of short scripts those with the most kinds of faults; in two the state directory fills up.
 SCRIPTS = [("local", 1021), ("local", 3771), ("local", 2649), ("ssh", 3343), ("ssh", 2859)]
 
+HASTE = 2.0
+
 
 @pytest.fixture(scope="module")
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
@@ -23,7 +25,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 @pytest.mark.real
 @pytest.mark.parametrize(("place", "seed"), SCRIPTS, indirect=["place"])
 def test_nothing_is_lost_doubled_or_left_behind(place: Place, seed: int) -> None:
-    script = invent(seed, place.name, place.kinds, place.can_fill)
+    script = invent(seed, place.name, place.kinds, place.can_fill, HASTE)
     verdict = play(script, place)
     assert verdict.faults, "nothing went wrong: that is no torture"
     if verdict.complaints:
