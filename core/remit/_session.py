@@ -30,6 +30,7 @@ from remit._conversation import PROTOCOL
 from remit._errors import (
     ConnectError,
     JobNotFound,
+    JobStateError,
     LinkLost,
     PluginError,
     RemitError,
@@ -147,6 +148,7 @@ class Session:
         self._tasks: anyio.abc.TaskGroup | None = None
         self._home = Home(f"the session with {target}")
         self._undoing: set[anyio.Event] = set()  # what is being taken back
+        self._given_up: set[str] = set()  # ids that the target is still to seal
         self._hello: Hello | None = None
         self._returned = Returned()
         self._stores = Stores()
@@ -253,6 +255,8 @@ class Session:
             python=python,
             here=self._here,
         )
+        if request.id in self._given_up:
+            raise JobStateError(f"job {request.id} was given up; its id is used up")
         job: Job = (
             SpooledJob.asked(self, request)
             if request.placement.spools
@@ -544,15 +548,20 @@ class Session:
         self._trouble = own_trouble(exc)
         self._scope.cancel()
 
-    def _seal_soon(self, job_id: str) -> None:
-        """Makes sure, as soon as there is a link, that ``job_id`` is stopped, gone, and never
-        runs again."""
-        self._undo(partial(self._seal, job_id))
+    async def _give_up(self, job_id: str) -> None:
+        """Has ``job_id`` stopped, removed and sealed, so that it never runs again. Where there is
+        no link that is done over the next one, and nobody waits for it."""
+        self._given_up.add(job_id)
+        if self._link is None:
+            self._undo(partial(self._seal, job_id))
+        else:
+            await self._seal(job_id)
 
     async def _seal(self, job_id: str) -> None:
         with contextlib.suppress(RemitError):
             if (await self._ask("seal", {"job": job_id}, Sealed)).ran:
                 await self._ask("remove", {"job": job_id, "force": True}, Nothing)
+            self._given_up.discard(job_id)
 
     def _watch(self, job: SpooledJob) -> None:
         self._watched.add(job)

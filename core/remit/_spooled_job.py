@@ -228,14 +228,14 @@ class SpooledJob(Job):
             # An agent that has the request takes it back at the close. Where the request or the
             # close was lost with a link, sealing the id over the next one does it.
             self._feed.close()
-            self._session._seal_soon(self.id)
+            await self._session._give_up(self.id)
 
     async def _discard(self) -> None:
         try:
             await self._remove(force=True, leave=True)
         except RemitError:
-            # The link is lost or the job is gone; a seal is tried once there is a link again.
-            self._session._seal_soon(self.id)
+            # The link is lost or the job is gone.
+            await self._session._give_up(self.id)
 
 
 class _Channel:

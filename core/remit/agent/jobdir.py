@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import stat
+import time
 from binascii import hexlify
 from collections import namedtuple
 from typing import TYPE_CHECKING
@@ -47,6 +48,9 @@ _RESERVE = b".outcome"
 _MAX_TEXT = 500
 _MAX_NAMED = 16
 _DISCARD_TRIES = 10
+# Seconds that a removal waits for whoever has the claim, and may well be stopped.
+_PATIENCE = 2.0
+_POLL = 0.01
 # How deep directories are entered that a job has made in its own.
 _MAX_NESTED = 32
 
@@ -256,6 +260,16 @@ def claim(dir_fd: int) -> bool:
     return True
 
 
+def await_claim(dir_fd: int, patience: float) -> bool:
+    """As `claim`, waiting for it; False where it was not to be had in so many seconds."""
+    deadline = time.monotonic() + patience
+    while not claim(dir_fd):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL)
+    return True
+
+
 def unclaim(dir_fd: int) -> None:
     try:
         fcntl.flock(dir_fd, fcntl.LOCK_UN)
@@ -382,6 +396,22 @@ def seal_unrun(gone_fd: int, job_id: str) -> bool:
     return True
 
 
+def unseal(jobs_fd: int, gone_fd: int, job_id: str, dir_fd: int) -> None:
+    """Takes the mark of `seal_unrun` off a job that did run and is there, or leaves it where nobody
+    can tell. For the holder of the claim: who removes the job then waits to seal it."""
+    if is_linked(jobs_fd, job_id, dir_fd) and was_unrun(gone_fd, job_id):
+        unlink(gone_fd, job_id.encode())
+
+
+def is_linked(jobs_fd: int, job_id: str, dir_fd: int) -> bool:
+    """Whether the directory still has its name: it may have been removed as we opened it."""
+    try:
+        named = os.stat(job_id.encode(), dir_fd=jobs_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(named, os.fstat(dir_fd))
+
+
 def is_sealed(gone_fd: int, job_id: str) -> bool:
     try:
         os.stat(job_id.encode(), dir_fd=gone_fd, follow_symlinks=False)
@@ -404,6 +434,10 @@ def was_unrun(gone_fd: int, job_id: str) -> bool:
 
 def remove(jobs_fd: int, gone_fd: int, job_id: str, dir_fd: int) -> None:
     """Deletes the job's directory and seals its id; what a crash leaves can be removed again."""
+    try:
+        await_claim(dir_fd, _PATIENCE)  # of whoever is about to take a seal off: `unseal`
+    except OSError:
+        pass  # no such locks here
     try:
         seal(gone_fd, job_id)
     except OSError as exc:

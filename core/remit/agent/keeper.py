@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 _CLAIM_PATIENCE = 10.0
-_POLL = 0.01
 _COPY_TRIES = 10
 _DAY = 86400.0
 _EXPIRES_AFTER = _DAY
@@ -300,12 +299,9 @@ def begin_reading(
 
 
 def _claim_marks(dir_fd: int) -> None:
-    deadline = time.monotonic() + _CLAIM_PATIENCE
     try:
-        while not jobdir.claim(dir_fd):
-            if time.monotonic() > deadline:
-                raise Refused("state", "the marks of this job are held by somebody else")
-            time.sleep(_POLL)
+        if not jobdir.await_claim(dir_fd, _CLAIM_PATIENCE):
+            raise Refused("state", "the marks of this job are held by somebody else")
     except OSError:
         pass  # no such locks here: the last writer wins
 

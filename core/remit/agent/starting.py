@@ -102,7 +102,7 @@ def finish(path: bytes, job_id: str) -> dict[str, Any]:
         _wait_for_start(dir_fd, job_id)
         if _was_run(dir_fd):
             return _answer(dir_fd, job_id)
-        if _is_linked(jobs_fd, job_id, dir_fd):
+        if jobdir.is_linked(jobs_fd, job_id, dir_fd):
             jobdir.discard(jobs_fd, job_id, dir_fd)
     words = "the job was not run: the process that was to start it was killed"
     raise Refused("start-failed", words, hint="try again")
@@ -195,7 +195,7 @@ def _claim(jobs_fd: int, gone_fd: int, job_id: str) -> tuple[int, bool]:
         made = statedir.make_directory(job_id.encode(), jobs_fd) or made
         dir_fd = open_job(jobs_fd, job_id)
         if dir_fd is not None:
-            if _try_claim(dir_fd, made) and _is_linked(jobs_fd, job_id, dir_fd):
+            if _try_claim(dir_fd, made) and jobdir.is_linked(jobs_fd, job_id, dir_fd):
                 # Whoever seals the id does so before asking for the claim.
                 if not jobdir.is_sealed(gone_fd, job_id):
                     return dir_fd, made
@@ -214,15 +214,6 @@ def _try_claim(dir_fd: int, made: bool) -> bool:
         return made  # no such locks here: the directory's maker has the claim
 
 
-def _is_linked(jobs_fd: int, job_id: str, dir_fd: int) -> bool:
-    """Whether the directory still has its name: it may have been removed as we opened it."""
-    try:
-        named = os.stat(job_id.encode(), dir_fd=jobs_fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(named, os.fstat(dir_fd))
-
-
 def seal(path: bytes, job_id: str) -> dict[str, Any]:
     """Keeps the id from ever running, unless it did: ``{ran: bool}``. Raises Refused."""
     state = State(path)
@@ -236,9 +227,19 @@ def seal(path: bytes, job_id: str) -> dict[str, Any]:
         return {"ran": not jobdir.was_unrun(gone_fd, job_id)}
     _wait_for_start(dir_fd, job_id)
     if _was_run(dir_fd):
-        if jobdir.was_unrun(gone_fd, job_id):
-            jobdir.unlink(gone_fd, job_id.encode())
+        _unseal(jobs_fd, gone_fd, job_id, dir_fd)
         return {"ran": True}
-    if _is_linked(jobs_fd, job_id, dir_fd):
+    if jobdir.is_linked(jobs_fd, job_id, dir_fd):
         jobdir.discard(jobs_fd, job_id, dir_fd)
     return {"ran": False}
+
+
+def _unseal(jobs_fd: int, gone_fd: int, job_id: str, dir_fd: int) -> None:
+    """Lets a repeated start of a job that runs find it."""
+    try:
+        if not jobdir.await_claim(dir_fd, CLAIM_PATIENCE):
+            return
+    except OSError:
+        pass  # no such locks here
+    jobdir.unseal(jobs_fd, gone_fd, job_id, dir_fd)
+    jobdir.unclaim(dir_fd)

@@ -1,0 +1,161 @@
+"""A kept start that is given up never runs again: not at any moment of the cancel, however slow
+the target is, over whichever link."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+import pytest
+
+import remit
+from remit import _frames, _session
+
+from .conftest import Play
+from .fake_agent import FakeAgent, agent_script, job_map, pack
+
+pytestmark = pytest.mark.anyio
+
+
+class Target:
+    """What a target has of jobs, over all links. Each answer takes so many turns of the loop as
+    ``delays`` says of its verb, and others come in between."""
+
+    def __init__(self, **delays: int) -> None:
+        self.runs: list[str] = []
+        self.alive: set[str] = set()
+        self.sealed: set[str] = set()
+        self._delays = delays
+
+    async def serve(self, agent: FakeAgent) -> None:
+        given_up: set[int] = set()
+        async with anyio.create_task_group() as tasks:
+            while True:
+                while not agent.events:
+                    data = await agent.peer.receive()
+                    if not data:
+                        tasks.cancel_scope.cancel()
+                        return
+                    agent.events += agent.conversation.receive(data)
+                event = agent.events.pop(0)
+                if event.kind == _frames.GOODBYE:
+                    agent.conversation.goodbye(pack({}))
+                    await agent.flush()
+                    tasks.cancel_scope.cancel()
+                    return
+                if event.kind == _frames.CLOSE:
+                    given_up.add(event.channel)
+                if event.kind == _frames.REQUEST:
+                    tasks.start_soon(self._answer, agent, event.channel, event.body, given_up)
+
+    async def _answer(
+        self, agent: FakeAgent, channel: int, body: bytes, given_up: set[int]
+    ) -> None:
+        verb, arguments = agent.unpack(body)
+        for _ in range(self._delays.get(verb, 0)):
+            await anyio.lowlevel.checkpoint()
+        say, job = agent.conversation, str(arguments.get("job") or arguments.get("id"))
+        if verb == "start":
+            self._start(job, channel in given_up)
+            if job in self.alive:
+                say.accept(channel, pack(job_map(job, placement="keep")))
+            else:
+                say.refuse(channel, pack({"code": "gone", "message": "its id is used up"}))
+        elif verb == "seal":
+            self.sealed.add(job)
+            say.reply(channel, pack({"ran": job in self.alive}))
+        elif verb == "remove":
+            self.alive.discard(job)
+            say.reply(channel, pack({}))
+        else:
+            assert verb == "stop"
+            gone = job_map(job, "STOPPED", placement="keep", outcome={"reason": "stopped"})
+            self.alive.discard(job)
+            say.reply(channel, pack({"survivors": [], "job": gone}))
+        await agent.flush()
+
+    def _start(self, job: str, given_up: bool) -> None:
+        if job not in self.sealed and job not in self.alive:
+            self.runs.append(job)
+            self.alive.add(job)
+        if given_up:
+            self.alive.discard(job)
+            self.sealed.add(job)
+
+
+async def _after(turns: int, then: Callable[[], object]) -> None:
+    for _ in range(turns):
+        await anyio.lowlevel.checkpoint()
+    then()
+
+
+async def _cancelled(session: remit.Session, job_id: str, turns: int) -> bool:
+    async with anyio.create_task_group() as tasks:
+        with anyio.CancelScope() as scope:
+            tasks.start_soon(_after, turns, scope.cancel)
+            await session.start(["sleep", "1000"], placement="keep", id=job_id)
+        tasks.cancel_scope.cancel()
+    return scope.cancelled_caught
+
+
+@pytest.mark.parametrize("seal", [0, 6, 25])
+@pytest.mark.parametrize("start", [0, 6, 25])
+async def test_its_id_is_used_up_once_the_start_has_returned(
+    play: Play, start: int, seal: int
+) -> None:
+    target = Target(start=start, seal=seal)
+    play(agent_script(target.serve))
+    given_up = 0
+    async with remit.connect("fake:") as session, remit.connect("fake:") as another:
+        for turns in range(45):
+            job_id = remit.new_job_id()
+            with anyio.fail_after(30):
+                if not await _cancelled(session, job_id, turns):
+                    break
+                given_up += 1
+                for each in (session, another):
+                    with pytest.raises(remit.JobStateError):
+                        await each.start(["sleep", "1000"], placement="keep", id=job_id)
+            assert job_id not in target.alive, turns
+            assert job_id in target.sealed, turns
+    assert given_up > 1
+    assert len(set(target.runs)) == len(target.runs)
+
+
+async def test_while_the_link_is_lost_the_session_knows_it(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_session, "wait_before", lambda attempt, jitter: 0.0)
+    target = Target()
+    may_return = anyio.Event()
+    links = 0
+
+    async def serve(agent: FakeAgent) -> None:
+        nonlocal links
+        links += 1
+        if links == 1:
+            await agent.request()  # and the link is lost over it
+        else:
+            await may_return.wait()
+            await target.serve(agent)
+
+    play(agent_script(serve))
+    job_id = remit.new_job_id()
+    async with remit.connect("fake:") as session:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_cancelled, session, job_id, 10_000)
+            while session.state is not remit.SessionState.RECONNECTING:
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+        with pytest.raises(remit.JobStateError, match=job_id):
+            await session.start(["sleep", "1000"], placement="keep", id=job_id)
+        assert target.sealed == set()
+        may_return.set()
+        with anyio.fail_after(30):
+            while job_id not in target.sealed:
+                await anyio.lowlevel.checkpoint()
+            with pytest.raises(remit.JobStateError):
+                await session.start(["sleep", "1000"], placement="keep", id=job_id)
+    assert target.runs == []
