@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 import attrs
 
 from remit import _records, _said
+from remit._amounts import count
 from remit._errors import RemoteProtocolError, ResultError
 from remit._messages import moment
 from remit._records import Malformed, Splitter
@@ -86,7 +87,7 @@ class RecordDecoder:
     def __init__(self, offset: int = 0) -> None:
         """``offset`` is where in the stream the first byte is that will be fed: 0, or where a
         record begins."""
-        self._splitter = Splitter(offset)
+        self._splitter = Splitter(count("offset", offset, least=0))
 
     def feed(self, data: bytes) -> list[DecodedRecord]:
         """The records that are whole now. Raises RemoteProtocolError for what is no such stream.

@@ -13,6 +13,7 @@ import anyio
 import anyio.lowlevel
 import attrs
 
+from remit._amounts import seconds
 from remit._bell import Bell, Changes
 from remit._conversation import Piece
 from remit._decoder import FunctionFailure
@@ -342,7 +343,7 @@ class Job:
     async def _outcome_within(self, timeout: float | None, check: bool) -> Any:
         """For `Session.run`. Raises JobFailed where the target does not end the job though its
         time is over."""
-        limit = math.inf if timeout is None else timeout + _PATIENCE
+        limit = math.inf if timeout is None else float(timeout) + _PATIENCE
         with anyio.move_on_after(limit):
             if self._runs_function:
                 return await self.result()
@@ -420,9 +421,7 @@ class Job:
         """Ends the whole process tree: TERM and CONT, after ``grace`` seconds KILL. Returns what
         survived even that, normally nothing. A finished job is left as it is, but processes that
         it left behind are stopped. Cancelled, it goes on there."""
-        if not 0 <= grace <= 3600:
-            raise ValueError(f"grace is 0 to 3600 seconds, not {grace}")
-        answer: Stopped = await self._ask("stop", Stopped, grace=float(grace))
+        answer: Stopped = await self._ask("stop", Stopped, grace=check_grace(grace))
         self._hear(answer.job)
         return answer.survivors
 
@@ -535,6 +534,11 @@ class Job:
     def _fail(self, exc: Exception) -> None:
         """What was raised here while news of it were taken."""
         raise NotImplementedError
+
+
+def check_grace(grace: object) -> float:
+    """Raises TypeError and ValueError."""
+    return seconds("grace", grace, least=0, most=3600)
 
 
 def announced(session: Session, request: Start) -> JobInfo:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 # What one MessagePack length can say.
 _MOST = (1 << 32) - 1
+_MOST_BYTES = (1 << 62) - 1
 _MEMORY = 1 << 29
 
 
@@ -46,14 +47,15 @@ class Limits:
         size: int = 1 << 32,
         memory: int = _MEMORY,
     ) -> None:
-        """Raises ValueError for less than one level, and for what no encoding can say."""
-        if depth < 1 or not 0 <= count <= _MOST or size < 1 or memory < 0:
-            told = (depth, count, size, memory)
-            raise ValueError("no limits: depth=%r, count=%r, size=%r, memory=%r" % told)
-        object.__setattr__(self, "depth", depth)
-        object.__setattr__(self, "count", count)
-        object.__setattr__(self, "size", size)
-        object.__setattr__(self, "memory", memory)
+        """Raises TypeError for what is no whole number, ValueError for less than one level and for
+        what no encoding can say."""
+        for name, value, least, most in (
+            ("depth", depth, 1, _MOST_BYTES),
+            ("count", count, 0, _MOST),
+            ("size", size, 1, _MOST_BYTES),
+            ("memory", memory, 0, _MOST_BYTES),
+        ):
+            object.__setattr__(self, name, _checked(name, value, least, most))
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("limits are frozen")
@@ -77,6 +79,17 @@ class Limits:
         if self.memory != _MEMORY:
             told += ", memory=%d" % self.memory
         return "Limits(%s)" % told
+
+
+def _checked(name: str, value: object, least: int, most: int) -> int:
+    # As `remit._amounts.count`, which no worker has.
+    if isinstance(value, bool) or not isinstance(value, int):
+        told = "%r" % value if isinstance(value, (bool, float, str)) else type(value).__name__
+        raise TypeError("%s is a whole number, not %.60s" % (name, told))
+    if not least <= value <= most:
+        told = "%d" % value if value.bit_length() < 200 else "one of %d bits" % value.bit_length()
+        raise ValueError("no limits: %s must be %d to %d, not %s" % (name, least, most, told))
+    return value
 
 
 DEFAULT = Limits()

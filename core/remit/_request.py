@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import attrs
 
+from remit._amounts import count, seconds
 from remit._errors import TargetError
 from remit._words import PIPE, Lease, Pipe, is_job_id, new_job_id
 from remit.abc import Placement
@@ -84,10 +84,11 @@ class Start:
             raise ValueError(f"full must be one of {', '.join(FULL)}, not {full!r}")
         if leftovers not in LEFTOVERS:
             raise ValueError(f"leftovers must be 'leave' or 'stop', not {leftovers!r}")
-        if buffer_limit < 1:
-            raise ValueError(f"buffer_limit must be at least 1 byte, not {buffer_limit}")
-        if timeout is not None and not 0 < timeout < math.inf:
-            raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
+        buffer_limit = count("buffer_limit", buffer_limit, least=1)
+        if timeout is not None:
+            timeout = seconds("timeout", timeout, above=0)
+        if max_output is not None:
+            max_output = count("max_output", max_output, least=1)
         if on_max == "truncate" and callable(work):
             raise ValueError("what a function says cannot be truncated; on_max='stop' can be had")
         if callable(work) and not placement.spools:
@@ -222,8 +223,6 @@ def _limits(
         if on_max != "stop":
             raise ValueError(f"on_max={on_max!r} needs a max_output")
         return limits
-    if not 0 < max_output < 1 << 62:
-        raise ValueError(f"max_output must be at least 1 byte, not {max_output}")
     if not placement.spools:
         if on_max == "truncate":
             raise ValueError(

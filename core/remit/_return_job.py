@@ -25,7 +25,7 @@ from remit._errors import (
     ResultError,
     SessionClosed,
 )
-from remit._job import Job, announced
+from remit._job import Job, announced, check_grace
 from remit._link import own_trouble
 from remit._messages import JobMap, moment
 from remit._records import HEAD, Malformed, Said, Splitter
@@ -291,6 +291,7 @@ class ReturnJob(Job):
         return await self._feed.ask(verb, {"job": self.id, **arguments}, answer)
 
     async def stop(self, grace: float = 5.0) -> list[str]:
+        grace = check_grace(grace)
         if self.state.finished:
             await anyio.lowlevel.checkpoint()
             return []
@@ -397,6 +398,7 @@ class EndedJob(Job):
         await anyio.lowlevel.checkpoint()
 
     async def stop(self, grace: float = 5.0) -> list[str]:
+        check_grace(grace)
         await anyio.lowlevel.checkpoint()
         return []
 

@@ -88,26 +88,38 @@ class Callers:
     patience: float | None = None
 
 
+def _connect_timeout(value: object) -> float:
+    return seconds("connect_timeout", value, above=0, infinite=True)
+
+
+def _silence(value: object) -> float:
+    # Both ends sleep by it, and a day without a sign of life is none.
+    return seconds("silence", value, above=0, most=_DAY)
+
+
+def _reconnect(value: object) -> float | None:
+    return None if value is None else seconds("reconnect", value, least=0, infinite=True)
+
+
+def _workers(value: object) -> int | None:
+    return None if value is None else count("workers", value, least=1, most=_MOST_WORKERS)
+
+
+def _calls_per_worker(value: object) -> int:
+    return count("calls_per_worker", value, least=1)
+
+
 @attrs.frozen
 class Settings:
-    """How a session connects and how long it waits. Times in seconds."""
+    """How a session connects and how long it waits. Times in seconds. Raises TypeError and
+    ValueError for numbers that make no sense."""
 
-    connect_timeout: float = 30.0
-    silence: float = 15.0
-    reconnect: float | None = 300.0
+    connect_timeout: float = attrs.field(default=30.0, converter=_connect_timeout)
+    silence: float = attrs.field(default=15.0, converter=_silence)
+    reconnect: float | None = attrs.field(default=300.0, converter=_reconnect)
     trust: bool = False
-    workers: int | None = None
-    calls_per_worker: int = 1000
-
-    def __attrs_post_init__(self) -> None:
-        seconds("connect_timeout", self.connect_timeout, above=0, infinite=True)
-        # Both ends sleep by it, and a day without a sign of life is none.
-        seconds("silence", self.silence, above=0, most=_DAY)
-        if self.reconnect is not None:
-            seconds("reconnect", self.reconnect, least=0, infinite=True)
-        if self.workers is not None:
-            count("workers", self.workers, least=1, most=_MOST_WORKERS)
-        count("calls_per_worker", self.calls_per_worker, least=1)
+    workers: int | None = attrs.field(default=None, converter=_workers)
+    calls_per_worker: int = attrs.field(default=1000, converter=_calls_per_worker)
 
 
 def wait_before(attempt: int, jitter: float) -> float:
@@ -148,7 +160,7 @@ class Session:
         self._tasks: anyio.abc.TaskGroup | None = None
         self._home = Home(f"the session with {target}")
         self._undoing: set[anyio.Event] = set()  # what is being taken back
-        self._given_up: set[str] = set()  # ids that the target is still to seal
+        self._to_seal: set[str] = set()  # ids that the target is still to seal
         self._hello: Hello | None = None
         self._returned = Returned()
         self._stores = Stores()
@@ -255,7 +267,7 @@ class Session:
             python=python,
             here=self._here,
         )
-        if request.id in self._given_up:
+        if request.id in self._to_seal:
             raise JobStateError(f"job {request.id} was given up; its id is used up")
         job: Job = (
             SpooledJob.asked(self, request)
@@ -387,10 +399,10 @@ class Session:
         """
         if older_than is None and max_total is None:
             raise ValueError("prune needs older_than or max_total")
-        if older_than is not None and not 0 <= older_than < 1e10:
-            raise ValueError(f"older_than is a number of seconds, not {older_than!r}")
-        if max_total is not None and not 0 <= max_total < 1 << 62:
-            raise ValueError(f"max_total is a number of bytes, not {max_total!r}")
+        if older_than is not None:
+            older_than = seconds("older_than", older_than, least=0, most=1e10)
+        if max_total is not None:
+            max_total = count("max_total", max_total, least=0)
         limits = {"older_than": older_than, "max_total": max_total, "dry_run": dry_run}
         pruned: list[Pruned] = []
         walk = _Walk(f"what was pruned on {self.target}")
@@ -551,7 +563,7 @@ class Session:
     async def _give_up(self, job_id: str) -> None:
         """Has ``job_id`` stopped, removed and sealed, so that it never runs again. Where there is
         no link that is done over the next one, and nobody waits for it."""
-        self._given_up.add(job_id)
+        self._to_seal.add(job_id)
         if self._link is None:
             self._undo(partial(self._seal, job_id))
         else:
@@ -561,7 +573,7 @@ class Session:
         with contextlib.suppress(RemitError):
             if (await self._ask("seal", {"job": job_id}, Sealed)).ran:
                 await self._ask("remove", {"job": job_id, "force": True}, Nothing)
-            self._given_up.discard(job_id)
+            self._to_seal.discard(job_id)
 
     def _watch(self, job: SpooledJob) -> None:
         self._watched.add(job)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import math
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from typing import Any, Final, Literal
 
 import attrs
 
-from remit import _jobstate
+from remit import _amounts, _jobstate
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # RFC 4648 base32, in small letters
 
@@ -66,11 +65,15 @@ class Pipe(enum.Enum):
         return "remit.PIPE"
 
 
+def _lease_seconds(value: object) -> float:
+    return _amounts.seconds("seconds of a lease", value, above=0)
+
+
 @attrs.frozen
 class Lease:
     """Made by `lease`."""
 
-    seconds: float
+    seconds: float = attrs.field(converter=_lease_seconds)
 
 
 def lease(seconds: float) -> Lease:
@@ -80,9 +83,7 @@ def lease(seconds: float) -> Lease:
     Callers are the session that started it, for as long as it is open, and every session that has a
     handle of it. Raises ValueError unless ``seconds`` is more than 0 and finite.
     """
-    if not 0 < seconds < math.inf:
-        raise ValueError(f"a lease is a positive number of seconds, not {seconds!r}")
-    return Lease(float(seconds))
+    return Lease(seconds)
 
 
 PIPE: Final = Pipe.PIPE

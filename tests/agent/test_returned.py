@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import sys
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent.harness import PLENTY, Refused, Wire, job, new_id, processes_of, wait_until_gone
 from remit._frames import ACCEPT
+from remit.agent import returned
 from testbed.processes import find, kill
 
 BIG = 64 << 20
@@ -470,3 +474,44 @@ def resident(pid: int) -> int:
 
 def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def test_a_job_whose_program_runs_is_in_no_circle() -> None:
+    """What holds itself waits for Python's collector, and thousands of jobs come before that."""
+
+    class Watched:
+        """Of the agent only what holds callbacks."""
+
+        def __init__(self) -> None:
+            self.children = self
+            self.held: list[object] = []
+
+        def watch(self, pid: int, callback: object) -> None:
+            self.held.append(callback)
+
+        def watch_fd(self, fd: int, callback: object) -> None:
+            self.watched = callback
+
+        def unwatch_fd(self, fd: int) -> None:
+            del self.watched
+
+    class Started:
+        def begin(self, agent: Any, report: int) -> None:
+            self.entry = returned._Entry(agent, os.getpid(), report, self.entered)
+
+        def entered(self, *_: object) -> None:
+            self.runs = True
+
+    report, told = os.pipe()
+    agent, job = Watched(), Started()
+    job.begin(agent, report)
+    os.close(told)
+    job.entry.look()
+    assert job.runs
+    dead = weakref.ref(job)
+    gc.disable()
+    try:
+        del job
+        assert dead() is None
+    finally:
+        gc.enable()

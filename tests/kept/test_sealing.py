@@ -30,7 +30,7 @@ class Interrupted:
         self._then: Callable[[], object] = lambda: None
         self._thread = threading.current_thread()
         self._working = False
-        self._other: threading.Thread | None = None
+        self._others: list[threading.Thread] = []
         for name in STEPS:
             patch.setattr(os, name, self._wrapped(getattr(os, name)))
 
@@ -39,24 +39,24 @@ class Interrupted:
             if self._working and threading.current_thread() is self._thread:
                 self.steps += 1
                 if self.steps == self._at:
-                    self._other = threading.Thread(target=self._then)
-                    self._other.start()
-                    self._other.join(WAITS)
+                    self._others.append(threading.Thread(target=self._then))
+                    self._others[0].start()
+                    self._others[0].join(WAITS)
             return function(*args, **options)
 
         return wrapped
 
     def run(self, first: Callable[[], object], then: Callable[[], object], at: int) -> bool:
         """Whether ``first`` has so many steps."""
-        self.steps, self._at, self._then, self._other = 0, at, then, None
+        self.steps, self._at, self._then, self._others = 0, at, then, []
         self._working = True
         try:
             first()
         finally:
             self._working = False
-        if self._other is not None:
-            self._other.join()
-        return self._other is not None
+        for other in self._others:
+            other.join()
+        return bool(self._others)
 
 
 @pytest.fixture

@@ -726,8 +726,9 @@ class _Entry:
             return
         self._report += data
         if not data:
+            done = self._done
             self._close()
-            self._done(self, failure(self._report) if self._report else None)
+            done(self, failure(self._report) if self._report else None)
 
     def _ended(self, status: int) -> None:
         self.status = status
@@ -743,6 +744,8 @@ class _Entry:
         self._agent.unwatch_fd(self._fd)
         os.close(self._fd)
         self._fd = -1
+        # The job holds this, and not the other way as well: that would leave both to the collector.
+        del self._done
 
 
 def outcome_map(
