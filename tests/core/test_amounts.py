@@ -72,6 +72,7 @@ TOLD = {
     *("Gap", "LogRecord", "Outcome", "Progress", "Pruned", "Record", "WarningRecord", "End"),
     *("CommandResult", "DecodedRecord", "Target", "Channel.grant", "ByteStream.receive"),
     "progress",  # a message for people
+    "open_pump",  # a descriptor
 }
 
 
