@@ -37,9 +37,10 @@ AGENT = "agent"
 # In front of the bytes of a DATA frame: stream u8, sequence number u64, offset u64, time f64.
 PIECE = struct.Struct(">BQQd")
 MAX_PIECE = 1 << 18
-# The least that a piece from the agent costs of its credit: what it weighs where it is held,
-# beside its bytes. A job that prints one byte at a time would fill memory with them otherwise.
-LEAST_CHARGE = 64
+# The least that a piece from the agent costs of its credit. Beside its bytes one weighs some 250
+# where it is held, and as much again while it is passed on: a job that prints one byte at a time
+# would fill memory with them otherwise.
+LEAST_CHARGE = 512
 _CREDIT = struct.Struct(">Q")
 # More than any window that remit opens; a peer that grants more has lost count.
 _MAX_CREDIT = 1 << 62

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.harness import Collected, Refused, Wire, job, new_id
-from remit._conversation import Piece
+from remit._conversation import LEAST_CHARGE, Piece
 from remit._frames import DATA
 from remit._msgpack import unpack
 from remit.agent import jobdir
@@ -67,7 +67,7 @@ def test_many_small_pieces_keep_to_a_small_credit(wire: Wire) -> None:
     said = b""
     while len(said) < 18:
         said += wire.piece(channel).data
-        wire.grant(channel, 100)
+        wire.grant(channel, LEAST_CHARGE + 100)
     assert said == b"1\n2\n3\n4\n5\n6\n7\n8\n9\n"
     assert wire.collect(channel, 60).end["complete"] is True
 
