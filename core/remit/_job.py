@@ -370,6 +370,8 @@ class Job:
             how += f": {outcome.error}"
         if outcome.note:
             how += f"; {outcome.note}"
+        for stream, missing in (result.dropped if result else {}).items():
+            how += f"; {missing} bytes of its {stream} were dropped before they were read"
         tail = stderr[-STDERR_TAIL:]
         lines = tail.decode("utf-8", "replace").strip().splitlines()[-5:]
         error = JobFailed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -14,9 +15,11 @@ import remit
 from core.conftest import Play
 from core.fake_agent import FakeAgent, agent_script, job_map, pack
 from remit import _frames
+from testbed import processes
 
 pytestmark = pytest.mark.anyio
 
+_marks = itertools.count(os.getpid() * 1000)  # nobody else's, in other workers either
 BUG = {"code": "internal", "message": "the agent has a bug: KeyError('k')"}
 
 
@@ -80,3 +83,33 @@ async def test_a_kept_job_that_is_gone_when_the_link_comes_back_is_waited_for_no
         assert states == [remit.JobState.LOST]
         assert job.outcome is not None
         assert job.outcome.reason == "removed"
+
+
+@pytest.mark.parametrize(
+    ("how", "verb"),
+    [("started", "remove"), ("found", "stop"), ("found", "remove"), ("after a new link", "stop")],
+)
+async def test_a_running_job_whose_directory_is_deleted_is_reached_all_the_same(
+    how: str, verb: str
+) -> None:
+    mark = f"sleep {next(_marks)}"
+    async with remit.connect("local:") as session, remit.connect("local:") as other:
+        job = await session.start(mark, placement="keep")
+        if how == "found":
+            job = await other.job(job.id)
+        if how == "after a new link":
+            assert session._hello is not None
+            os.kill(session._hello.pid, signal.SIGKILL)
+            with anyio.fail_after(60):
+                while (await job.wait(disconnected=True)) is not remit.JobState.DISCONNECTED:
+                    pass
+                states = job.changes()
+                while (await anext(states)) is not remit.JobState.RUNNING:
+                    pass
+        shutil.rmtree(Path(os.environ["REMIT_STATE_DIR"]) / "jobs" / job.id)
+        assert processes.running(mark)
+        if verb == "stop":
+            assert await job.stop() == []
+        else:
+            await job.remove(force=True)
+        assert not processes.running(mark)

@@ -187,10 +187,14 @@ def remove(
     except Refused as exc:
         if exc.code != "not-found" or known is None or not force:
             raise
-    survivors = _stop_known(job_id, known["process"], GRACE)
-    if survivors:
-        raise _unstoppable(job_id, survivors)
-    jobdir.seal(State(path).open_gone(create=True), job_id)
+    gone_fd = State(path).open_gone(create=True)
+    if jobdir.is_sealed(gone_fd, job_id):
+        raise not_found(job_id)
+    if unsupervised.runs(known["process"]):
+        survivors = _stop_known(job_id, known["process"], GRACE)
+        if survivors:
+            raise _unstoppable(job_id, survivors)
+    jobdir.seal(gone_fd, job_id)
     return {}
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from remit import _jobstate
 from remit._conversation import PIECE, Piece
-from remit.agent import arguments, jobdir, jobview, keeper, looks
+from remit.agent import arguments, jobdir, jobview, keeper, known, looks
 from remit.agent.helpers import EndedEarly, Refused
 from remit.agent.inotify import Inotify
 from remit.agent.turns import Turns
@@ -238,6 +238,7 @@ class _Watcher(_Following):
         if self._first:
             self._first = False
             self._hold = answer.get("fd")
+            known.remember(answer["view"], answer.get("process", {}))
             self._claim(answer["watch"])
         view = answer["view"]
         self._tell(view)

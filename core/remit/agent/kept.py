@@ -17,6 +17,7 @@ from remit.agent import (
     jobdir,
     json,
     keeper,
+    known,
     manner,
     starting,
     statedir,
@@ -41,8 +42,6 @@ _WINDOW = 1 << 18
 _MAX_PAGE = 10000
 # Seconds until something is tried again for which no process could be had.
 _AGAIN = 1.0
-# Jobs that a session knows of beside their directories.
-_MOST_KNOWN = 4096
 _LIFETIMES = ("session", "detached", "lease")
 _ON_MAX = ("stop", "truncate")
 
@@ -60,7 +59,7 @@ def start(agent: Agent, channel: int, args: dict[str, Any]) -> None:
 def stop(agent: Agent, channel: int, args: dict[str, Any]) -> None:
     job_id = arguments.job_id(args, "job")
     grace = arguments.seconds(args, "grace", control.GRACE)
-    _change(agent, channel, job_id, control.stop, grace, "stopped", _known.get(job_id))
+    _change(agent, channel, job_id, control.stop, grace, "stopped", known.of(job_id))
 
 
 def suspend(agent: Agent, channel: int, args: dict[str, Any]) -> None:
@@ -77,7 +76,7 @@ def remove(agent: Agent, channel: int, args: dict[str, Any]) -> None:
     if force:
         follow.expect_removal(agent, job_id)
     leave = arguments.take(args, "leave", bool, default=False)
-    _change(agent, channel, job_id, control.remove, force, leave, _known.get(job_id))
+    _change(agent, channel, job_id, control.remove, force, leave, known.of(job_id))
 
 
 def seal(agent: Agent, channel: int, args: dict[str, Any]) -> None:
@@ -248,18 +247,6 @@ def _surely(
         agent.call_later(_AGAIN, lambda: _surely(agent, function, args, tries))
 
 
-# What the session knows of the jobs that it has started, for those whose directories are deleted.
-_known: dict[str, dict[str, Any]] = {}
-
-
-def _remember(answer: dict[str, Any]) -> None:
-    """``answer`` is that of `starting.start`."""
-    if len(_known) >= _MOST_KNOWN:
-        del _known[next(iter(_known))]
-    if answer["process"]:
-        _known[answer["view"]["id"]] = answer
-
-
 class _Start:
     """The channel of a start until it is answered: collects stdin, then has the job started."""
 
@@ -362,7 +349,7 @@ class _Start:
 
     def _started(self, answer: Any, refused: Refused | None) -> None:
         if refused is None:
-            _remember(answer)
+            known.remember(answer["view"], answer["process"])
         if self._given_up:
             _surely(self._agent, control.take_back, (self._path, self._job["id"]))
         elif refused is not None:

@@ -37,8 +37,8 @@ def look(path: bytes, job_id: str, inotify_fd: int, first: bool) -> dict[str, An
     """``{view, runs_on, watch}``: the job map, and whether the supervisor still looks after what a
     finished job left behind.
 
-    ``first``: a watch on the directory is added, and of a job with a lease ``fd`` holds that.
-    Raises Refused.
+    ``first``: a watch on the directory is added, ``process`` is what process.json says, and of a
+    job with a lease ``fd`` holds that. Raises Refused.
     """
     jobs_fd = _open_jobs(path)
     try:
@@ -56,6 +56,7 @@ def look(path: bytes, job_id: str, inotify_fd: int, first: bool) -> dict[str, An
             answer["watch"] = inotify.add(inotify_fd, dir_fd, inotify.MOVED_IN)
             # Once more: what happens from here on is told.
             view = jobview.job_map(dir_fd, job_id)
+            answer["process"] = _process(dir_fd)
             held = lease.hold(dir_fd) if view["lifetime"] == "lease" else None
             if held is not None:
                 answer["fd"] = held
@@ -81,6 +82,13 @@ def _open_trusted(jobs_fd: int, job_id: str) -> int | None:
         raise
     except (Refused, OSError):
         return None
+
+
+def _process(dir_fd: int) -> dict[str, Any]:
+    try:
+        return jobview.read_process(dir_fd) or {}
+    except jobdir.Unreadable:
+        return {}
 
 
 def _runs_on(dir_fd: int, view: dict[str, Any]) -> bool:
