@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,11 @@ from remit.testing import FakePeer, FakeTransport
 async def session(anyio_backend: str) -> AsyncIterator[remit.Session]:
     async with remit.connect("local:") as session:
         yield session
+
+
+def until(path: Path) -> str:
+    """For a shell: goes on once the path is there."""
+    return f"until [ -e {path} ]; do sleep 0.02; done"
 
 
 Play = Callable[[Callable[[FakePeer], Awaitable[int | None]]], FakeTransport]

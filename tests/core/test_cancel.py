@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -12,9 +13,11 @@ import pytest
 import remit
 from testbed import processes
 
+from .conftest import until
+
 pytestmark = pytest.mark.anyio
 
-_marks = itertools.count(10_000_000)
+_marks = itertools.count(os.getpid() * 10_000)  # nobody else's, in other workers either
 # From before anything was sent to when most answers have come.
 MOMENTS = (0.0, 0.0005, 0.002, 0.008, 0.03)
 
@@ -96,11 +99,15 @@ async def test_a_cancelled_start_is_taken_back(
                 await session.start(mark, placement=placement, id=job_id)
 
 
-async def test_a_cancelled_send_leaves_the_job_reading(session: remit.Session) -> None:
-    job = await session.start("sleep 0.2; exec wc -c", stdin=remit.PIPE)
+async def test_a_cancelled_send_leaves_the_job_reading(
+    session: remit.Session, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    job = await session.start(f"{until(gate)}; exec wc -c", stdin=remit.PIPE)
     with anyio.move_on_after(0.05) as scope:
         await job.send(b"x" * 5_000_000)
     assert scope.cancelled_caught
+    gate.touch()
     await job.send_eof()
     sent = int((await job.result()).stdout)
     assert 0 < sent < 5_000_000

@@ -15,6 +15,7 @@ import anyio
 import pytest
 
 import remit
+from core.conftest import until
 
 pytestmark = pytest.mark.anyio
 
@@ -182,12 +183,14 @@ async def test_half_an_input_is_no_input(session: remit.Session, placement: str)
 
 
 async def test_records_are_in_order_over_both_streams(
-    session: remit.Session, placement: str
+    session: remit.Session, placement: str, tmp_path: Path
 ) -> None:
-    job = await session.start(
-        "echo a; sleep 0.1; echo b >&2; sleep 0.1; echo c", placement=placement
-    )
-    records = [record async for record in job.receive()]
+    line = f"echo a; {until(tmp_path / '1')}; echo b >&2; {until(tmp_path / '2')}; echo c"
+    job = await session.start(line, placement=placement)
+    records = []
+    async for record in job.receive():
+        records.append(record)
+        (tmp_path / str(len(records))).touch()
     assert [(record.stream, record.data, record.offset) for record in records] == [
         ("stdout", b"a\n", 0),
         ("stderr", b"b\n", 0),
@@ -198,12 +201,16 @@ async def test_records_are_in_order_over_both_streams(
 
 
 async def test_what_was_in_hand_at_a_break_comes_again(
-    session: remit.Session, placement: str
+    session: remit.Session, placement: str, tmp_path: Path
 ) -> None:
-    job = await session.start("for i in 1 2 3; do echo $i; sleep 0.1; done", placement=placement)
+    line = f"for i in 1 2 3; do echo $i; {until(tmp_path / '$i')}; done"
+    job = await session.start(line, placement=placement)
     async for record in job.receive():
         if record.data == b"2\n":
             break
+        (tmp_path / "1").touch()
+    for name in ("2", "3"):
+        (tmp_path / name).touch()
     assert await text(job) == b"2\n3\n"
     assert await text(job) == b""
     assert not job.has_more_data
@@ -236,12 +243,16 @@ async def test_without_wait_there_is_what_there_is(session: remit.Session, place
     await job.stop()
 
 
-async def test_a_new_reader_takes_over(session: remit.Session, placement: str) -> None:
-    job = await session.start("echo a; sleep 0.1; echo b", placement=placement)
+async def test_a_new_reader_takes_over(
+    session: remit.Session, placement: str, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    job = await session.start(f"echo a; {until(gate)}; echo b", placement=placement)
     first, second, along = job.receive(), job.receive(), job.receive(keep=True)
     assert (await anext(first)).data == b"a\n"
     assert (await anext(second)).data == b"a\n"
     assert (await anext(along)).data == b"a\n"
+    gate.touch()
     with pytest.raises(remit.JobStateError, match="taken over"):
         await anext(first)
     assert [record.data async for record in second] == [b"b\n"]
@@ -358,10 +369,12 @@ async def test_stop_kills_what_does_not_heed_term(session: remit.Session, placem
     assert job.state is remit.JobState.STOPPED
 
 
-async def test_suspend_and_resume(session: remit.Session, placement: str) -> None:
-    job = await session.start("sleep 0.2; echo on", placement=placement)
+async def test_suspend_and_resume(session: remit.Session, placement: str, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    job = await session.start(f"{until(gate)}; echo on", placement=placement)
     await job.suspend()
     assert job.state is remit.JobState.SUSPENDED
+    gate.touch()
     with anyio.move_on_after(0.5) as waiting:
         await job.wait()
     assert waiting.cancelled_caught
@@ -392,7 +405,7 @@ async def test_a_job_that_another_removes_is_no_longer_known(session: remit.Sess
     job = await session.start(["sleep", "1000"], placement="keep")
     async with remit.connect("local:") as other:
         await (await other.job(job.id)).remove(force=True)
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         assert await job.wait() in (remit.JobState.STOPPED, remit.JobState.LOST)
 
 
@@ -421,7 +434,7 @@ async def test_a_pipe_held_open_does_not_hold_the_job_up(
     session: remit.Session, placement: str
 ) -> None:
     job = await session.start("echo on; setsid sleep 1000 &", placement=placement)
-    with anyio.fail_after(6):
+    with anyio.fail_after(30):
         done = await job.result()
     assert done.stdout == b"on\n"
     assert job.outcome is not None

@@ -17,7 +17,7 @@ import anyio
 import pytest
 
 import remit
-from core.conftest import Play
+from core.conftest import Play, until
 from core.fake_agent import FakeAgent, agent_script, job_map, pack
 from remit import _frames, _job, _records, _return_job, _session
 from remit._conversation import Piece
@@ -219,10 +219,14 @@ async def test_any_limit_moves_and_keeps_the_newest(session: remit.Session, limi
     assert not job.has_more_data
 
 
-async def test_a_stream_that_is_dropped_to_its_end_leaves_a_gap(session: remit.Session) -> None:
-    job = await session.start(
-        "echo one >&2; sleep 0.1; head -c 300000 /dev/zero", full="drop", buffer_limit=100_000
-    )
+async def test_a_stream_that_is_dropped_to_its_end_leaves_a_gap(
+    session: remit.Session, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    line = f"echo one >&2; {until(gate)}; head -c 300000 /dev/zero"
+    job = await session.start(line, full="drop", buffer_limit=100_000)
+    await anext(job.receive(keep=True))
+    gate.touch()
     await job.wait()
     records = [record async for record in job.receive()]
     assert [r.data for r in records if r.stream == "stderr"] == [remit.Gap(4)]
@@ -503,7 +507,7 @@ async def test_finished_jobs_without_a_handle_leave_little(session: remit.Sessio
     gc.collect()
     assert [reference() for _, reference in gone] == [None] * 5
     with anyio.fail_after(20):
-        while _disk.disk._count:  # what was on its way to it is
+        while _disk.disk._fd >= 0:  # what was on its way to it is, and it is closed
             await anyio.sleep(0.01)
     assert len(os.listdir("/proc/self/fd")) <= before
     infos = {info.id: info for info in await session.jobs()}

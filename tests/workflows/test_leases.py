@@ -46,19 +46,19 @@ async def test_a_job_outlives_its_session_by_its_lease() -> None:
     async with remit.connect("local:") as session:
         job = await session.start("sleep 1000", placement="keep", lifetime=remit.lease(1.0))
         assert job.lifetime == "lease"
-    left = time.time()
+        left = time.time()
     while True:
         async with remit.connect("local:") as session:
             (info,) = await session.jobs()  # who only looks is no caller
             if info.state.finished:
                 break
-        assert time.time() < left + 20
+        assert time.time() < left + 60
         await anyio.sleep(0.2)
     assert (info.state, info.lifetime) == (remit.JobState.STOPPED, "lease")
     assert info.outcome is not None
     assert info.outcome.reason == "lease"
     assert info.finished is not None
-    assert info.finished.timestamp() >= left + 0.5
+    assert info.finished.timestamp() >= left + 0.9
 
 
 async def test_a_session_that_reconnects_keeps_the_lease_though_the_handle_is_dropped() -> None:
