@@ -27,14 +27,18 @@ def seconds(
         raise TypeError(f"{name} is a number of seconds, not {_shown(value)}: {exc}") from exc
     finite = math.isfinite(number) or (infinite and number == math.inf)
     if not (finite and above < number and least <= number <= most):
-        low = f"more than {above:g}" if above > -math.inf else f"at least {least:g}"
+        low = f"at least {least:g}"
+        if above > -math.inf:
+            low = f"more than {above:g}" if above else "positive"
         high = f" and at most {most:g}" if most < math.inf else "" if infinite else " and finite"
-        raise ValueError(f"{name} must be {low}{high}, not {_shown(value)}")
+        raise ValueError(f"{name} must be a number of seconds, {low}{high}, not {_shown(value)}")
     return number
 
 
-def count(name: str, value: object, *, least: int, most: int = (1 << 62) - 1) -> int:
-    """``value`` as a whole number. Raises TypeError and ValueError."""
+def count(
+    name: str, value: object, *, least: int, most: int = (1 << 62) - 1, unit: str = ""
+) -> int:
+    """``value`` as a whole number, of ``unit``. Raises TypeError and ValueError."""
     if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         raise TypeError(f"{name} is a whole number, not {_shown(value)}")
     try:
@@ -42,7 +46,8 @@ def count(name: str, value: object, *, least: int, most: int = (1 << 62) - 1) ->
     except TypeError as exc:  # an array
         raise TypeError(f"{name} is a whole number, not {_shown(value)}: {exc}") from exc
     if not least <= number <= most:
-        raise ValueError(f"{name} must be {least} to {most}, not {_shown(value)}")
+        low = f"at least {least} {unit}".rstrip()
+        raise ValueError(f"{name} must be {low} and at most {most}, not {_shown(value)}")
     return number
 
 

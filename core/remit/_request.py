@@ -84,11 +84,11 @@ class Start:
             raise ValueError(f"full must be one of {', '.join(FULL)}, not {full!r}")
         if leftovers not in LEFTOVERS:
             raise ValueError(f"leftovers must be 'leave' or 'stop', not {leftovers!r}")
-        buffer_limit = count("buffer_limit", buffer_limit, least=1)
+        buffer_limit = count("buffer_limit", buffer_limit, least=1, unit="byte")
         if timeout is not None:
             timeout = seconds("timeout", timeout, above=0)
         if max_output is not None:
-            max_output = count("max_output", max_output, least=1)
+            max_output = count("max_output", max_output, least=1, unit="byte")
         if on_max == "truncate" and callable(work):
             raise ValueError("what a function says cannot be truncated; on_max='stop' can be had")
         if callable(work) and not placement.spools:
