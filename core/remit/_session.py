@@ -402,7 +402,7 @@ class Session:
         if older_than is not None:
             older_than = seconds("older_than", older_than, least=0, most=1e10)
         if max_total is not None:
-            max_total = count("max_total", max_total, least=0)
+            max_total = count("max_total", max_total, least=0, unit="bytes")
         limits = {"older_than": older_than, "max_total": max_total, "dry_run": dry_run}
         pruned: list[Pruned] = []
         walk = _Walk(f"what was pruned on {self.target}")

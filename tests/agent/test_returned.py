@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from agent.harness import PLENTY, Refused, Wire, job, new_id, processes_of, wait_until_gone
+from remit._conversation import LEAST_CHARGE
 from remit._frames import ACCEPT
 from remit.agent import returned
 from testbed.processes import find, kill
@@ -198,7 +199,7 @@ class TestCredit:
         wire.wait_for_state(channel, "RUNNING")
         assert wire.piece(channel).data == b"hel"
         wire.wait_for_state(channel, "BLOCKED")
-        wire.grant(channel, 100)
+        wire.grant(channel, LEAST_CHARGE)
         done = wire.collect(channel)
         assert done.stdout == b"lo\n"
         assert done.job["state"] == "COMPLETED"

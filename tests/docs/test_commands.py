@@ -12,8 +12,8 @@ from remit.cli._main import _split, app
 _GROUP = typer.main.get_group(app)
 # In the text, not in blocks: those are run.
 _COMMAND = re.compile(r"`(remit [a-z][^`]*)`")
-# For people: what a word stands for, and that there may be more.
-_NOT_TYPED = re.compile(r"[…\[]|^remit \w+$")
+# For people: what a word stands for, and that there may be more; options that are spoken of.
+_NOT_TYPED = re.compile(r"[…\[]|^remit \w+( --[\w-]+)*$")
 
 
 def _told() -> list[str]:

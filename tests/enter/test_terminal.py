@@ -11,6 +11,7 @@ import pytest
 from agent.harness import Refused, Wire, wait_until_ended
 from enter.entered import SILENCE, Entered, doorway, doorways
 from enter.versions import every_python
+from remit._conversation import LEAST_CHARGE
 from testbed import run
 from testbed.processes import find, kill
 from testbed.pythons import Interpreter
@@ -110,7 +111,7 @@ class TestBytes:
     @every_python
     def test_what_is_typed_arrives_and_what_is_shown_comes_back(self, enter: Enter) -> None:
         lines = b"".join(b"line %06d\n" % number for number in range(20000))
-        entered = enter("sh", "-c", "stty -echo -opost; echo on; cat; echo over", credit=1 << 22)
+        entered = enter("sh", "-c", "stty -echo -opost; echo on; cat; echo over", credit=1 << 26)
         entered.wait_for(b"on\n")
         entered.type(lines + b"\x04")
         entered.end(30)
@@ -123,7 +124,7 @@ class TestBytes:
             size = len(entered.wire.piece(entered.channel).data)
             assert size <= 1000
             entered.shown += bytes(size)
-            entered.wire.grant(entered.channel, size)
+            entered.wire.grant(entered.channel, max(size, LEAST_CHARGE))
         entered.end()
 
     def test_ctrl_c_gets_through_while_output_waits(self, enter: Enter) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from agent.harness import DEADLINE, Wire, job, processes_of, wait_until_ended
 from testbed.processes import Process, descendants, find
 
-MOST_PRIVATE = 1_400_000  # bytes; the benchmarks ask for less, and average
+MOST_PRIVATE = 1_400_000  # bytes for each of several, on average; the benchmarks ask for less
 
 
 def keep(wire: Wire, *argv: str) -> str:
@@ -43,7 +43,8 @@ def private(pid: int) -> int:
 
 def test_a_supervisor_keeps_little_memory_to_itself(wire: Wire, state_dir: Path) -> None:
     jobs = [keep(wire, "sleep", "1000") for _ in range(3)]
-    assert max(private(supervisor_of(state_dir, job_id)) for job_id in jobs) < MOST_PRIVATE
+    taken = [private(supervisor_of(state_dir, job_id)) for job_id in jobs]
+    assert sum(taken) / len(taken) < MOST_PRIVATE, taken
     for job_id in jobs:
         wire.call("stop", job=job_id, grace=5.0)
 
