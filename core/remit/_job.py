@@ -468,8 +468,9 @@ class Job:
         """Asks the target to start it, and waits for the answer."""
         raise NotImplementedError
 
-    async def _take_back(self) -> None:
-        """After a start that was given up: nothing of the job may stay."""
+    async def _take_back(self, *, spare: bool = False) -> None:
+        """After a start that was given up: nothing of the job may stay. ``spare``: but what ran
+        under its id before."""
         raise NotImplementedError
 
     def _untold(self, error: RemitError) -> None:

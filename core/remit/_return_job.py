@@ -322,7 +322,7 @@ class ReturnJob(Job):
                 await file.write(record.data)
         return file.path
 
-    async def _take_back(self) -> None:
+    async def _take_back(self, *, spare: bool = False) -> None:
         """Nothing of it stays: at the close of the channel the agent stops it and forgets it."""
         self._session._returned.remove(self.id)
         self._feed.close()

@@ -276,8 +276,12 @@ class Session:
         )
         try:
             await job._begin()
-        except BaseException:
-            await self._see_through(job._take_back)
+        except BaseException as exc:
+            # What has failed was not run for us. What ran under an id that the caller named is an
+            # earlier start's then, and its job's results are there to be fetched.
+            lost = not isinstance(exc, Exception) or isinstance(exc, (LinkLost, SessionClosed))
+            spare = id is not None and not lost
+            await self._see_through(partial(job._take_back, spare=spare))
             raise
         return job
 
@@ -560,20 +564,23 @@ class Session:
         self._trouble = own_trouble(exc)
         self._scope.cancel()
 
-    async def _give_up(self, job_id: str) -> None:
-        """Has ``job_id`` stopped, removed and sealed, so that it never runs again. Where there is
-        no link that is done over the next one, and nobody waits for it."""
+    async def _give_up(self, job_id: str, *, spare: bool = False) -> None:
+        """Has ``job_id`` stopped, removed and sealed, so that it never runs again; with ``spare``
+        only where it never ran. Where there is no link that is done over the next one, and nobody
+        waits for it."""
         self._to_seal.add(job_id)
         if self._link is None:
-            self._undo(partial(self._seal, job_id))
+            self._undo(partial(self._seal, job_id, spare))
         else:
-            await self._seal(job_id)
+            await self._seal(job_id, spare)
 
-    async def _seal(self, job_id: str) -> None:
+    async def _seal(self, job_id: str, spare: bool) -> None:
         with contextlib.suppress(RemitError):
-            if (await self._ask("seal", {"job": job_id}, Sealed)).ran:
+            if (await self._ask("seal", {"job": job_id}, Sealed)).ran and not spare:
                 await self._ask("remove", {"job": job_id, "force": True}, Nothing)
             self._to_seal.discard(job_id)
+        if spare:
+            self._to_seal.discard(job_id)  # whether there is an earlier one is not known
 
     def _watch(self, job: SpooledJob) -> None:
         self._watched.add(job)

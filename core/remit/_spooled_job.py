@@ -220,7 +220,7 @@ class SpooledJob(Job):
         )
         return os.fsdecode(saved.path)
 
-    async def _take_back(self) -> None:
+    async def _take_back(self, *, spare: bool = False) -> None:
         self._session._unwatch(self)
         if self._began:
             await self._discard()
@@ -228,7 +228,7 @@ class SpooledJob(Job):
             # An agent that has the request takes it back at the close. Where the request or the
             # close was lost with a link, sealing the id over the next one does it.
             self._feed.close()
-            await self._session._give_up(self.id)
+            await self._session._give_up(self.id, spare=spare)
 
     async def _discard(self) -> None:
         try:

@@ -3,7 +3,9 @@ the target is, over whichever link."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -159,3 +161,55 @@ async def test_while_the_link_is_lost_the_session_knows_it(
             with pytest.raises(remit.JobStateError):
                 await session.start(["sleep", "1000"], placement="keep", id=job_id)
     assert target.runs == []
+
+
+async def _unreadable() -> AsyncIterator[bytes]:
+    yield b"x"
+    raise LookupError("the end of this input cannot be had")
+
+
+LOCK = threading.Lock()
+
+
+def _holding_a_lock() -> bool:
+    return LOCK.locked()
+
+
+@pytest.mark.parametrize(
+    ("work", "options"),
+    [
+        (["true"], {"stdin": _unreadable}),
+        (_holding_a_lock, {}),
+        (print, {"python": "/no/such/python"}),
+    ],
+    ids=["input", "function", "refused"],
+)
+@pytest.mark.parametrize("runs", [True, False])
+async def test_a_start_that_fails_leaves_an_earlier_one_alone(
+    work: Any, options: dict[str, Any], runs: bool
+) -> None:
+    """Who asks again under an id, since its first caller was killed, must not lose its job."""
+    job_id = remit.new_job_id()
+    async with remit.connect("local:") as session, remit.connect("local:") as another:
+        line = "echo one; sleep 1000" if runs else "echo one"
+        job = await session.start(line, placement="keep", id=job_id)
+        if not runs:
+            await job.wait()
+        if "stdin" in options:
+            options = {"stdin": options["stdin"]()}
+        with pytest.raises((remit.RemitError, LookupError)):
+            await another.start(work, placement="keep", id=job_id, **options)
+        # Nobody's start is refused for it, either.
+        again = await another.start(["true"], placement="keep", id=job_id)
+        assert again.state is (remit.JobState.RUNNING if runs else remit.JobState.COMPLETED)
+        assert (await anext(again.receive(keep=True))).data == b"one\n"
+        await again.remove(force=True)
+
+
+async def test_an_id_of_which_nothing_ran_is_used_up_by_a_start_that_fails() -> None:
+    job_id = remit.new_job_id()
+    async with remit.connect("local:") as session:
+        with pytest.raises(LookupError):
+            await session.start(["true"], placement="keep", id=job_id, stdin=_unreadable())
+        with pytest.raises(remit.JobStateError, match="used up"):
+            await session.start(["true"], placement="keep", id=job_id)
