@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,9 +14,26 @@ from enter.screen import Screen
 from remit.agent import shims
 from testbed import needs
 
-SHELLS = ["bash", "zsh", "dash", "busybox"]
+# A shell, and its own file.
+RC_FILES = {
+    "bash": ".bashrc",
+    "zsh": ".zshrc",
+    "dash": "own-rc",
+    "busybox": "own-rc",
+    "mksh": ".mkshrc",
+    "tcsh": ".cshrc",
+    "fish": ".config/fish/config.fish",
+}
+SHELLS = list(RC_FILES)
+LIKE_SH = [shell for shell in SHELLS if shell not in ("tcsh", "fish")]
 # What a person may have in it; it sets PATH as if nobody had a say in it.
 OWN = "OWN=yes; PS1='own> '; PATH=/usr/bin:/bin; export PATH\n"
+OWN_CSH = "set OWN=yes; set prompt='own> '; setenv PATH /usr/bin:/bin\n"
+OWN_FISH = """\
+set OWN yes
+set -gx PATH /usr/bin /bin
+function fish_prompt; echo 'own> '; end
+"""
 PROMPT = r"^\[server01\] (own|theme|elsewhere|named|<\d>)>? "
 StartShell = Callable[..., Screen]
 
@@ -23,7 +41,7 @@ StartShell = Callable[..., Screen]
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """As a doorway is furnished, with a launcher that only tells that it was called."""
-    path = tmp_path / "it's a $place"
+    path = tmp_path / "it's a $place!"
     path.mkdir()
     for name, text in shims.files(os.fsencode(path), "server01").items():
         (path / os.fsdecode(name)).write_bytes(text)
@@ -37,8 +55,9 @@ def directory(tmp_path: Path) -> Path:
 def home(tmp_path: Path) -> Path:
     path = tmp_path / "home"
     path.mkdir()
-    for name in (".bashrc", ".zshrc", "own-rc"):
-        (path / name).write_text(OWN)
+    for shell, name in RC_FILES.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text({"tcsh": OWN_CSH, "fish": OWN_FISH}.get(shell, OWN))
     return path
 
 
@@ -78,10 +97,12 @@ class TestEveryShell:
     ) -> None:
         start(shell).command("remit", "^inside$")
 
-    def test_leaves_a_shell_inside_an_ordinary_one(self, start: StartShell, shell: str) -> None:
+    def test_leaves_a_shell_inside_an_ordinary_one(
+        self, start: StartShell, home: Path, shell: str
+    ) -> None:
         screen = start(shell)
-        screen.command('echo "<${ENV-} ${ZDOTDIR-} ${REMIT_OWN-}>"', r"^<(.*)  >$")
-        screen.command("exec sh -c 'env | grep -c REMIT_OWN'", "^0$")
+        line = "echo $ENV:$ZDOTDIR:$REMIT_OWN:$HOME"
+        screen.command(f"exec sh -c '{line}'", rf"^({re.escape('$HOME/own-rc')})?:::{home}$")
 
     def test_ends_with_its_last_status(self, start: StartShell, shell: str) -> None:
         screen = start(shell)
@@ -91,8 +112,8 @@ class TestEveryShell:
 
 
 def test_missing_own_files_are_no_trouble(start: StartShell, home: Path) -> None:
-    for path in home.iterdir():
-        path.unlink()
+    for name in set(RC_FILES.values()):
+        (home / name).unlink()
     for shell in SHELLS:
         screen = start(shell)
         screen.wait_for(r"\[server01\] .*[$#%] ")
@@ -148,36 +169,69 @@ def test_sh_keeps_its_own_variable(start: StartShell, home: Path) -> None:
     screen.command("sh -c 'echo \"$ENV\"'", r"^\$HOME/own-rc$")
 
 
-def test_fish_shows_the_place(start: StartShell) -> None:
-    start("fish").wait_for(r"^\[server01\] ")
-
-
-def test_fish_finds_remit(start: StartShell) -> None:
-    screen = start("fish")
-    screen.type("remit\r")
-    screen.wait_for("^inside$")
-
-
 # What a person may have in an rc file; the command and the place are there all the same.
-RC = {
+SH_RC = {
     "an alias": "alias remit='echo alias'",
     "a function": "remit() { echo function; }",
     "a read-only PATH": "readonly PATH",
     "noclobber": "set -C",
     "unset variables are errors": "set -u",
+    "failures are errors": "set -e",
+    "no globbing, and another IFS": "set -f; IFS=:",
     "a prompt of several lines": "PS1='one\nown> '",
     "an empty prompt": "PS1=''",
     "CDPATH and a directory": "CDPATH=/tmp; cd /",
     "another PATH": "PATH=/usr/bin",
+    "no PATH": "unset PATH",
     "it fails": "false",
+    "it returns": "return 3",
     "it prints": "echo welcome",
     "nothing": "",
 }
-RC_FILES = {"bash": ".bashrc", "zsh": ".zshrc", "dash": "own-rc", "busybox": "own-rc"}
+CSH_RC = {
+    "an alias": "alias remit 'echo alias'",
+    "another PATH": "set path = ( /usr/bin )",
+    "a read-only path": "set -r path",
+    "noclobber": "set noclobber",
+    "failures are errors": "set echo_style = both; set printexitvalue",
+    "no globbing": "set noglob",
+    "a prompt of several lines": "set prompt = 'one\\nown> '",
+    "an empty prompt": "set prompt = ''",
+    "no prompt": "unset prompt",
+    "a prompt of its time": "set prompt = '%{\\033[1m%}%T %m%#%{\\033[0m%} '",
+    "CDPATH and a directory": "set cdpath = /tmp; cd /",
+    "a prompt that is set each time": "alias precmd 'set prompt = theme'",
+    "an error": "no-such-command; set x = $nowhere",
+    "it exits early": "if ( ! $?NOWHERE ) exit 1",
+    "no history": "set histchars = ''",
+    "it prints": "echo welcome",
+    "nothing": "",
+}
+FISH_RC = {
+    "an alias": "alias remit 'echo alias'",
+    "a function": "function remit; echo function; end",
+    "an abbreviation": "abbr -a remit 'echo abbr'",
+    "another PATH": "set -gx PATH /usr/bin",
+    "no PATH": "set -e PATH",
+    "a prompt of several lines": "function fish_prompt; printf 'one\\nown> '; end",
+    "an empty prompt": "function fish_prompt; end",
+    "a prompt on the right": "function fish_right_prompt; date; end",
+    "CDPATH and a directory": "set CDPATH /tmp; cd /",
+    "the keys of vi": "fish_vi_key_bindings",
+    "an error": "end; no-such-command",
+    "it fails": "false",
+    "it returns": "return 3",
+    "it prints": "echo welcome",
+    "nothing": "",
+}
+RC = [
+    pytest.param(shell, line, id=f"{shell}, {what}")
+    for shell in SHELLS
+    for what, line in {"tcsh": CSH_RC, "fish": FISH_RC}.get(shell, SH_RC).items()
+]
 
 
-@pytest.mark.parametrize("line", RC.values(), ids=RC)
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(("shell", "line"), RC)
 def test_any_rc_file(start: StartShell, home: Path, shell: str, line: str) -> None:
     (home / RC_FILES[shell]).write_text(line + "\n")
     screen = start(shell)

@@ -234,6 +234,8 @@ class TestDirectory:
             ".zshenv": 0o600,
             ".zshrc": 0o600,
             "shrc": 0o600,
+            ".cshrc": 0o600,
+            "csh-prompt": 0o600,
         }
 
     def test_is_in_the_state_directory_where_there_is_no_other(

@@ -19,8 +19,8 @@ _MAX_PLACE = 64
 # A read-only variable ends the file that assigns to it, so that is tried in a subshell first. An
 # alias or function of that name would stand in front of the program.
 _PATH = """\
-unalias remit 2>/dev/null
-unset -f remit 2>/dev/null
+unalias remit 2>/dev/null || :
+unset -f remit 2>/dev/null || :
 case $PATH in
 {directory}:*) ;;
 *)
@@ -120,9 +120,52 @@ esac
 """
 )
 
+# Who has HOME lead to this is csh, which reads no more of a file after an error in it, nor in one
+# that it sources: hence what is done before each prompt.
+_CSH = """\
+if ( $?REMIT_OWN ) then
+    setenv HOME "$REMIT_OWN"
+    set home = "$REMIT_OWN"
+    unsetenv REMIT_OWN
+else
+    unsetenv HOME
+    unset home
+endif
+set __remit_place = {csh_directory}
+alias precmd 'source $__remit_place:q/csh-prompt'
+echo -n >! $__remit_place:q/read
+if ( $?home ) then
+    if ( -e ~/.tcshrc && $?tcsh ) then
+        source ~/.tcshrc
+    else if ( -e ~/.cshrc ) then
+        source ~/.cshrc
+    endif
+endif
+set __remit_own = "`alias precmd`"
+if ( "$__remit_own:q" !~ *__remit_place* ) then
+    alias precmd 'eval $__remit_own:q; source $__remit_place:q/csh-prompt'
+endif
+source $__remit_place:q/csh-prompt
+"""
+_CSH_PROMPT = """\
+alias remit '$__remit_place:q/remit'
+if ( ! $?__remit_seen ) set __remit_seen = 'none so far'
+if ( ! $?prompt ) set prompt = '> '
+if ( "$prompt:q" != "$__remit_seen:q" ) then
+    set __remit_seen = "$prompt:q"
+    set prompt = {mark}"$prompt:q"
+    set __remit_seen = "$prompt:q"
+endif
+if ( ! $?__remit_path ) then
+    set __remit_path
+    if ( "$path[1]:q" != "$__remit_place:q" ) set path = ( $__remit_place:q $path:q )
+endif
+"""
+
 # After the user's own files.
 _FISH = """\
 functions --erase remit
+abbr --erase remit 2>/dev/null
 set --export PATH {directory} $PATH
 functions --copy fish_prompt __remit_own_prompt
 function fish_prompt
@@ -132,7 +175,14 @@ end
 true >{directory}/read
 """
 
-_FILES = {b"bashrc": _BASH, b".zshenv": _ZSHENV, b".zshrc": _ZSHRC, b"shrc": _SH}
+_FILES = {
+    b"bashrc": _BASH,
+    b".zshenv": _ZSHENV,
+    b".zshrc": _ZSHRC,
+    b"shrc": _SH,
+    b".cshrc": _CSH,
+    b"csh-prompt": _CSH_PROMPT,
+}
 _LIKE_SH = (b"sh", b"dash", b"ash", b"ksh", b"ksh93", b"mksh", b"oksh", b"busybox")
 # What a shim makes in the directory once it has been read.
 READ = b"read"
@@ -151,7 +201,12 @@ def files(directory: bytes, place: str) -> dict[bytes, bytes]:
 
 def _filled(template: str, directory: bytes, place: str) -> bytes:
     text = template.encode("ascii")
-    words = {b"{directory}": quoted(directory), b"{mark}": quoted(mark(place).encode("ascii"))}
+    words = {
+        b"{directory}": quoted(directory),
+        # The history of csh is expanded within quotes, too, and in a file.
+        b"{csh_directory}": quoted(directory).replace(b"!", b"\\!"),
+        b"{mark}": quoted(mark(place).encode("ascii")),
+    }
     for word, value in words.items():
         text = text.replace(word, value)
     return text
@@ -178,8 +233,12 @@ def start(shell: bytes, directory: bytes | None, env: dict[bytes, bytes], place:
         words = [b"-C", _filled(_FISH, directory, place), b"-i"]
     elif name == b"zsh":
         added.update(_moved(b"ZDOTDIR", directory, env))
+    elif name in (b"tcsh", b"csh"):
+        added.update(_moved(b"HOME", directory, env))
     elif name in _LIKE_SH:
-        added.update(_moved(b"ENV", _unexpanded(directory) + b"/shrc", env))
+        # mksh takes it as it stands.
+        place = directory if name == b"mksh" else _unexpanded(directory)
+        added.update(_moved(b"ENV", place + b"/shrc", env))
     return Start(words, added)
 
 
