@@ -237,8 +237,8 @@ def start(shell: bytes, directory: bytes | None, env: dict[bytes, bytes], place:
         added.update(_moved(b"HOME", directory, env))
     elif name in _LIKE_SH:
         # mksh takes it as it stands.
-        place = directory if name == b"mksh" else _unexpanded(directory)
-        added.update(_moved(b"ENV", place + b"/shrc", env))
+        path = directory if name == b"mksh" else _unexpanded(directory)
+        added.update(_moved(b"ENV", path + b"/shrc", env))
     return Start(words, added)
 
 
