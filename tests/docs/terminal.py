@@ -25,10 +25,11 @@ class Terminal:
     def __init__(self, directory: Path, env: Mapping[str, str]) -> None:
         self._pid, self._fd = pty.fork()
         if not self._pid:
+            # Before the shell looks: at a change of it, it would draw its prompt once more.
+            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", *_SIZE, 0, 0))
             os.chdir(directory)
             words = ["bash", "--noprofile", "--norc", "-i"]
             os.execvpe("bash", words, {**env, "TERM": "dumb", "PS1": "$ ", "HISTFILE": ""})
-        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", *_SIZE, 0, 0))
 
     def __enter__(self) -> Self:
         return self
