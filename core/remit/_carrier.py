@@ -11,7 +11,7 @@ from types import TracebackType
 
 from remit._errors import ConnectError, PluginError, RemitError
 from remit._plugins import Plugins
-from remit._pump import CUT
+from remit._pump import CUT, TAIL
 from remit.abc import (
     ByteStream,
     End,
@@ -21,8 +21,6 @@ from remit.abc import (
     Target,
     Transport,
 )
-
-_TAIL = 8192
 
 
 class Carried:
@@ -67,7 +65,7 @@ class Carried:
     @property
     def stderr_tail(self) -> bytes:
         try:
-            return bytes(self._stream.stderr_tail[-_TAIL:])
+            return bytes(self._stream.stderr_tail[-TAIL:])
         except Exception:
             return b""  # what went wrong is told without it
 

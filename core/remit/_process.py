@@ -18,11 +18,11 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from remit._errors import ConnectError
+from remit._pump import TAIL
 from remit.abc import ByteStream, End
 
 # Seconds for the program to leave by itself once its stdin is closed, and again after TERM.
 GRACE = 2.0
-_TAIL = 8192
 # Larger pipes mean fewer wake-ups; measured, a MiB adds nothing to this. An account whose pipes
 # come to 64 MiB gets tiny ones from then on, in all its programs: pipe(7), pipe-user-pages-soft.
 _PIPE_SIZE = 1 << 18
@@ -163,7 +163,7 @@ class _Process:
 
     def _note(self, data: bytes) -> None:
         self._tail += data
-        del self._tail[:-_TAIL]
+        del self._tail[:-TAIL]
 
     async def _watch(self) -> None:
         self._exit_status = await _exit_status(self._child.pid)

@@ -13,7 +13,8 @@ from anyio.lowlevel import checkpoint
 
 from remit.abc import ByteStream, End
 
-_TAIL = 8192
+# How much of the end of stderr a stream keeps.
+TAIL = 8192
 # What a connection may be ahead of who receives.
 _CAPACITY = 1 << 18
 # What tells of a connection that is over.
@@ -41,7 +42,7 @@ class Pumped:
     def stderr(self, data: bytes) -> None:
         """Of which the end is kept."""
         self._tail += data
-        del self._tail[:-_TAIL]
+        del self._tail[:-TAIL]
 
     def end_of_stdout(self) -> None:
         """The command says no more on stdout, though it may run on."""

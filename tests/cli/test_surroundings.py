@@ -15,6 +15,7 @@ from cli.agreeing import JOB
 from cli.forked import forked
 from remit.cli import _known
 from remit.cli._known import Note
+from testbed.surroundings import foreign_terminal, full, unread
 
 # Each command, and whether it prints anything.
 COMMANDS = {
@@ -45,23 +46,6 @@ def known(state_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     _known.write(Note(id=JOB, target="fake:x", created=datetime.now(UTC)))
 
 
-def _full(fd: int) -> None:
-    os.dup2(os.open("/dev/full", os.O_WRONLY), fd)
-
-
-def _unread() -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    os.dup2(writer, 1)
-
-
-def _foreign_terminal() -> None:
-    """A terminal that is not the one that controls us: `setsid remit …`."""
-    _, terminal = os.openpty()
-    os.setsid()
-    os.dup2(terminal, 0)
-
-
 def _gone_directory() -> None:
     os.mkdir("gone")
     os.chdir("gone")
@@ -81,10 +65,10 @@ ODD: dict[str, tuple[Callable[[], object], tuple[int, str], tuple[int, str]]] = 
     "stdout closed": (lambda: os.close(1), (0, ""), (0, "")),
     "stderr closed": (lambda: os.close(2), (0, ""), (0, "")),
     "all closed": (_closed, (0, ""), (0, "")),
-    "stdout full": (lambda: _full(1), (1, NO_SPACE), (0, "")),
-    "stderr full": (lambda: _full(2), (0, ""), (0, "")),
-    "stdout unread": (_unread, (141, ""), (0, "")),
-    "a foreign terminal": (_foreign_terminal, (0, ""), (0, "")),
+    "stdout full": (lambda: full(1), (1, NO_SPACE), (0, "")),
+    "stderr full": (lambda: full(2), (0, ""), (0, "")),
+    "stdout unread": (unread, (141, ""), (0, "")),
+    "a foreign terminal": (foreign_terminal, (0, ""), (0, "")),
     "a directory that is gone": (_gone_directory, (0, ""), (0, "")),
 }
 

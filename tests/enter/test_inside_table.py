@@ -27,6 +27,7 @@ from remit._msgpack import pack, unpack
 from remit.agent import doorway
 from remit.agent.importer import Importer
 from testbed import pythons, run
+from testbed.surroundings import foreign_terminal, full, unread
 
 # What is asked, and what it prints where.
 VERBS = {
@@ -46,23 +47,6 @@ VERBS = {
 # Those that are tried where it is not stdout that is odd.
 SOME = ["start -- true", "jobs", "receive --keep --from-start complaining", "wait nobody"]
 NO_JOB = "remit: no job 'nobody' here; `remit jobs` lists them"
-
-
-def _full(*fds: int) -> None:
-    for fd in fds:
-        os.dup2(os.open("/dev/full", os.O_WRONLY), fd)
-
-
-def _unread() -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    os.dup2(writer, 1)
-
-
-def _foreign_terminal() -> None:
-    _, terminal = os.openpty()
-    os.setsid()
-    os.dup2(terminal, 0)
 
 
 def _gone_terminal() -> None:
@@ -94,11 +78,11 @@ ODD: dict[str, tuple[Callable[[], object], tuple[int, str], bool]] = {
     "stdout closed": (lambda: os.close(1), (1, UNWRITABLE + "Bad file descriptor"), True),
     "stderr closed": (lambda: os.close(2), (0, ""), False),
     "all closed": (_closed, (1, ""), False),
-    "stdout full": (lambda: _full(1), (1, UNWRITABLE + "No space left on device"), True),
-    "stderr full": (lambda: _full(2), (0, ""), False),
-    "both full": (lambda: _full(1, 2), (1, ""), False),
-    "stdout unread": (_unread, (141, ""), True),
-    "a foreign terminal": (_foreign_terminal, (0, ""), True),
+    "stdout full": (lambda: full(1), (1, UNWRITABLE + "No space left on device"), True),
+    "stderr full": (lambda: full(2), (0, ""), False),
+    "both full": (lambda: full(1, 2), (1, ""), False),
+    "stdout unread": (unread, (141, ""), True),
+    "a foreign terminal": (foreign_terminal, (0, ""), True),
     "a terminal that is gone": (_gone_terminal, (1, UNWRITABLE + "Input/output error"), True),
     "a directory that is gone": (_gone_directory, (0, ""), True),
 }

@@ -7,10 +7,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import anyio
 
-from remit._pump import Pipe
+from remit._pump import TAIL, Pipe
 from remit.abc import ByteStream, End, Target
-
-_TAIL = 8192
 
 
 class FakePeer:
@@ -38,7 +36,7 @@ class FakePeer:
     def say(self, data: bytes) -> None:
         """Writes to stderr."""
         self._tail += data
-        del self._tail[:-_TAIL]
+        del self._tail[:-TAIL]
 
     def cut_stdin(self) -> None:
         self._stdin.close()
