@@ -15,6 +15,7 @@ from remit._conversation import LEAST_CHARGE
 from testbed import run
 from testbed.processes import find, kill
 from testbed.pythons import Interpreter
+from testbed.surroundings import python_without_ctypes
 
 Enter = Callable[..., Entered]
 BringUp = Callable[..., Wire]
@@ -181,14 +182,8 @@ class TestEnd:
     def test_killed_too_where_no_orphans_are_adopted(
         self, python: Interpreter, state_dir: Path, tmp_path: Path
     ) -> None:
-        # As on Debian's python3-minimal: the janitor does not become the program's parent.
-        without_ctypes = tmp_path / "python3"
-        without_ctypes.write_text(
-            f"#!/bin/sh\nexec {python.path} -I -S -c '"
-            'import sys; sys.modules["ctypes"] = None\n'
-            'code, sys.argv = sys.argv[4], ["-c", sys.argv[5]]; exec(code)\' "$@"\n'
-        )
-        without_ctypes.chmod(0o755)
+        # The janitor does not become the program's parent.
+        without_ctypes = python_without_ctypes(str(python.path), tmp_path)
         with Wire(without_ctypes, state=state_dir, silence=SILENCE) as wire:
             entered = Entered(wire, "sh", "-c", HEEDS_NOTHING)
             pid = pid_shown(entered)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -16,6 +17,7 @@ import pytest
 import remit
 from testbed import processes
 from testbed.link import Link
+from testbed.surroundings import python_without_ctypes
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
@@ -135,6 +137,39 @@ async def test_the_warm_interpreter_is_killed(session: remit.Session, tmp_path: 
         assert [record.data async for record in records] == [0]
     assert job.state is remit.JobState.COMPLETED
     assert await (await session.start(own_pid)).result() > 0
+
+
+@pytest.mark.parametrize("adopts", [True, False])
+async def test_the_warm_interpreter_is_killed_with_news_on_the_way(
+    anyio_backend: str, tmp_path: Path, adopts: bool
+) -> None:
+    """Some ends the agent has been told and has not heard yet, of others nobody tells it."""
+    program = sys.executable if adopts else python_without_ctypes(sys.executable, tmp_path)
+    async with remit.connect(f"local:?python={program}", reconnect=0) as session:
+        gates = [str(tmp_path / name) for name in ("early", "late")]
+        jobs = [await session.start(wait_for, gates[at]) for at in (0, 0, 0, 1, 1)]
+        functions = [(await anext(job.receive())).data for job in jobs]
+        warm = processes.find(functions[0])
+        assert warm is not None
+        agent = agent_of(session)
+        os.kill(agent, signal.SIGSTOP)
+        try:
+            Path(gates[0]).touch()
+            # It tells of each before it takes its status.
+            with anyio.fail_after(20):
+                while any(Path(f"/proc/{pid}").exists() for pid in functions[:3]):
+                    await anyio.sleep(0.02)
+            processes.kill([warm.parent])
+        finally:
+            os.kill(agent, signal.SIGCONT)
+        with anyio.fail_after(20):
+            for job in jobs[:3]:
+                assert await job.wait() is remit.JobState.COMPLETED
+            assert [job.state for job in jobs[3:]] == [remit.JobState.RUNNING] * 2
+            Path(gates[1]).touch()
+            expected = remit.JobState.COMPLETED if adopts else remit.JobState.LOST
+            for job in jobs[3:]:
+                assert await job.wait() is expected
 
 
 async def test_the_agent_is_killed(session: remit.Session, tmp_path: Path) -> None:

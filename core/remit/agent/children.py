@@ -7,10 +7,15 @@ import signal
 from collections import deque
 from typing import TYPE_CHECKING
 
+from remit.agent import tree
+
 if TYPE_CHECKING:
     from typing import Callable
 
     from remit.agent.loop import Loop
+
+# How many are remembered that ended while nobody waited for them.
+_REMEMBERED = 256
 
 
 class Children:
@@ -18,6 +23,7 @@ class Children:
         self._loop = loop
         self._callbacks: dict[int, Callable[[int], object]] = {}
         self._ended: deque[tuple[int, int]] = deque()  # reaped, not yet told
+        self._unclaimed: dict[int, int] = {}  # statuses of the last that nobody waited for
         self._woken, wake = os.pipe()
         os.set_blocking(self._woken, False)
         os.set_blocking(wake, False)
@@ -31,6 +37,18 @@ class Children:
         To be called before the loop goes on, else the child may have come and gone.
         """
         self._callbacks[pid] = self._loop.bound(callback)
+
+    def watch_adopted(self, pid: int, callback: Callable[[int], object]) -> None:
+        """As `watch`, for one that becomes our child when its parent ends, if it has not yet; it
+        may even have come and gone."""
+        status = self._unclaimed.pop(pid, None)
+        self.watch(pid, callback)
+        if status is not None and tree.look(pid) is None:
+            self._tell(pid, status)
+
+    def forget(self, pid: int) -> None:
+        """Calls nobody at that one's end. Quiet where nobody waits."""
+        self._callbacks.pop(pid, None)
 
     @property
     def known(self) -> set[int]:
@@ -56,7 +74,13 @@ class Children:
             self._ended.append((pid, status))
         # A callback may come back here: it too then finds what has not been told yet.
         while self._ended:
-            pid, status = self._ended.popleft()
-            callback = self._callbacks.pop(pid, None)
-            if callback is not None:
-                callback(status)
+            self._tell(*self._ended.popleft())
+
+    def _tell(self, pid: int, status: int) -> None:
+        callback = self._callbacks.pop(pid, None)
+        if callback is not None:
+            callback(status)
+            return
+        self._unclaimed[pid] = status
+        if len(self._unclaimed) > _REMEMBERED:
+            del self._unclaimed[next(iter(self._unclaimed))]

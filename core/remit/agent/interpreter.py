@@ -12,6 +12,7 @@ import socket
 import struct
 import sys
 from collections import deque, namedtuple
+from functools import partial
 from typing import TYPE_CHECKING
 
 from remit._msgpack import pack, unpack
@@ -57,6 +58,8 @@ MAX_PACKAGE = 64 << 20
 GRACE = 3.0
 # How many ended children are remembered that nobody has claimed yet, or ever will.
 _REMEMBERED = 256
+# Seconds between two looks at those whose end is told by nobody.
+_LOOK = 0.5
 
 
 def python(agent: Agent, channel: int, args: dict[str, Any]) -> None:
@@ -105,7 +108,7 @@ class Interpreter:
         self._waiting: list[_Fork] = []  # until the packages are there
         self._forking: deque[Callable[[int, int], object]] = deque()  # who waits for the pid
         self._out: list[tuple[bytes, tuple[int, ...]]] = []  # packets to be sent
-        self._ended: dict[int, Callable[[int], object]] = {}
+        self._ended: dict[int, tuple[int | None, Callable[[int | None], object]]] = {}
         self._early: dict[int, int] = {}  # statuses of children that nobody has claimed yet
         self._greeting: dict[str, object] | None = None
         self.program = program = path or os.fsencode(sys.executable or "python3")
@@ -133,7 +136,7 @@ class Interpreter:
         self.start = tree.start_time(pid) or 0
         ours.setblocking(False)
         self._socket = ours
-        agent.orphans  # noqa: B018  # should it be killed, its children become ours
+        self._adopts = agent.orphans.adopting  # should it be killed, its children become ours
         agent.children.watch(pid, self._over)
         agent.watch_fd(ours.fileno(), self._hear)
         agent.on_session_end.append(self._session_over)
@@ -235,19 +238,28 @@ class Interpreter:
         self._forking.append(fork.forked)
         fork.sent()
 
-    def watch(self, pid: int, ended: Callable[[int], object]) -> None:
-        """Calls ``ended(status)`` once the child has ended."""
-        ended = self._agent.loop.bound(ended)
+    def watch(self, pid: int, ended: Callable[[int | None], object]) -> None:
+        """Calls ``ended(status)`` once the child has ended; None where that cannot be known."""
+        self._ended[pid] = tree.start_time(pid), self._agent.loop.bound(ended)
         if pid in self._early:
-            ended(self._early.pop(pid))
-            return
+            self._child_over(pid, self._early.pop(pid))
+        elif self._adopts:
+            self._agent.children.watch_adopted(pid, partial(self._child_over, pid))
+        elif self.gone:
+            self._look_for_ends()
 
-        def once(status: int) -> None:
-            if self._ended.pop(pid, None) is not None:
-                ended(status)
+    def _child_over(self, pid: int, status: int | None) -> None:
+        _, ended = self._ended.pop(pid)
+        self._agent.children.forget(pid)
+        ended(status)
 
-        self._ended[pid] = once
-        self._agent.children.watch(pid, once)  # where it has become our own
+    def _look_for_ends(self) -> None:
+        """Where its children have gone to init, which tells nothing."""
+        for pid, (start, _) in list(self._ended.items()):
+            if not tree.lives(pid, start):
+                self._child_over(pid, None)
+        if self._ended:
+            self._agent.call_later(_LOOK, self._look_for_ends)
 
     def _send(self, data: bytes, fds: tuple[int, ...] = ()) -> None:
         self._out.append((data, _copies(fds)))
@@ -291,18 +303,29 @@ class Interpreter:
         else:
             self._take_news(unpack(data))
 
+    def _hear_out(self) -> None:
+        """Takes what it told before it ended."""
+        while self._greeting is not None:
+            try:
+                data = self._socket.recv(_PACKET)
+            except OSError:
+                return
+            if not data:
+                return
+            self._take_news(unpack(data))
+
     def _take_news(self, news: Any) -> None:
         if news[0] == "forked":
+            self._early.pop(news[1], None)  # an earlier one's, by the same pid
             self._forking.popleft()(news[1], news[2])
-        else:
-            _, pid, status = news
-            ended = self._ended.get(pid)
-            if ended is None:
-                self._early[pid] = status
-                if len(self._early) > _REMEMBERED:
-                    del self._early[next(iter(self._early))]
-            else:
-                ended(status)
+            return
+        _, pid, status = news
+        if pid in self._ended:
+            self._child_over(pid, status)
+            return
+        self._early[pid] = status
+        if len(self._early) > _REMEMBERED:
+            del self._early[next(iter(self._early))]
 
     def _over(self, status: int) -> None:
         self._lost()
@@ -312,6 +335,7 @@ class Interpreter:
         if self.gone:
             return
         self.gone = True
+        self._agent.loop.call_for(self._agent.loop.owner, self._hear_out)
         self._agent.unwatch_fd(self._socket.fileno())
         self._agent.loop.unwatch_writable(self._socket.fileno())
         self._socket.close()
@@ -322,6 +346,8 @@ class Interpreter:
         for fork in self._waiting:
             fork.sent()  # so that they close what they hold, and see that nobody is there
         self._waiting = []
+        if not self._adopts:
+            self._look_for_ends()
         for callback in self.on_lost:
             callback()
         self._call_ready()

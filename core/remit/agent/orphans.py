@@ -67,7 +67,7 @@ class Orphans:
     def __init__(self, children: Children, lifetimes: Lifetimes) -> None:
         self._children = children
         self._lifetimes = lifetimes
-        self._adopting = become_subreaper()
+        self.adopting = become_subreaper()
         self.has_any = False  # of any job, at the last look
 
     def may_be_of(self, job_id: str) -> bool:
@@ -76,7 +76,7 @@ class Orphans:
         False is certain: whatever it left would have become our child.
         """
         self.has_any = True
-        if not self._adopting:
+        if not self.adopting:
             return True
         try:
             with open("/proc/self/task/%d/children" % os.getpid()) as file:
@@ -99,7 +99,7 @@ class Orphans:
         """For a helper process: finds what is of these jobs, by ids with their roots, strays that
         can be nobody's but theirs or of those ``others`` included."""
         ids = {job_id.encode(): roots for job_id, roots in jobs.items()}
-        if not self._adopting:
+        if not self.adopting:
             return tree.Search(ids)
         whose = {*jobs, *others}
         return tree.Search(ids, strays(self._lifetimes, whose, self._children.known, now() or 0))

@@ -383,10 +383,15 @@ class ReturnedJob:
 
     # -- the end
 
-    def _root_ended(self, status: int) -> None:
+    def _root_ended(self, status: int | None) -> None:
+        """``status``: as waitpid tells it; None where nobody can tell."""
         if self._given_up:
             return
         self._status = status
+        if status is None:
+            self._given_up = True
+            self._reason = self._reason or "supervisor-lost"
+            self._note = "who would have been told of its end was killed"
         self._cancel("timeout")
         # Most often all there is to come is in the pipes by now, and this is the end.
         self._read_out()

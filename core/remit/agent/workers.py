@@ -378,7 +378,7 @@ class Worker:
             self._pool.refuse(OSError(error, os.strerror(error)), calls)
             self._part()
 
-    def _reaped(self, status: int) -> None:
+    def _reaped(self, status: int | None) -> None:
         self._dead = True
         self._status = status
         if self._over and self._kill is not None:

@@ -118,20 +118,30 @@ class _Server:
         return lambda: calls.run(argument, *fds)
 
     def _reap(self) -> None:
+        """Tells of each that has ended before it takes its status: should we be killed between
+        the two, whoever adopts our children finds it still."""
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return
-            if not pid:
+            if ended is None:
                 return
-            self._tell(["ended", pid, status])
+            self._tell(["ended", ended.si_pid, _wait_status(ended)])
+            os.waitpid(ended.si_pid, 0)
 
     def _tell(self, news: list[object]) -> None:
         try:
             self._control.send(pack(news))
         except OSError:
             os._exit(0)
+
+
+def _wait_status(ended: os.waitid_result) -> int:
+    """As waitpid(2) gives it."""
+    if ended.si_code == os.CLD_EXITED:
+        return ended.si_status << 8
+    return ended.si_status | (0x80 if ended.si_code == os.CLD_DUMPED else 0)
 
 
 def _nothing(*_: object) -> None:
