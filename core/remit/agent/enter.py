@@ -207,10 +207,7 @@ class Entered:
         if not self._closed:
             # As long as the terminal counts as one that runs, what nobody else started is its.
             search = self._agent.orphans.search({}, self._terminal)
-            try:
-                self._agent.helper(tree.named_in_the_end, (search,), self._found_left)
-            except OSError:
-                self._left = []  # no process can be had to look
+            self._agent.take(tree.naming_in_the_end(search), self._found_left)
         self._agent.session_job(self._terminal, False, left=True)
         for call in self._gone:
             call()

@@ -106,9 +106,13 @@ class FunctionJob(ReturnedJob):
         self._interpreter.watch(pid, self._root_ended)
 
     @staticmethod
-    def _end_tree(search: tree.Search, roots: list[tuple[int, int]], grace: float) -> list[str]:
+    def _ending(
+        search: tree.Search, roots: list[tuple[int, int]], grace: float
+    ) -> tree.Steps[list[str]]:
         """INT before all else, and half of the grace to clean up."""
-        return tree.end(search, tree.interrupt(roots, grace))
+        left = yield from tree.interrupting(roots, grace)
+        survivors: list[str] = yield from tree.ending(search, left)
+        return survivors
 
     # -- what arrives on its channel
 

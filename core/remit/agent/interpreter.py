@@ -365,7 +365,8 @@ class Interpreter:
             finished(survivors or [])
 
         # Its own jobs are ended by who started them; this is for the workers and itself.
-        self._agent.helper(tree.stop, (self.id.encode(), [(self.pid, self.start)], GRACE), done)
+        search = tree.Search({self.id.encode(): [(self.pid, self.start)]})
+        self._agent.take(tree.ending(search, GRACE), done)
 
 
 def _greeting(data: bytes) -> dict[str, object] | None:

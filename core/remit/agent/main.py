@@ -16,7 +16,7 @@ from remit._conversation import PROTOCOL, ProtocolError, Pulse
 from remit._msgpack import UnpackError, pack, unpack
 from remit.agent import descriptors, fds, tree
 from remit.agent.children import Children
-from remit.agent.helpers import Helper, Refused
+from remit.agent.helpers import EndedEarly, Helper, Refused, refusal_of
 from remit.agent.lifetimes import Lifetimes, now
 from remit.agent.link import Link, import_verbs
 from remit.agent.loop import Loop
@@ -155,6 +155,32 @@ class Agent(Link):
 
         self.watch_fd(helper.fd, readable)
         self.children.watch(helper.pid, ended)
+
+    def take(self, steps: tree.Steps[Any], done: Done) -> None:
+        """Takes these steps in a helper, then calls ``done`` as `helper` does. Where no process
+        can be had for that, or it is killed, they are taken here, between turns of the loop: what
+        runs is to be ended all the same."""
+
+        def helped(value: object, error: Refused | None) -> None:
+            if isinstance(error, EndedEarly):
+                step()
+            else:
+                done(value, error)
+
+        def step() -> None:
+            try:
+                pause = next(steps)
+            except StopIteration as over:
+                done(over.value, None)
+            except Exception as exc:
+                done(None, refusal_of(exc))
+            else:
+                self.call_later(pause, step)
+
+        try:
+            self.helper(tree.take, (steps,), helped)
+        except OSError:
+            self.call_later(0, step)
 
     def session_job(self, job_id: str, alive: bool, left: bool = False) -> None:
         """Tells the janitor of a session-bound job: before it is started, and when it is over.

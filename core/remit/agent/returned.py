@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from remit import _jobstate
 from remit._conversation import MAX_PIECE, Piece
 from remit.agent import arguments, memory, tree
-from remit.agent.helpers import Refused, refusal_of
+from remit.agent.helpers import Refused
 from remit.agent.spawn import SpawnError, failure, spawn_soon
 from remit.agent.stdin import Stdin
 
@@ -422,7 +422,7 @@ class ReturnedJob:
             if not output.quota:
                 self._close_output(output)
         if inodes:
-            self._help(tree.holders, (inodes,), self._found_holders)
+            self._help(tree.looking(tree.holders, inodes), self._found_holders)
 
     def _found_holders(self, names: list[str] | None, error: Refused | None) -> None:
         if self._given_up:
@@ -439,9 +439,9 @@ class ReturnedJob:
             self._swept = True
             if self._orphans.may_be_of(self.id):
                 if self._takes_all:
-                    self._help(tree.end, (self._search(), GRACE), self._found_left)
+                    self._help(tree.ending(self._search(), GRACE), self._found_left)
                 else:
-                    self._help(tree.named, (self._search(),), self._found_left)
+                    self._help(tree.looking(tree.named, self._search()), self._found_left)
                 return
         self._finish(self._status)
 
@@ -458,9 +458,11 @@ class ReturnedJob:
         return self._orphans.search({self.id: self._roots})
 
     @staticmethod
-    def _end_tree(search: tree.Search, roots: list[tuple[int, int]], grace: float) -> list[str]:
-        """How its processes are ended; runs in a helper process."""
-        return tree.end(search, grace)
+    def _ending(
+        search: tree.Search, roots: list[tuple[int, int]], grace: float
+    ) -> tree.Steps[list[str]]:
+        """How its processes are ended."""
+        return tree.ending(search, grace)
 
     def _finish(self, status: int | None) -> None:
         exit_status = signal = None
@@ -549,7 +551,7 @@ class ReturnedJob:
             elif channel is not None:
                 self._stops.append(channel)
 
-        self._help(self._end_tree, (self._search(), self._roots, grace), stopped)
+        self._help(self._ending(self._search(), self._roots, grace), stopped)
 
     def stopped(self, survivors: list[str]) -> None:
         """Its processes have been ended, but for those."""
@@ -604,7 +606,7 @@ class ReturnedJob:
                     self._read_on()  # so that it shows if it is held up
             self._agent.reply(channel, self.view())
 
-        self._help(function, (self._search(),), done)
+        self._help(tree.looking(function, self._search()), done)
 
     def remove(self, channel: int, args: dict[str, Any]) -> None:
         if not self.finished:
@@ -629,8 +631,8 @@ class ReturnedJob:
 
     # -- small ones
 
-    def _help(self, function: Callable[..., object], args: tuple[object, ...], done: Done) -> None:
-        """As ``agent.helper``, but never raises, and the job is not over before it is done."""
+    def _help(self, steps: tree.Steps[Any], done: Done) -> None:
+        """As ``agent.take``, but the job is not over before it is done."""
         self._helpers += 1
 
         def helped(value: object, error: Refused | None) -> None:
@@ -639,11 +641,7 @@ class ReturnedJob:
             self.settle()
             self._answer_stops()
 
-        try:
-            self._agent.helper(function, args, helped)
-        except OSError as exc:
-            error = refusal_of(exc)
-            self._agent.call_later(0, lambda: helped(None, error))
+        self._agent.take(steps, helped)
 
     def _later(self, name: str, seconds: float, callback: Callable[[], object]) -> None:
         if name not in self._timers:
@@ -698,7 +696,7 @@ def end_all(agent: Agent, finished: Callable[..., object]) -> None:
     roots = {job.id: job.end_with_session() for job in jobs}
     # Whatever the session started ends now, but for what runs in a terminal.
     search = agent.orphans.search(roots, *agent.lifetimes.running - agent.terminals)
-    agent.helper(tree.end, (search, GRACE), ended)
+    agent.take(tree.ending(search, GRACE), ended)
 
 
 class _Entry:

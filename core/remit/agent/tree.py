@@ -15,7 +15,7 @@ from collections import namedtuple
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing import Any, Callable, Collection, Generator, Iterable, Mapping, TypeVar
+    from typing import Callable, Collection, Generator, Iterable, Mapping, TypeVar
 
     Root = tuple[int, int]  # pid and start time of a job's first process
     _Result = TypeVar("_Result")
@@ -264,14 +264,8 @@ def stop(job_id: bytes, roots: Iterable[Root], grace: float) -> list[str]:
     return end(Search({job_id: roots}), grace)
 
 
-def interrupt(roots: Iterable[Root], grace: float) -> float:
-    """Sends INT, and waits for half of the grace until they are gone; what is left of it."""
-    left: float = _take(interrupting(roots, grace))
-    return left
-
-
 def interrupting(roots: Iterable[Root], grace: float) -> Steps[float]:
-    """`interrupt` in steps: gives the seconds to wait before each next one."""
+    """Sends INT, and waits for half of the grace until they are gone; what is left of it."""
     roots = list(roots)
     until = time.monotonic() + grace
     deadline = time.monotonic() + grace / 2
@@ -287,18 +281,25 @@ def interrupting(roots: Iterable[Root], grace: float) -> Steps[float]:
     return max(0.0, until - time.monotonic())
 
 
-def _take(steps: Steps[Any]) -> Any:
+def take(steps: Steps[_Result]) -> _Result:
     """Waits between the steps; what they come to."""
     while True:
         try:
             time.sleep(next(steps))
         except StopIteration as over:
-            return over.value
+            result: _Result = over.value
+            return result
+
+
+def looking(function: Callable[..., _Result], *args: object) -> Steps[_Result]:
+    """What waits for nothing, as steps."""
+    yield 0.0
+    return function(*args)
 
 
 def end(find: Callable[[], dict[int, Process]], grace: float) -> list[str]:
     """As `stop`, for whatever ``find`` finds, looking again and again for newcomers."""
-    survivors: list[str] = _take(ending(find, grace))
+    survivors: list[str] = take(ending(find, grace))
     return survivors
 
 
@@ -339,11 +340,11 @@ def named(find: Callable[[], dict[int, Process]]) -> list[str]:
     return [describe(process) for process in list(find().values())[:_MOST_NAMES]]
 
 
-def named_in_the_end(find: Callable[[], dict[int, Process]]) -> list[str]:
-    """As `named`, of those who do not heed the hang-up that has just come."""
+def naming_in_the_end(find: Callable[[], dict[int, Process]]) -> Steps[list[str]]:
+    """As `named`, in steps, of those who do not heed the hang-up that has just come."""
     if not find():
         return []
-    time.sleep(HANG_UP_TIME)
+    yield HANG_UP_TIME
     return named(find)
 
 
@@ -367,11 +368,14 @@ def unpause(find: Callable[[], dict[int, Process]]) -> None:
 
 
 def holders(inodes: set[int]) -> list[str]:
-    """Who, but for the calling process, has one of these pipes open, as far as we may know."""
+    """Who has one of these pipes open, as far as we may know, but for the calling process and
+    those above it."""
     names = {"pipe:[%d]" % inode for inode in inodes}
     found = []
-    for process in processes().values():
-        if process.pid == os.getpid():
+    everyone = processes()
+    kin = lineage(everyone)
+    for process in everyone.values():
+        if process.pid in kin:
             continue
         directory = "/proc/%d/fd" % process.pid
         try:
