@@ -17,6 +17,7 @@ from typing import Any
 import attrs
 
 from remit._captures import code_within
+from remit.worker.unwarned import unwarned
 
 LAMBDA = "<lambda>"
 _FUTURES = functools.reduce(
@@ -37,7 +38,8 @@ class Text:
     is_lambda: bool
 
     def parse(self) -> ast.AST:
-        return ast.parse(self.padded, self.file, "eval" if self.is_lambda else "exec")
+        with unwarned():
+            return ast.parse(self.padded, self.file, "eval" if self.is_lambda else "exec")
 
     @property
     def padded(self) -> str:
@@ -78,7 +80,8 @@ def _lambdas(fn: FunctionType) -> Iterator[Text]:
     lines = linecache.getlines(file, fn.__globals__)
     whole = "".join(lines)
     try:
-        tree = ast.parse(whole)
+        with unwarned():
+            tree = ast.parse(whole)
     except (SyntaxError, ValueError):
         return
     for node in ast.walk(tree):
@@ -95,13 +98,14 @@ def is_source_of(text: Text, fn: FunctionType) -> bool:
     running = fn.__code__
     try:
         tree: Any = text.parse()
-        made = compile(
-            tree,
-            text.file,
-            "eval" if text.is_lambda else "exec",
-            flags=running.co_flags & _FUTURES,
-            dont_inherit=True,
-        )
+        with unwarned():
+            made = compile(
+                tree,
+                text.file,
+                "eval" if text.is_lambda else "exec",
+                flags=running.co_flags & _FUTURES,
+                dont_inherit=True,
+            )
     except (SyntaxError, ValueError):
         return False
     # Within: what has type parameters is made by code of its own around it.

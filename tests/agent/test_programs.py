@@ -7,6 +7,7 @@ import importlib
 import linecache
 import math
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -235,6 +236,50 @@ class TestByValue:
             of_our_version.call(bad)
         assert f'File "{file}", line 3, in scaled' in caught.value.traceback
         assert "    return x * k / (x - 2)\n" in caught.value.traceback
+
+
+# Texts that some Python warns of: 3.14, each from 3.8 on, and each.
+WARNED_OF = {
+    "return in finally": "    try:\n        1 / 0\n    finally:\n        return x\n",
+    "a comparison with a literal": "    return x if x is not 'y' else 0\n",
+    "no escape": "    return x if '\\d' != '\\\\e' else 0\n",
+}
+
+
+@pytest.fixture
+def warnings_are_errors(worker: Worker) -> Iterator[None]:
+    """Here and there."""
+    worker.run("import warnings; warnings.simplefilter('error'); answer = None")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+    worker.run("import warnings; warnings.resetwarnings(); answer = None")
+
+
+@pytest.mark.parametrize("text", WARNED_OF.values(), ids=WARNED_OF)
+@pytest.mark.usefixtures("warnings_are_errors")
+class TestWhatTheCompilerWarnsOf:
+    @pytest.mark.parametrize("head", ["def go(x):\n", "if 1:\n  def go(x):\n"])
+    def test_a_function(self, worker: Worker, text: str, head: str) -> None:
+        file, cell = "<ipython-input-8-0123>", head + text.replace("    ", "        ")
+        linecache.cache[file] = (len(cell), None, cell.splitlines(keepends=True), file)
+        space: dict[str, Any] = {"__name__": "__main__"}
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                exec(compile(cell, file, "exec"), space)
+            sent = by_source(space["go"], worker.peer, 7)
+        finally:
+            del linecache.cache[file]
+        assert worker.call(sent) == 7
+
+    def test_a_shipped_module(
+        self, worker: Worker, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.syspath_prepend(str(tmp_path))
+        (tmp_path / "warned_of.py").write_text("def go(x):\n" + text)
+        worker.install(package("warned_of").body)
+        assert worker.run("import warned_of; answer = warned_of.go(7)") == 7
 
 
 MODULE = """\

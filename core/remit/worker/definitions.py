@@ -12,6 +12,8 @@ import ast
 from types import CodeType
 from typing import TYPE_CHECKING
 
+from remit.worker.unwarned import unwarned
+
 if TYPE_CHECKING:
     from typing import Any, Callable
 
@@ -26,7 +28,8 @@ def compiled(code: str, file: str, line: int, is_lambda: bool, lazy: bool) -> Co
     SyntaxError.
     """
     mode = _LAMBDA if is_lambda else _DEF
-    tree: Any = ast.parse("\n" * (line - 1) + code, file, mode)
+    with unwarned():
+        tree: Any = ast.parse("\n" * (line - 1) + code, file, mode)
     outermost(tree).decorator_list = []  # put on by who sends it
     args = outermost(tree).args
     args.defaults, args.kw_defaults = [], [None] * len(args.kwonlyargs)
@@ -38,7 +41,8 @@ def compiled(code: str, file: str, line: int, is_lambda: bool, lazy: bool) -> Co
     # Classes inside it keep theirs: a dataclass is made of them. Python 3.6 knows no such flag.
     future = getattr(futures, "annotations", None) if lazy else None
     flags = future.compiler_flag if future else 0
-    result: CodeType = compile(tree, file, mode, flags=flags, dont_inherit=True)
+    with unwarned():
+        result: CodeType = compile(tree, file, mode, flags=flags, dont_inherit=True)
     return result
 
 

@@ -13,6 +13,7 @@ from importlib.util import decode_source
 from typing import TYPE_CHECKING
 
 from remit._msgpack import unpack
+from remit.worker.unwarned import unwarned
 
 if TYPE_CHECKING:
     from types import CodeType, ModuleType
@@ -98,7 +99,9 @@ class _Importer:
         file = self._file(name)
         if file is None:
             return None  # a namespace package
-        code: CodeType = compile(self.get_data(ROOT + file), ROOT + file, "exec", dont_inherit=True)
+        text = self.get_data(ROOT + file)
+        with unwarned():
+            code: CodeType = compile(text, ROOT + file, "exec", dont_inherit=True)
         return code
 
     def get_source(self, name: str) -> str | None:
