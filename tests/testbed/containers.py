@@ -208,11 +208,12 @@ def old_image(path: Path) -> Path:
     argv = [needs.tool("mmdebstrap"), "--quiet", "--mode=root", "--variant=extract"]
     argv += [f"--include={packages}", f"--extract-hook={_HOOK}"]
     argv += ["--dpkgopt=path-exclude=/usr/share/{doc,man,locale,info,perl,zoneinfo}/*"]
-    run.command([*argv, _SUITE, path, _mirror()])
+    run.command([*argv, _SUITE, path, mirror()])
     return path
 
 
-def _mirror() -> str:
+def mirror() -> str:
+    """The address of the mirror of Debian that this machine uses."""
     sources = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
     for source in sources:
         if source.is_file() and (

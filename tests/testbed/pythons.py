@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 SYSTEM = Path("/usr/bin/python3")
 OLDEST, NEWEST = 6, 14  # 3.6 and 3.14
+# A directory of versions like that of pyenv: `testbed.unstable` makes one.
+_MORE = [Path(path) for path in (os.environ.get("REMIT_TEST_PYTHONS"),) if path]
 
 
 class Interpreter(NamedTuple):
@@ -37,9 +39,10 @@ def pyenv_versions() -> Path:
 def _of_pyenv() -> list[Interpreter]:
     """In rising order, so that the last of a minor version is its newest patch."""
     versions = []
-    for path in pyenv_versions().glob("3.*/bin/python3"):
-        if match := re.fullmatch(r"3\.(\d+)\.(\d+)", path.parents[1].name):
-            versions.append((int(match[1]), int(match[2]), path))
+    for directory in [pyenv_versions(), *_MORE]:
+        for path in directory.glob("3.*/bin/python3"):
+            if match := re.fullmatch(r"3\.(\d+)\.(\d+)", path.parents[1].name):
+                versions.append((int(match[1]), int(match[2]), path))
     return [Interpreter(path.parents[1].name, path) for _, _, path in sorted(versions)]
 
 
