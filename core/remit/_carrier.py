@@ -5,9 +5,11 @@ A connection that fails is the end of the stream, by whatever exception a librar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
+
+import anyio
 
 from remit._errors import ConnectError, PluginError, RemitError
 from remit._plugins import Plugins
@@ -21,6 +23,9 @@ from remit.abc import (
     Target,
     Transport,
 )
+
+# Seconds that leaving a connection may take: more than `open_process` takes to kill its program.
+LEAVING = 10.0
 
 
 class Carried:
@@ -90,10 +95,27 @@ class Carrier:
         raw = isinstance(self._transport, TakesRawAddress) and self._transport.raw_address
         return not raw
 
-    def open(self, target: Target, argv: Sequence[str]) -> AbstractAsyncContextManager[Carried]:
+    @asynccontextmanager
+    async def open(self, target: Target, argv: Sequence[str]) -> AsyncIterator[Carried]:
         """As `Transport.open`. Entering raises TargetError and ConnectError, and PluginError where
-        the plugin raises anything else."""
-        return _Opened(self._transport, self._plugin, self._plugins, target, argv)
+        the plugin raises anything else. Leaving is cancelled after `LEAVING` seconds."""
+        error: BaseException | None = None
+        # Around all of it: scopes nest, and what the plugin entered it leaves within this one.
+        with anyio.CancelScope() as scope:
+            opened = _Opened(self._transport, self._plugin, self._plugins, target, argv)
+            async with opened as stream:
+                try:
+                    yield stream
+                except BaseException as exc:
+                    error = exc
+                    raise
+                finally:
+                    scope.deadline = anyio.current_time() + LEAVING
+        if scope.cancelled_caught:
+            late = TimeoutError(f"the connection was not closed within {LEAVING:g} s")
+            self._plugins.report(self._plugin, "leaving", late)
+            if error is not None:
+                raise error
 
     def explain(self, target: Target, end: End) -> ConnectError | None:
         """What the transport knows of such an end; None also where it fails to tell."""
