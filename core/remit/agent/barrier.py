@@ -65,10 +65,12 @@ class Turns:
                 time.sleep(_FIRST_REST)
 
     def _turn(self) -> None:
-        for fd, _ in self._poll.poll(self._patience()):
-            # An earlier one in this turn may have ended the watch.
-            if fd in self._watched:
-                self._call(fd, self._watched[fd][1], fd)
+        # An earlier handler of this turn may end a watch, and begin one of another file by the same
+        # number, to which nothing has happened.
+        happened = self._poll.poll(self._patience())
+        for fd, watch in [(fd, self._watched.get(fd)) for fd, _ in happened]:
+            if watch is not None and self._watched.get(fd) is watch:
+                self._call(fd, watch[1], fd)
         for step in self._due:
             if not self._rests(step):
                 self._due[step] = self._call(step, step)
