@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
@@ -40,11 +39,12 @@ from remit._errors import (
 from remit._interpreter import Interpreter, path_of
 from remit._job import Job
 from remit._link import Link, own_trouble
-from remit._messages import Hello, JobMap, JobPage, Nothing, PrunedPage, Sealed
+from remit._messages import Hello, JobMap, JobPage, PrunedPage
 from remit._plugins import Plugins
 from remit._request import Function, Start, Stdin, Word, Work
 from remit._return_job import EndedJob, ReturnJob
 from remit._returned import Returned
+from remit._seals import Seals
 from remit._spooled_job import SpooledJob
 from remit._stores import Stores
 from remit._task import Task
@@ -160,7 +160,7 @@ class Session:
         self._tasks: anyio.abc.TaskGroup | None = None
         self._home = Home(f"the session with {target}")
         self._undoing: set[anyio.Event] = set()  # what is being taken back
-        self._to_seal: set[str] = set()  # ids that the target is still to seal
+        self._seals = Seals()
         self._hello: Hello | None = None
         self._returned = Returned()
         self._stores = Stores()
@@ -267,7 +267,7 @@ class Session:
             python=python,
             here=self._here,
         )
-        if request.id in self._to_seal:
+        if request.id in self._seals:
             raise JobStateError(f"job {request.id} was given up; its id is used up")
         job: Job = (
             SpooledJob.asked(self, request)
@@ -568,19 +568,19 @@ class Session:
         """Has ``job_id`` stopped, removed and sealed, so that it never runs again; with ``spare``
         only where it never ran. Where there is no link that is done over the next one, and nobody
         waits for it."""
-        self._to_seal.add(job_id)
+        self._seals.owe(job_id, spare=spare)
         if self._link is None:
-            self._undo(partial(self._seal, job_id, spare))
+            self._undo(partial(self._settle_later, job_id))
         else:
-            await self._seal(job_id, spare)
+            await self._settle(self._link, [job_id])
 
-    async def _seal(self, job_id: str, spare: bool) -> None:
-        with contextlib.suppress(RemitError):
-            if (await self._ask("seal", {"job": job_id}, Sealed)).ran and not spare:
-                await self._ask("remove", {"job": job_id, "force": True}, Nothing)
-            self._to_seal.discard(job_id)
-        if spare:
-            self._to_seal.discard(job_id)  # whether there is an earlier one is not known
+    async def _settle_later(self, job_id: str) -> None:
+        await self._settle(await self._ready(), [job_id])
+
+    async def _settle(self, link: Link, job_ids: list[str] | None = None) -> None:
+        if not await self._seals.settle(link, job_ids):
+            # Not as what is being taken back: no close waits for a target that refuses.
+            self._start_soon(self._seals.insist, link, failed=self._note)
 
     def _watch(self, job: SpooledJob) -> None:
         self._watched.add(job)
@@ -785,6 +785,8 @@ class Session:
         self._link = link
         self._trouble = None
         self._set(SessionState.OPEN)
+        if self._seals:
+            self._undo(partial(self._settle, link))
         self._tell_all(list(self._watched), lambda job: job._link_up(link))
 
     def _set(self, state: SessionState) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -58,7 +58,7 @@ class FakeAgent:
         verb, arguments = msgspec.msgpack.decode(body)
         return verb, arguments
 
-    async def requests(self) -> AsyncIterator[tuple[int, str, dict[str, Any]]]:
+    async def requests(self) -> AsyncGenerator[tuple[int, str, dict[str, Any]], None]:
         """All requests; what was answered to one is sent before the next is waited for. Ends with
         the caller's goodbye, which is returned."""
         while True:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, suppress
+from itertools import product
 from typing import Any
 
 import anyio
@@ -13,7 +15,7 @@ import anyio.lowlevel
 import pytest
 
 import remit
-from remit import _frames, _session
+from remit import _frames, _seals, _session
 
 from .conftest import Play
 from .fake_agent import FakeAgent, agent_script, job_map, pack
@@ -213,3 +215,118 @@ async def test_an_id_of_which_nothing_ran_is_used_up_by_a_start_that_fails() -> 
             await session.start(["true"], placement="keep", id=job_id, stdin=_unreadable())
         with pytest.raises(remit.JobStateError, match="used up"):
             await session.start(["true"], placement="keep", id=job_id)
+
+
+# What may become of a request for a seal or a removal, beside its answer.
+FATES = ("cut", "done and cut", "refused")
+REFUSAL = {"code": "internal", "message": "no"}
+
+
+class Unlucky(Target):
+    """A target that has such fates in store for what takes a start back, one after another. Its
+    first link goes over the start itself, which runs or does not."""
+
+    def __init__(self, fates: tuple[str, ...], runs: bool) -> None:
+        super().__init__()
+        self._fates = list(fates)
+        self._runs = runs
+        self._begun = False
+
+    async def serve(self, agent: FakeAgent) -> None:
+        async with aclosing(agent.requests()) as requests:
+            async for channel, verb, arguments in requests:
+                job = str(arguments.get("job") or arguments.get("id"))
+                if not self._begun:
+                    self._begun = True
+                    if self._runs:
+                        self._start(job, False)
+                    return
+                fate = self._fates.pop(0) if self._fates else None
+                if fate == "cut":
+                    return
+                if fate == "refused":
+                    agent.conversation.refuse(channel, pack(REFUSAL))
+                    continue
+                answer = self._do(verb, job)
+                if fate == "done and cut":
+                    return
+                agent.conversation.reply(channel, pack(answer))
+
+    def _do(self, verb: str, job: str) -> dict[str, object]:
+        if verb == "seal":
+            self.sealed.add(job)
+            return {"ran": job in self.alive}
+        if verb == "remove":
+            self.alive.discard(job)
+        return {}
+
+
+@pytest.mark.parametrize("runs", [True, False])
+async def test_it_is_sealed_whatever_becomes_of_the_first_tries(
+    play: Play, runs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_session, "wait_before", lambda attempt, jitter: 0.0)
+    monkeypatch.setattr(_seals, "PAUSES", (0.0,) * 3)
+    for fates in (fates for size in range(4) for fates in product(FATES, repeat=size)):
+        target = Unlucky(fates, runs)
+        play(agent_script(target.serve))
+        async with remit.connect("fake:") as session:
+            job_id = remit.new_job_id()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_cancelled, session, job_id, 10_000)
+                while session.state is not remit.SessionState.RECONNECTING:
+                    await anyio.lowlevel.checkpoint()
+                tasks.cancel_scope.cancel()
+            with anyio.fail_after(30):
+                while session._seals:
+                    await anyio.lowlevel.checkpoint()
+            assert job_id in target.sealed, fates
+            assert not target.alive, fates
+            assert not target._fates, fates
+
+
+async def test_what_cannot_be_sealed_is_tried_over_the_next_link(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A target that refuses for long is let be for a while, and holds up no close."""
+    monkeypatch.setattr(_session, "wait_before", lambda attempt, jitter: 0.0)
+    monkeypatch.setattr(_seals, "PAUSES", (0.0,) * 3)
+    sealed, refused, links = list[str](), list[str](), 0
+
+    async def serve(agent: FakeAgent) -> None:
+        nonlocal links
+        links += 1
+        async with aclosing(agent.requests()) as requests:
+            async for channel, verb, arguments in requests:
+                if verb == "cut":
+                    return
+                if verb == "seal" and links > 1:
+                    sealed.append(arguments["job"])
+                    agent.conversation.reply(channel, pack({"ran": False}))
+                    continue
+                if verb == "seal":
+                    refused.append(arguments["job"])
+                agent.conversation.refuse(channel, pack(REFUSAL))
+
+    play(agent_script(serve))
+    async with remit.connect("fake:") as session:
+        ids = [remit.new_job_id() for _ in range(3)]
+        with anyio.fail_after(30):
+            for job_id in ids:
+                await session._give_up(job_id)
+            while session._seals._insisting is not None or len(refused) < 4 * len(ids):
+                await anyio.lowlevel.checkpoint()
+            assert not sealed
+            with suppress(remit.LinkLost):
+                await (await session._ready()).ask("cut", {}, dict)
+            while session._seals:
+                await anyio.lowlevel.checkpoint()
+    assert sorted(sealed) == sorted(ids)
+
+
+def test_ids_that_are_still_to_be_sealed_are_bounded() -> None:
+    seals = _seals.Seals()
+    ids = [remit.new_job_id() for _ in range(_seals.MOST + 5)]
+    for job_id in ids:
+        seals.owe(job_id, spare=False)
+    assert [job_id in seals for job_id in ids] == [False] * 5 + [True] * _seals.MOST
