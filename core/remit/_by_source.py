@@ -29,6 +29,7 @@ from remit._peer import Peer, is_standard
 from remit._source_text import LAMBDA, Text, find, is_source_of
 from remit.worker import definitions
 from remit.worker.programs import NEW_MODULES
+from remit.worker.unwarned import unwarned
 
 _OURS = "{}.{}".format(*sys.version_info)
 _OUR_PYTHON = f"have a Python {_OURS} run it, as in ?python=python{_OURS}"
@@ -299,7 +300,9 @@ class _Plan:
                     "write the module's name in full",
                     fn,
                 )
-        if construct := too_new(f"{text.padded}\n", tree, self._peer.minor):
+        with unwarned():
+            construct = too_new(f"{text.padded}\n", tree, self._peer.minor)
+        if construct:
             since = "{}.{}".format(*construct.since)
             raise self._refusal(
                 f"line {construct.line} has {construct.what}, which is new in Python {since}",

@@ -11,8 +11,6 @@ from collections.abc import Iterator, Sequence
 from types import UnionType
 from typing import NamedTuple
 
-from remit.worker.unwarned import unwarned
-
 Version = tuple[int, int]
 _Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
@@ -38,8 +36,7 @@ def too_new(source: str, tree: ast.AST, version: Version) -> Construct | None:
     if found:
         return min(found, key=lambda one: one.line)
     try:
-        with unwarned():
-            ast.parse(source, feature_version=version)
+        ast.parse(source, feature_version=version)
     except SyntaxError as exc:
         # What the grammar itself knows, and the table below does not.
         return Construct(sys.version_info[:2], exc.lineno or 1, exc.msg)
