@@ -11,7 +11,7 @@ import pytest
 
 from agent.harness import Wire, new_id, processes_of, wait_until_gone
 from remit.agent import tree
-from testbed import processes, pythons, run
+from testbed import processes, pythons
 from testbed.limits import ProcessLimit
 
 # Says that it is up, and ends once somebody makes a file.
@@ -47,22 +47,6 @@ def test_a_job_is_stopped(wire: Wire, take_processes: Callable[[], None]) -> Non
     assert wire.call("stop", job=job_id, grace=0.3)["survivors"] == []
     assert processes_of(job_id) == []
     assert wire.collect(channel).outcome["reason"] == "stopped"
-
-
-def test_a_job_is_stopped_though_the_helper_is_killed(wire: Wire) -> None:
-    job_id, channel = up(wire, "trap '' TERM; echo up; while :; do sleep 0.1; done")
-    before = {one.pid for one in processes.descendants([wire.agent_pid])}
-    asked = wire.request("stop", job=job_id, grace=1.0)
-    wire.wait_for_state(channel, "STOPPING")
-
-    def helpers() -> list[int]:
-        agents = processes.descendants([wire.agent_pid])
-        return [one.pid for one in agents if one.pid not in before and "sleep" not in one.name]
-
-    run.wait_until(lambda: bool(helpers()), "a helper")
-    processes.kill(helpers())
-    assert wire.reply(asked)["survivors"] == []
-    assert processes_of(job_id) == []
 
 
 def test_a_time_limit_holds(wire: Wire, take_processes: Callable[[], None]) -> None:

@@ -16,7 +16,7 @@ from remit._conversation import PROTOCOL, ProtocolError, Pulse
 from remit._msgpack import UnpackError, pack, unpack
 from remit.agent import descriptors, fds, tree
 from remit.agent.children import Children
-from remit.agent.helpers import EndedEarly, Helper, Refused, refusal_of
+from remit.agent.helpers import Helper, Refused, refusal_of
 from remit.agent.lifetimes import Lifetimes, now
 from remit.agent.link import Link, import_verbs
 from remit.agent.loop import Loop
@@ -158,14 +158,8 @@ class Agent(Link):
 
     def take(self, steps: tree.Steps[Any], done: Done) -> None:
         """Takes these steps in a helper, then calls ``done`` as `helper` does. Where no process
-        can be had for that, or it is killed, they are taken here, between turns of the loop: what
-        runs is to be ended all the same."""
-
-        def helped(value: object, error: Refused | None) -> None:
-            if isinstance(error, EndedEarly):
-                step()
-            else:
-                done(value, error)
+        can be had for that they are taken here, between turns of the loop: what runs is to be
+        ended all the same."""
 
         def step() -> None:
             try:
@@ -178,7 +172,7 @@ class Agent(Link):
                 self.call_later(pause, step)
 
         try:
-            self.helper(tree.take, (steps,), helped)
+            self.helper(tree.take, (steps,), done)
         except OSError:
             self.call_later(0, step)
 
