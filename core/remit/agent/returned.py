@@ -391,7 +391,7 @@ class ReturnedJob:
         if status is None:
             self._given_up = True
             self._reason = self._reason or "supervisor-lost"
-            self._note = "who would have been told of its end was killed"
+            self._note = "its end is not known: the interpreter that forked it was killed"
         self._cancel("timeout")
         # Most often all there is to come is in the pipes by now, and this is the end.
         self._read_out()
