@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent.harness import Wire, new_id, processes_of, wait_until_gone
+from agent.harness import Refused, Wire, new_id, processes_of, wait_until_gone
 from remit.agent import tree
 from testbed import processes, pythons
 from testbed.limits import ProcessLimit
@@ -107,3 +107,17 @@ def test_a_session_that_ends_leaves_nothing(
     else:
         wire.hang_up()
     wait_until_gone(job_id)
+
+
+@pytest.mark.parametrize("verb", ["jobs", "stop", "remove", "read"])
+def test_what_cannot_be_done_then_is_told(
+    wire: Wire, take_processes: Callable[[], None], verb: str
+) -> None:
+    job_id = new_id()
+    wire.run("true", id=job_id, placement="keep", spool=True, lifetime="session")
+    take_processes()
+    which: dict[str, Any] = {} if verb == "jobs" else {"job": job_id}
+    with pytest.raises(Refused) as caught:
+        wire.call(verb, **which)
+    words = "no process can be had there to do it: Resource temporarily unavailable"
+    assert caught.value.facts["message"] == words

@@ -55,6 +55,7 @@ class _Caller:
             exit_status=outcome.exit_status,
             signal=outcome.signal,
             reason=outcome.reason,
+            error=outcome.error or "",
             has_more=job.has_more_data,
             left_behind=outcome.left_behind,
         )

@@ -35,6 +35,8 @@ _AFTERMATH = 15.0
 _MARKS_WITHIN = 1.0
 # Seconds that a new link takes, with nothing in its way.
 _RECONNECTED_WITHIN = 3.0
+# Seconds for which the output of an ended job is waited for, and a busy computer.
+_DRAINS_WITHIN = 3.0
 # Seconds that something may run on once its caller was told that it was cancelled.
 _RUNS_ON = 2.0
 
@@ -191,9 +193,32 @@ class _JobCase:
             for fault in self._faults
         )
 
+    def _found_no_process(self) -> bool:
+        """Whether its supervisor could not start its program at the limit, and said so."""
+        ends = self._of("waited") + self._of("collected")
+        return not self._began and any(
+            end["reason"] == "start-failed" and _LIMITS.get(fault["kind"], "\0") in end["error"]
+            for end in ends
+            for fault in self._faults
+        )
+
+    def _session_ended_on_it(self) -> bool:
+        """Whether its session may have ended while its output was still waited for: a session that
+        is over takes what such a job left behind with it."""
+        return self._plan.lifetime == "session" and any(
+            fault["begin"] <= ended + _DRAINS_WITHIN and ended <= fault["end"] + self._aftermath
+            for ended in self._ended
+            for fault in self._faults
+            if fault["kind"] not in _HARMLESS_TO_LINKS
+        )
+
+    @property
+    def _aftermath(self) -> float:
+        return self._script.silence + _AFTERMATH
+
     def _disrupted_before(self, at: float) -> bool:
         return any(
-            fault["begin"] <= at <= fault["end"] + self._script.silence + _AFTERMATH
+            fault["begin"] <= at <= fault["end"] + self._aftermath
             for fault in self._faults
             if fault["kind"] not in _HARMLESS_TO_LINKS
         )
@@ -226,7 +251,8 @@ class _JobCase:
                     yield f"it was {end}, then {state}"
                 continue
             end = state
-            if state in (JobState.COMPLETED, JobState.FAILED) and not self._full:
+            truly = state in (JobState.COMPLETED, JobState.FAILED) and not self._full
+            if truly and not self._found_no_process():
                 if not self._ended or note["at"] < self._ended[0]:
                     yield f"it was called {state} before it ended"
             elif state is JobState.LOST and not self._may_be_lost(note["at"]):
@@ -285,7 +311,8 @@ class _JobCase:
         whole = got == self._output
         if self._truly_ended(end):
             named = [kind for kind in self._plan.daemons if kind != "bare"]
-            if self._plan.leftovers == "leave" and len(end["left_behind"]) < len(named):
+            unnamed = len(end["left_behind"]) < len(named) and not self._session_ended_on_it()
+            if self._plan.leftovers == "leave" and unnamed:
                 yield f"it left {self._plan.daemons}, and {end['left_behind']} is named"
             if not whole:
                 yield f"it is {end['state']}, and of its output {_difference(got, self._output)}"
@@ -296,6 +323,8 @@ class _JobCase:
             excused = self._plan.lifetime == "session" and end["state"] == JobState.STOPPED
         elif end["reason"] == "no-space":
             excused = self._full and end["state"] == JobState.FAILED
+        elif end["reason"] == "start-failed":
+            excused = self._found_no_process() and end["state"] == JobState.FAILED
         else:
             excused = False
         if not excused:

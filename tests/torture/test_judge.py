@@ -40,6 +40,7 @@ TRUE: dict[str, Any] = {
     "exit_status": 3,
     "signal": None,
     "reason": "exited",
+    "error": "",
     "has_more": False,
     "left_behind": [],
 }
@@ -217,6 +218,33 @@ def test_a_start_that_failed_is_none_of_the_callers_doing(stand: Stand) -> None:
     assert not stand.judge().complaints
     stand.run()
     assert stand.judge().complaints
+
+
+def test_a_supervisor_that_found_no_process_says_so(stand: Stand) -> None:
+    words = "Resource temporarily unavailable"
+    stand.read("collect")
+    stand.say("state", state="FAILED")
+    stand.say(
+        "collected", **{**TRUE, "exit_status": None, "reason": "start-failed", "error": words}
+    )
+    assert len(stand.judge().complaints) > 1
+    stand.fault("no-forks", ago=1.0)
+    stand.plan = msgspec.structs.replace(PLAN, lines=0)
+    assert not stand.judge().complaints
+    stand.run()
+    assert stand.judge().complaints
+
+
+@pytest.mark.parametrize("lifetime", ["session", "detached"])
+def test_what_a_job_left_behind_is_named(stand: Stand, lifetime: Any) -> None:
+    stand.plan = msgspec.structs.replace(PLAN, daemons=("holding",), lifetime=lifetime)
+    ended_well(stand)
+    stand.read("consume", (0, SIZE))
+    stand.say("collected", **TRUE)
+    assert len(stand.judge().complaints) == 1
+    # Its session ended while its output was still waited for, and took it along.
+    stand.journal.note("fault", kind="kill-agent", begin=3.5, end=3.5, victim="", of=None)
+    assert bool(stand.judge().complaints) is (lifetime == "detached")
 
 
 def test_moves_that_are_not_in_the_table(stand: Stand) -> None:

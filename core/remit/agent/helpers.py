@@ -60,6 +60,10 @@ def refusal_of(exc: Exception) -> Refused:
     return Refused("internal", "the agent has a bug: %r" % exc, "".join(lines[-4:]).rstrip())
 
 
+def _no_process(exc: OSError) -> OSError:
+    return OSError(exc.errno, "no process can be had there to do it: %s" % exc.strerror)
+
+
 class Helper:
     """A function that runs in a fork. Made by ``agent.helper``, which also calls `ended`."""
 
@@ -67,13 +71,16 @@ class Helper:
         self, function: Callable[..., object], args: tuple[object, ...], keep_fds: tuple[int, ...]
     ) -> None:
         """Starts it. Of the agent's file descriptors it keeps 0, 1, 2 and ``keep_fds``."""
-        self.fd, writing = os.pipe()
+        try:
+            self.fd, writing = os.pipe()
+        except OSError as exc:
+            raise _no_process(exc) from exc
         try:
             self.pid = os.fork()
-        except OSError:
+        except OSError as exc:
             os.close(self.fd)
             os.close(writing)
-            raise
+            raise _no_process(exc) from exc
         if not self.pid:
             _run(function, args, writing, keep_fds)
         os.close(writing)

@@ -201,7 +201,7 @@ class Supervisor:
         """Before the answer to the start, which tells of this end where it can be written."""
         self._started = None
         self._reason = "start-failed"
-        self._error = str(exc)
+        self._error = ending.words_of(exc)
         self._end = ending.End(None, None, time.time())
         for fd in list(self._spool.sources):
             self._turns.unwatch(fd)
