@@ -11,6 +11,23 @@ if TYPE_CHECKING:
     from remit._words import CommandResult, JobInfo
 
 
+def text_of(exc: BaseException) -> str:
+    """What it says, else its type."""
+    return _words(exc) or type(exc).__name__
+
+
+def told(exc: BaseException) -> str:
+    """Its type and what it says."""
+    return ": ".join(filter(None, [type(exc).__name__, _words(exc)]))
+
+
+def _words(exc: BaseException) -> str:
+    try:
+        return str(exc)
+    except BaseException as another:  # whoever made it has a fault there, too
+        return f"(its text raised {type(another).__name__})"
+
+
 class RemitError(Exception):
     """The base of all errors of remit.
 
@@ -207,7 +224,6 @@ class PluginError(RemitError):
     @classmethod
     def of(cls, plugin: str, method: str, exc: BaseException) -> Self:
         """The error for what ``method`` of ``plugin`` raised."""
-        words = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
-        error = cls(f"plugin {plugin!r}: {method} raised {words}", plugin=plugin, method=method)
+        error = cls(f"plugin {plugin!r}: {method} raised {told(exc)}", plugin=plugin, method=method)
         error.__cause__ = exc
         return error

@@ -28,9 +28,16 @@ from remit._conversation import (
     ProtocolError,
     Pulse,
 )
-from remit._errors import LinkLost, LocalProtocolError, PluginError, RemitError, RemoteProtocolError
+from remit._errors import (
+    LinkLost,
+    LocalProtocolError,
+    PluginError,
+    RemitError,
+    RemoteProtocolError,
+    text_of,
+    told,
+)
 from remit._messages import Failure, Goodbye, Hello, Refusal, decode, decode_event, encode
-from remit.abc import HasFileno
 
 _T = TypeVar("_T")
 _log = logging.getLogger("remit.link")
@@ -252,8 +259,9 @@ class Link:
         self._conversation.hello(encode(hello))
         now = time.monotonic()
         pulse = Pulse(self._silence, now)
-        if isinstance(self._stream, HasFileno):
-            self._mouth = _heartbeat.Mouth(self._stream.fileno(), self._silence / 3)
+        fileno = self._stream.descriptor
+        if fileno is not None:
+            self._mouth = _heartbeat.Mouth(fileno, self._silence / 3)
             _heartbeat.attend(self._mouth)
         error: RemitError = LinkLost(f"the session with {self._name} was ended")
         try:
@@ -283,7 +291,7 @@ class Link:
         elif self._deaf:
             what = "nothing could be sent there any more"
         elif self._stream.broken is not None:
-            what = str(self._stream.broken) or type(self._stream.broken).__name__
+            what = text_of(self._stream.broken)
         elif self._conversation.between_frames:
             what = "the stream ended"
         else:
@@ -294,15 +302,15 @@ class Link:
             evidence="\n".join(f"stderr  {line}" for line in stderr.splitlines()[-5:]),
         )
 
-    async def _read(self, data: bytes, pulse: Pulse) -> None:
-        while True:
-            if data:
-                pulse.heard(time.monotonic())
-                for event in self._conversation.receive(data):
-                    self._take(event)
-            data = await self._stream.receive(_READ_SIZE)
-            if not data:
-                return
+    async def _read(self, first: bytes, pulse: Pulse) -> None:
+        def hear(data: bytes) -> None:
+            pulse.heard(time.monotonic())
+            for event in self._conversation.receive(data):
+                self._take(event)
+
+        if first:
+            hear(first)
+        await self._stream.read(_READ_SIZE, hear)
 
     async def _write(self, opening: bytes, pulse: Pulse, scope: anyio.CancelScope) -> None:
         data = opening + self._conversation.data_to_send()
@@ -391,7 +399,7 @@ def own_trouble(exc: Exception) -> RemitError:
     """What somebody's code raised here, as an error: of remit's own, what is none is its bug."""
     if isinstance(exc, RemitError):
         return exc
-    error = LocalProtocolError(f"a bug of remit: {type(exc).__name__}: {exc}")
+    error = LocalProtocolError(f"a bug of remit: {told(exc)}")
     error.__cause__ = exc
     return error
 

@@ -18,7 +18,7 @@ import attrs
 import pluggy
 
 from remit import _hookspecs
-from remit._errors import TargetError
+from remit._errors import TargetError, told
 from remit.abc import API, Placement, TakesBareWords, TakesOptions, Transport
 from remit.agent.harmless import one_line
 
@@ -174,7 +174,7 @@ class Plugins:
 
     def report(self, plugin: str, where: str, exc: BaseException) -> None:
         """Says what a plugin did wrong where nobody can be given the exception: once a place."""
-        self._note(plugin, f"{type(exc).__name__}: {exc}", where)
+        self._note(plugin, told(exc), where)
 
     # -- how they come
 
@@ -237,15 +237,18 @@ class Plugins:
     def _guarded(self, name: str, where: str = "") -> Iterator[None]:
         try:
             yield
-        except (Exception, SystemExit) as exc:  # a module may call sys.exit() when imported
-            self._note(name, f"{type(exc).__name__}: {exc}", where)
+        except BaseException as exc:  # a module may call sys.exit() when imported
+            if isinstance(exc, KeyboardInterrupt) and not where:
+                raise  # somebody does not wait for a module that takes long to load
+            self._note(name, told(exc), where)
 
     def _note(self, name: str, problem: str, where: str = "") -> None:
         # Once for each plugin and place: what raises at each record is told of once.
         place = (name, where or problem)
         if place not in self._faults:
             self._faults[place] = Faulty(name, problem)
-            warn(f"remit plugin {name!r} is faulty: {problem}", PluginWarning)
+            place_said = f" (in {where})" if where else ""
+            warn(f"remit plugin {name!r} is faulty: {problem}{place_said}", PluginWarning)
 
 
 def warn(text: str, kind: type[Warning]) -> None:

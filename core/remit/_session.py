@@ -50,7 +50,7 @@ from remit._stores import Stores
 from remit._task import Task
 from remit._version import version
 from remit._words import PIPE, CommandResult, JobInfo, JobState, Lease, Pruned, SessionState
-from remit.abc import IsHere, Target, Transport
+from remit.abc import Target, Transport
 from remit.agent.harmless import one_line
 
 _T = TypeVar("_T")
@@ -197,7 +197,7 @@ class Session:
 
     @property
     def _here(self) -> bool:
-        return isinstance(self._transport, IsHere) and self._transport.here
+        return self._carrier.here
 
     # -- jobs
 
@@ -718,7 +718,9 @@ class Session:
         why the link was lost."""
         try:
             async with self._carrier.open(self._target, attempt.argv) as stream:
-                return await self._talk(stream, attempt, connecting, heard)
+                verdict = await self._talk(stream, attempt, connecting, heard)
+                connecting.deadline = math.inf  # nor does leaving count
+                return verdict
         except (ConnectError, PluginError) as exc:
             if self._link is None:
                 raise

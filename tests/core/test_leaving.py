@@ -12,7 +12,7 @@ import pytest
 import remit
 from remit import _carrier
 from remit._carrier import Carrier
-from remit._plugins import Plugins, PluginWarning
+from remit._plugins import Plugins, PluginWarning, plugins
 from remit.testing import FakePeer, FakeTransport
 
 TARGET = remit.Target("fake", "")
@@ -27,9 +27,10 @@ async def _script(peer: FakePeer) -> int:
 
 @attrs.frozen
 class Hanging:
-    """Leaving it hangs, with a task of its own or without one."""
+    """Leaving it hangs, with a task of its own or without one, shielded or not."""
 
     tasks: bool
+    shielded: bool = False
     scheme: str = "fake"
     api: int = 1
 
@@ -42,21 +43,27 @@ class Hanging:
                 try:
                     yield stream
                 finally:
-                    await anyio.sleep_forever()
+                    await self.hang()
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(anyio.sleep_forever)
+                tasks.start_soon(self.hang)
                 yield stream
+
+    async def hang(self) -> None:
+        with anyio.CancelScope(shield=self.shielded):
+            await anyio.sleep_forever()
 
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_carrier, "LEAVING", 0.05)
+    monkeypatch.setattr(_carrier, "GRACE", 0.05)
 
 
 @pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("shielded", [False, True])
 @pytest.mark.parametrize("tasks", [False, True])
-async def test_leaving_that_hangs_is_bounded_and_reported(tasks: bool) -> None:
-    carrier = Carrier(Hanging(tasks), Plugins([]))
+async def test_leaving_that_hangs_is_bounded_and_reported(tasks: bool, shielded: bool) -> None:
+    carrier = Carrier(Hanging(tasks, shielded), Plugins([]))
     with anyio.fail_after(60), pytest.warns(PluginWarning, match=r"not closed within 0\.05 s"):
         async with carrier.open(TARGET, ["true"]):
             pass
@@ -86,3 +93,34 @@ async def test_a_cancel_ends_leaving_at_once(tasks: bool, monkeypatch: pytest.Mo
         async with carrier.open(TARGET, ["true"]):
             scope.cancel()
     assert scope.cancelled_caught
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("tasks", [False, True])
+async def test_a_cancel_ends_no_later_where_leaving_shields_itself(tasks: bool) -> None:
+    carrier = Carrier(Hanging(tasks, shielded=True), Plugins([]))
+    with (
+        anyio.fail_after(60),
+        pytest.warns(PluginWarning, match=r"went on for 0\.05 s after a cancel"),
+        anyio.CancelScope() as scope,
+    ):
+        async with carrier.open(TARGET, ["true"]):
+            scope.cancel()
+    assert scope.cancelled_caught
+
+
+@pytest.mark.usefixtures("soon")
+async def test_what_shows_why_no_agent_came_up_is_kept_where_leaving_hangs() -> None:
+    carrier = Hanging(tasks=True, shielded=True)
+    plugins().transports["fake"] = carrier
+    try:
+        with (
+            anyio.fail_after(60),
+            pytest.warns(PluginWarning, match="is left behind"),
+            pytest.raises(remit.BootstrapError, match="ended with status 0"),
+        ):
+            async with remit.connect("fake:", connect_timeout=20):
+                pass
+    finally:
+        del plugins().transports["fake"]
+        plugins()._faults.clear()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -45,6 +46,8 @@ class Relay:
             [sys.executable, str(PACKAGE / "relay.py"), words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            # Another worker of the tests may use the account's own at the same time.
+            env={**os.environ, "REMIT_STATE_DIR": str(secret.with_name("state"))},
             text=True,
         )
         assert self._process.stdin
