@@ -399,7 +399,8 @@ class Session:
         Those that ended ``older_than`` seconds ago or earlier go, then the oldest until all that is
         kept here takes ``max_total`` bytes of disk at most. What runs, may run elsewhere, cannot be
         read or belongs to another open session stays; a LOST job goes for its age only. Nothing is
-        pruned unless it is asked for: ValueError without a limit. Cancelled, it goes on there.
+        pruned unless it is asked for: ValueError without a limit. Cancelled, it goes on there. What
+        went before a link was lost over it is not among what is returned.
         """
         if older_than is None and max_total is None:
             raise ValueError("prune needs older_than or max_total")

@@ -205,9 +205,27 @@ class SpooledJob(Job):
         """``leave``: what the job has left behind, if it is over, runs on."""
         if force and not self.state.finished:
             await self.stop()  # so that this handle knows how it ended
-        await self._ask("remove", Nothing, force=force, leave=leave)
+        await self._ask_removal(force=force, leave=leave)
         self._session._unwatch(self)
         self._feed.close()
+
+    async def _ask_removal(self, **how: bool) -> None:
+        """Asked again where a link is lost over it: what is gone by then was removed."""
+        session = self._session
+        again = False
+        while True:
+            link = await session._ready()
+            try:
+                await link.ask("remove", {"job": self.id, **how}, Nothing)
+            except LinkLost:
+                again = True
+                await session._relinked(link)
+            except JobNotFound:
+                if again:
+                    return
+                raise
+            else:
+                return
 
     async def save(self, path: str | os.PathLike[str], stream: str = "stdout") -> str:
         _save.check(stream)

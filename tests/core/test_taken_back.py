@@ -330,3 +330,39 @@ def test_ids_that_are_still_to_be_sealed_are_bounded() -> None:
     for job_id in ids:
         seals.owe(job_id, spare=False)
     assert [job_id in seals for job_id in ids] == [False] * 5 + [True] * _seals.MOST
+
+
+@pytest.mark.parametrize("cuts", range(3))
+async def test_a_removal_whose_answer_was_lost_is_none_that_failed(
+    play: Play, cuts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_session, "wait_before", lambda attempt, jitter: 0.0)
+    removed, tries = set[str](), 0
+
+    async def serve(agent: FakeAgent) -> None:
+        nonlocal tries
+        async with aclosing(agent.requests()) as requests:
+            async for channel, verb, arguments in requests:
+                job = str(arguments.get("job") or arguments.get("id"))
+                if verb != "remove":
+                    agent.conversation.accept(channel, pack(job_map(job, placement="keep")))
+                    continue
+                tries += 1
+                is_new = job not in removed
+                removed.add(job)
+                if tries <= cuts:
+                    return
+                if is_new:
+                    agent.conversation.reply(channel, pack({}))
+                else:
+                    gone = {"code": "not-found", "message": "no such job", "gone": True}
+                    agent.conversation.refuse(channel, pack(gone))
+
+    play(agent_script(serve))
+    with anyio.fail_after(30):
+        async with remit.connect("fake:") as session:
+            job = await session.start(["true"], placement="keep")
+            await job.remove()
+            with pytest.raises(remit.JobNotFound):
+                await job.remove()
+    assert removed == {job.id}

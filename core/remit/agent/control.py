@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from remit import _jobstate
 from remit.agent import asks, jobdir, jobview, liveness, starting, tree, unsupervised
 from remit.agent.helpers import Refused
-from remit.agent.keeper import Opened, not_found, opened
+from remit.agent.keeper import Opened, gone_or_unknown, not_found, opened
 from remit.agent.starting import CLAIM_PATIENCE
 from remit.agent.starting import GRACE as GRACE
 from remit.agent.statedir import State
@@ -196,6 +196,16 @@ def remove(
             raise _unstoppable(job_id, survivors)
     jobdir.seal(gone_fd, job_id)
     return {}
+
+
+def remove_again(path: bytes, job_id: str, *rest: Any) -> dict[str, Any]:
+    """As `remove`, which was begun and may have been done before this could be told."""
+    try:
+        return remove(path, job_id, *rest)
+    except Refused as exc:
+        if exc.code != "not-found" or not gone_or_unknown(path, job_id).facts.get("gone"):
+            raise
+        return {}
 
 
 def _remove(path: bytes, job_id: str, force: bool, leave: bool) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from remit import _jobstate
 from remit._conversation import PIECE, Piece
 from remit.agent import arguments, jobdir, jobview, keeper, known, looks
-from remit.agent.helpers import EndedEarly, Refused
+from remit.agent.helpers import EndedEarly, Refused, help_twice
 from remit.agent.inotify import Inotify
 from remit.agent.turns import Turns
 
@@ -56,7 +56,7 @@ def read(agent: Agent, channel: int, path: bytes, args: dict[str, Any]) -> None:
             # What it used up is written down before the marks are read: else it would come again.
             leaving.followers.append(agent.loop.bound(ask))
         else:
-            agent.helper(keeper.begin_reading, (path, job_id, position, token), done)
+            help_twice(agent, keeper.begin_reading, (path, job_id, position, token), done)
 
     def done(begin: Any, refused: Refused | None) -> None:
         if opening.closed:

@@ -16,6 +16,8 @@ from remit.agent import fds
 if TYPE_CHECKING:
     from typing import Any, Callable, NoReturn
 
+    from remit.agent.main import Agent
+
     Done = Callable[[Any, "Refused | None"], object]
 
 _SIZE = struct.Struct(">Q")
@@ -117,10 +119,36 @@ class Helper:
                 raise UnpackError("no whole answer")
             answer: Any = unpack(bytes(self._received[_SIZE.size :]))
         except UnpackError as exc:
-            return None, EndedEarly("internal", "a helper process ended early", str(exc))
+            return None, EndedEarly(
+                "internal",
+                "the process that did it was killed",
+                str(exc),
+            )
         if answer[0]:
             return answer[1], None
         return None, Refused(**answer[1])
+
+
+def help_twice(
+    agent: Agent,
+    function: Callable[..., object],
+    args: tuple[object, ...],
+    done: Done,
+    again: Callable[..., object] | None = None,
+) -> None:
+    """Has a helper do what may be done twice: once more where the first one is killed over it, by
+    ``again`` where that differs."""
+
+    def ended(value: Any, refused: Refused | None) -> None:
+        if isinstance(refused, EndedEarly):
+            try:
+                agent.helper(again or function, args, done)
+                return
+            except OSError:
+                pass  # no process can be had
+        done(value, refused)
+
+    agent.helper(function, args, ended)
 
 
 def _run(

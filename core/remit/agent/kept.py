@@ -22,14 +22,13 @@ from remit.agent import (
     starting,
     statedir,
 )
-from remit.agent.helpers import EndedEarly, Refused, refusal_of
+from remit.agent.helpers import EndedEarly, Refused, help_twice, refusal_of
 from remit.agent.nursery import Nursery
 
 if TYPE_CHECKING:
     from typing import Any, Callable
 
     from remit._conversation import Piece
-    from remit.agent.helpers import Done
     from remit.agent.main import Agent
 
 # Stdin is held in memory until it is whole, since it must not be on a disk.
@@ -76,7 +75,8 @@ def remove(agent: Agent, channel: int, args: dict[str, Any]) -> None:
     if force:
         follow.expect_removal(agent, job_id)
     leave = arguments.take(args, "leave", bool, default=False)
-    _change(agent, channel, job_id, control.remove, force, leave, known.of(job_id))
+    rest = force, leave, known.of(job_id)
+    _change(agent, channel, job_id, control.remove, *rest, again=control.remove_again)
 
 
 def seal(agent: Agent, channel: int, args: dict[str, Any]) -> None:
@@ -106,7 +106,7 @@ def jobs(agent: Agent, channel: int, args: dict[str, Any]) -> None:
             agent.conversation.reply(channel, page)
 
     limit = min(max(1, limit), _MAX_PAGE)
-    agent.helper(keeper.jobs, (path_of(agent), after, limit, _own(agent)), done)
+    help_twice(agent, keeper.jobs, (path_of(agent), after, limit, _own(agent)), done)
 
 
 def find(agent: Agent, channel: int, args: dict[str, Any]) -> None:
@@ -137,7 +137,7 @@ def if_own(agent: Agent, channel: int, args: dict[str, Any], verb: Callable[...,
         if refused is not None:
             agent.fail(channel, refused)
 
-    agent.helper(keeper.check_own, (path_of(agent), job_id, _own(agent)), done)
+    help_twice(agent, keeper.check_own, (path_of(agent), job_id, _own(agent)), done)
 
 
 class _Asked:
@@ -159,7 +159,15 @@ def prune(agent: Agent, channel: int, args: dict[str, Any]) -> None:
     if after is not None and [type(item) for item in after] != [float, str]:
         raise Refused("bad-request", "the argument after is no answer of this verb")
     path = path_of(agent)
-    _answer(agent, channel, _prune, path, older_than, max_total, dry_run, after)
+
+    def done(value: object, refused: Refused | None) -> None:
+        if refused is not None:
+            agent.fail(channel, refused)
+        else:
+            agent.reply(channel, value)
+
+    # Never twice: a second helper would not know what the first one removed.
+    agent.helper(_prune, (path, older_than, max_total, dry_run, after), done)
 
 
 def _prune(path: bytes, *args: Any) -> dict[str, Any]:
@@ -195,11 +203,16 @@ def _answer(agent: Agent, channel: int, function: Callable[..., object], *args: 
         else:
             agent.reply(channel, value)
 
-    _help(agent, function, args, done)
+    help_twice(agent, function, args, done)
 
 
 def _change(
-    agent: Agent, channel: int, job_id: str, function: Callable[..., object], *args: object
+    agent: Agent,
+    channel: int,
+    job_id: str,
+    function: Callable[..., object],
+    *args: object,
+    again: Callable[..., object] | None = None,
 ) -> None:
     """As `_answer`, for what those who follow the job want to see at once."""
 
@@ -210,25 +223,8 @@ def _change(
         else:
             agent.reply(channel, value)
 
-    _help(agent, function, (path_of(agent), job_id, *args), done)
+    help_twice(agent, function, (path_of(agent), job_id, *args), done, again)
     follow.nudge(agent, job_id)
-
-
-def _help(
-    agent: Agent, function: Callable[..., object], args: tuple[object, ...], done: Done
-) -> None:
-    """Has a helper do what may be done twice: once more where the first one is killed over it."""
-
-    def ended(value: Any, refused: Refused | None) -> None:
-        if isinstance(refused, EndedEarly):
-            try:
-                agent.helper(function, args, done)
-                return
-            except OSError:
-                pass  # no process can be had
-        done(value, refused)
-
-    agent.helper(function, args, ended)
 
 
 def _surely(
@@ -241,7 +237,7 @@ def _surely(
             agent.call_later(_AGAIN, lambda: _surely(agent, function, args, tries - 1))
 
     try:
-        _help(agent, function, args, ended)
+        help_twice(agent, function, args, ended)
     except OSError:
         # No process can be had, which says nothing of the rest.
         agent.call_later(_AGAIN, lambda: _surely(agent, function, args, tries))
@@ -341,7 +337,9 @@ class _Start:
         """The helper has done its part, or was killed over it."""
         if isinstance(refused, EndedEarly) and not self._given_up:
             try:
-                _help(self._agent, starting.finish, (self._path, self._job["id"]), self._started)
+                help_twice(
+                    self._agent, starting.finish, (self._path, self._job["id"]), self._started
+                )
                 return
             except OSError:
                 pass  # no process can be had

@@ -211,7 +211,7 @@ class _Worker:
     def _end(self) -> None:
         """It was killed: whoever waits for it is told, and may ask again."""
         self.dismiss()
-        self._done(None, EndedEarly("internal", "a helper process ended early"))
+        self._done(None, EndedEarly("internal", "the process that did it was killed"))
 
     def dismiss(self) -> None:
         """It ends at the end of its socket."""
