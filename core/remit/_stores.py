@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Final
@@ -17,7 +17,7 @@ import anyio.abc
 import anyio.lowlevel
 import attrs
 
-from remit._background import Home
+from remit._background import GRACE, Errand, Home, outlast
 from remit._bell import Bell
 from remit._errors import PluginError, RemitError
 from remit._words import JobInfo, Outcome, Record
@@ -126,7 +126,7 @@ class Store:
     def append(self, record: Record) -> None:
         try:  # for each record: a context manager would tell
             self._store.append(record)
-        except Exception as exc:
+        except BaseException as exc:
             raise PluginError.of(self._plugin, "append() of a store", exc) from exc
 
     def read(self, position: Position | None, *, follow: bool, consume: bool) -> Reader:
@@ -160,12 +160,12 @@ class Store:
     @property
     def size(self) -> Position:
         with _named(self._plugin, "size of a store"):
-            return self._store.size
+            return _position(self._store.size)
 
     @property
     def used(self) -> Position:
         with _named(self._plugin, "used of a store"):
-            used = self._store.used
+            used = _position(self._store.used)
         if not self.taken:
             return used
         return {**used, **{record.stream: record.offset for record in reversed(self.taken)}}
@@ -195,19 +195,22 @@ class Store:
         except PluginError as exc:
             self.failed(exc)
 
-    async def aclose(self) -> None:
-        with _named(self._plugin, "aclose() of a store"):
-            await self._store.aclose()
-
     async def try_aclose(self) -> None:
         """It has `_FREE` seconds for it."""
-        with anyio.move_on_after(_FREE, shield=True) as patience:
-            try:
-                await self.aclose()
-            except PluginError as exc:
-                self.failed(exc)
-        if patience.cancelled_caught:
+        freeing = Errand(self.aclose)
+        if not await outlast(freeing.over, _FREE):
             self.give_up("had not been freed", _FREE)
+            await freeing.end(GRACE, self.late("aclose() of a store"))
+        elif freeing.error is not None:
+            self.failed(PluginError.of(self._plugin, "aclose() of a store", freeing.error))
+
+    async def aclose(self) -> None:
+        """As the plugin has it: what it does wrong, `try_aclose` sees to."""
+        await self._store.aclose()
+
+    def late(self, method: str) -> Callable[[], None]:
+        exc = TimeoutError(f"it went on for {GRACE:g} s after a cancel")
+        return lambda: self.failed(PluginError.of(self._plugin, method, exc))
 
     # -- its tasks
 
@@ -221,11 +224,12 @@ class Store:
         self, scope: anyio.CancelScope, function: Callable[..., Awaitable[Any]], args: Any
     ) -> None:
         name = getattr(function, "__qualname__", type(function).__qualname__)
+        task = Errand(partial(function, *args))
         try:
             with scope:
-                await function(*args)
-        except Exception as exc:
-            self.failed(PluginError.of(self._plugin, f"the task {name}()", exc))
+                await task.attend(self.late(f"the task {name}()"))
+            if task.error is not None:
+                self.failed(PluginError.of(self._plugin, f"the task {name}()", task.error))
         finally:
             self._scopes.discard(scope)
             self._bell.ring()
@@ -272,6 +276,7 @@ class Reader:
         self._replay = replay
         self._consume = consume
         self._replayed = False  # the record given last was
+        self._call: Errand[Record | None] | None = None  # of one that was cancelled as it came
 
     async def next(self) -> Record | None:
         if self.superseded:
@@ -280,12 +285,20 @@ class Reader:
         if self._replay:
             await anyio.lowlevel.checkpoint_if_cancelled()
             return self._replay.popleft()
+        call, self._call = self._call or Errand(self._next), None
         try:
-            return await self._reader.next()
-        except RemitError:
+            await call.attend(self._store.late("next() of a reader"))
+        except BaseException:
+            self._call = call if call.came else None  # given by the next one
             raise
-        except Exception as exc:
-            raise PluginError.of(self._plugin, "next() of a reader", exc) from exc
+        with _named(self._plugin, "next() of a reader", RemitError):
+            record = call.result()
+            if record is not None and not isinstance(record, Record):
+                raise TypeError(f"gave a {type(record).__name__}, not a Record")
+        return record
+
+    async def _next(self) -> Record | None:
+        return await self._reader.next()
 
     def take(self, record: Record) -> None:
         """``record``, the one given last, is gathered and may be used up later: see `Store`."""
@@ -303,6 +316,12 @@ class Reader:
         self._replay.clear()
         with _named(self._plugin, "close() of a reader"):
             self._reader.close()
+
+
+def _position(value: Position) -> Position:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"gave a {type(value).__name__}, not a mapping")
+    return value
 
 
 def _after(record: Record, at: int) -> Record:
@@ -325,5 +344,5 @@ def _named(plugin: str, method: str, *allowed: type[Exception]) -> Iterator[None
         yield
     except allowed:
         raise
-    except Exception as exc:
+    except BaseException as exc:  # of what it calls, which awaits nothing
         raise PluginError.of(plugin, method, exc) from exc

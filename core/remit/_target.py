@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
-from remit._errors import TargetError
+from remit._errors import PluginError, RemitError, TargetError
 from remit._plugins import COMMON_OPTIONS, Plugins
 from remit.abc import ChecksTarget, TakesOptions, TakesRawAddress, Target, Transport
 
@@ -47,7 +47,12 @@ def parse_target(
         connect_timeout=connect_timeout,
     )
     if isinstance(transport, ChecksTarget):
-        transport.check(target)
+        try:
+            transport.check(target)
+        except RemitError:
+            raise
+        except BaseException as exc:
+            raise PluginError.of(plugins.whose(transport), "check()", exc) from exc
     return target, transport
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import anyio
@@ -170,7 +170,30 @@ def plugin(**hooks: Callable[..., Any]) -> Iterator[Plugins]:
 
 STORE_METHODS = ("open_store", "append", "read", "size", "used", "close", "aclose", "task")
 READER_METHODS = ("next", "reader.used", "reader.close")
-KINDS = (LookupError, OSError, remit.RemoteProtocolError, Warning)
+
+
+class Speechless(Exception):
+    """Nobody can have its words."""
+
+    def __str__(self) -> str:
+        raise ValueError("not today")
+
+
+def _group(words: str) -> BaseExceptionGroup[BaseException]:
+    return BaseExceptionGroup(words, [SystemExit(3), LookupError()])
+
+
+KINDS: tuple[Callable[[str], BaseException], ...] = (
+    LookupError,
+    OSError,
+    remit.RemoteProtocolError,
+    Warning,
+    SystemExit,
+    KeyboardInterrupt,
+    GeneratorExit,
+    Speechless,
+    _group,
+)
 
 
 @attrs.define
@@ -178,7 +201,7 @@ class BadPlacement:
     """A placement whose stores raise in one method, and are a list otherwise."""
 
     method: str
-    kind: type[Exception]
+    kind: Callable[[str], BaseException]
     api: int = 1
     name: str = "bad"
     spools: bool = False
@@ -259,7 +282,7 @@ async def use(session: remit.Session, jobs: list[remit.Job]) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", [*STORE_METHODS, *READER_METHODS])
 async def test_a_store_that_raises_costs_its_job_alone_and_is_named(
-    session: remit.Session, method: str, kind: type[Exception]
+    session: remit.Session, method: str, kind: Callable[[str], BaseException]
 ) -> None:
     # Those of remit's own that a reader may raise are its answer, and no fault.
     own = kind is remit.RemoteProtocolError
@@ -284,7 +307,8 @@ async def test_a_store_that_raises_costs_its_job_alone_and_is_named(
     assert session.state is remit.SessionState.OPEN
     assert said, "nobody was told"
     if not own:
-        assert any("'bad'" in text and "not today" in text for text in said), said
+        words = "its text raised ValueError" if kind is Speechless else "not today"
+        assert any("'bad'" in text and words in text for text in said), said
     assert not any("bug" in text for text in said), said
     await bystander.send(b"still here\n")
     assert (await bystander.result()).stdout == b"still here\n"
@@ -362,8 +386,15 @@ class BadTransport(FakeTransport):
     def __init__(self, script: Callable[[FakePeer], Awaitable[int]], method: str) -> None:
         super().__init__(script, scheme="fake")
         self.method = method
-        self.kind: type[Exception] = LookupError
+        self.kind: Callable[[str], BaseException] = LookupError
         self.armed = False
+        self.hangs = False
+
+    async def at(self, method: str) -> None:
+        if self.hangs and self.armed and method == self.method:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep_forever()
+        self.fail(method)
 
     def fail(self, method: str) -> None:
         if self.armed and method == self.method:
@@ -377,10 +408,10 @@ class BadTransport(FakeTransport):
     async def _opened(
         self, inner: AbstractAsyncContextManager[remit.ByteStream]
     ) -> AsyncIterator[BadStream]:
-        self.fail("enter")
+        await self.at("enter")
         async with inner as stream:
             yield BadStream(self, stream)
-        self.fail("leave")
+        await self.at("leave")
 
 
 class BadStream:
@@ -389,17 +420,17 @@ class BadStream:
         self._stream = stream
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        self._bad.fail("receive")
+        await self._bad.at("receive")
         data = await self._stream.receive(max_bytes)
-        self._bad.fail("receive")
+        await self._bad.at("receive")
         return data
 
     async def send(self, data: bytes) -> None:
-        self._bad.fail("send")
+        await self._bad.at("send")
         await self._stream.send(data)
 
     async def wait(self) -> End:
-        self._bad.fail("wait")
+        await self._bad.at("wait")
         return await self._stream.wait()
 
     @property
@@ -419,11 +450,17 @@ def bad_transport() -> Iterator[Callable[[str], BadTransport]]:
     plugins().transports.pop("fake", None)
 
 
+@pytest.mark.parametrize(
+    "kind", [LookupError, SystemExit, KeyboardInterrupt, GeneratorExit, _group]
+)
 @pytest.mark.parametrize("method", ["open", "enter", "receive", "send", "wait", "stderr_tail"])
 async def test_a_transport_that_raises_is_named_and_no_bug_of_remits(
-    bad_transport: Callable[[str], BadTransport], method: str
+    bad_transport: Callable[[str], BadTransport],
+    method: str,
+    kind: Callable[[str], BaseException],
 ) -> None:
     transport = bad_transport(method)
+    transport.kind = kind
     transport.armed = True
     with anyio.fail_after(20), pytest.raises(RemitError) as caught:
         async with remit.connect("fake:", connect_timeout=2, silence=1):
@@ -433,6 +470,25 @@ async def test_a_transport_that_raises_is_named_and_no_bug_of_remits(
     assert isinstance(caught.value, PluginError), caught.value
     assert "not today" in str(caught.value)
     assert "tests" in caught.value.plugin or "core" in caught.value.plugin
+
+
+@pytest.mark.parametrize("method", ["enter", "receive", "send", "leave"])
+async def test_a_transport_that_shields_itself_is_left_behind_by_name(
+    bad_transport: Callable[[str], BadTransport], method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("remit._carrier.LEAVING", 0.1)
+    monkeypatch.setattr("remit._carrier.GRACE", 0.1)
+    transport = bad_transport(method)
+    transport.armed = transport.hangs = True
+    with anyio.fail_after(60), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with suppress(RemitError):
+            async with remit.connect("fake:", connect_timeout=1, silence=1):
+                pass
+    plugins()._faults.clear()
+    where = "open()" if method in ("enter", "leave") else f"{method}() of a stream"
+    said = [str(one.message) for one in caught]
+    assert any("after a cancel" in text and f"(in {where})" in text for text in said), said
 
 
 @pytest.mark.parametrize("kind", [ConnectionResetError, anyio.BrokenResourceError, EOFError])

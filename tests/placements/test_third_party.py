@@ -19,7 +19,7 @@ import anyio
 import pytest
 
 import remit
-from remit import _stores
+from remit import _background, _stores
 from remit._plugins import plugins
 from remit.testing import PlacementConformance
 
@@ -204,10 +204,17 @@ async def test_a_cancelled_result_leaves_what_it_had_taken(
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_stores, "_DRAIN", 0.2)
     monkeypatch.setattr(_stores, "_FREE", 0.2)
+    monkeypatch.setattr(_stores, "GRACE", 0.2)
+    monkeypatch.setattr(_background, "GRACE", 0.2)
 
 
 async def _for_ever(store: object, *args: object) -> None:
     await anyio.sleep_forever()
+
+
+async def _shielded(store: object, *args: object) -> None:
+    with anyio.CancelScope(shield=True):
+        await anyio.sleep_forever()
 
 
 async def _raise(store: object, *args: object) -> None:
@@ -224,6 +231,8 @@ def _raise_at_once(store: object, *args: object) -> None:
     ("method", "fault", "words"),
     [
         ("_write", _for_ever, "had not stored all of it"),
+        ("_write", _shielded, "had not stored all of it"),
+        ("aclose", _shielded, "had not been freed"),
         ("_write", _raise, r"the task .*raised LookupError"),
         ("aclose", _for_ever, "had not been freed"),
         ("aclose", _raise, r"aclose\(\) of a store raised LookupError"),
