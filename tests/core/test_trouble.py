@@ -18,6 +18,7 @@ from remit._errors import LocalProtocolError, PluginError, RemitError
 from remit._link import Listener
 from remit._plugins import Plugins, PluginWarning, plugins
 from remit.abc import End, FunctionFailure
+from remit.cli import _brought
 from remit.testing import FakePeer, FakeTransport
 
 from .conftest import Play
@@ -606,3 +607,35 @@ async def test_a_hook_is_told_at_once_of_what_did_not_fail_by_itself(
     assert told == [
         (state, None) for end in ("FAILED", "FAILED", "COMPLETED") for state in ("RUNNING", end)
     ]
+
+
+async def test_a_reader_that_shields_itself_does_not_hold_up_who_is_cancelled(
+    session: remit.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(reader: BadReader) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep_forever()
+
+    monkeypatch.setattr(BadReader, "next", hang)
+    monkeypatch.setattr("remit._background.GRACE", 0.1)
+    placement = BadPlacement("", LookupError)
+    with plugin(remit_placements=lambda: [placement]), anyio.fail_after(60):
+        job = await session.start(["echo", "out"], placement="bad")
+        with anyio.move_on_after(0.1) as waiting:
+            await job.result()
+        assert waiting.cancelled_caught
+        assert (await session.run(["echo", "others"])).stdout == b"others\n"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            await session._see_through(job._discard)
+
+
+def test_a_command_that_exits_within_a_group_has_its_exit_status() -> None:
+    def command() -> None:
+        raise BaseExceptionGroup("of a task group", [SystemExit(3)])
+
+    ours = _brought._as_ours(command, "bad", lambda function, *args: None)
+    assert ours is not None
+    with pytest.raises(SystemExit) as caught:
+        ours()
+    assert caught.value.code == 3

@@ -92,9 +92,9 @@ def _as_ours(callback: Callable[..., Any] | None, plugin: str, run: Run) -> Run 
             done = callback(*args, **options)
             if inspect.isawaitable(done):
                 done = run(_awaited, done)
-        except Exception as exc:
+        except BaseException as exc:
             only = _only(exc)
-            if not isinstance(only, (RemitError, OSError)):
+            if not isinstance(only, (RemitError, OSError, SystemExit, KeyboardInterrupt)):
                 only.add_note(f"in a command of the plugin {plugin!r}")
             raise only from only.__cause__
         if isinstance(done, int) and not isinstance(done, bool):
@@ -108,8 +108,8 @@ async def _awaited(done: Awaitable[Any]) -> Any:
     return await done
 
 
-def _only(exc: Exception) -> Exception:
+def _only(exc: BaseException) -> BaseException:
     """What a task group wrapped, where that is one exception."""
-    while isinstance(exc, ExceptionGroup) and len(exc.exceptions) == 1:
+    while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
         exc = exc.exceptions[0]
     return exc
