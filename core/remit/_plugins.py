@@ -247,7 +247,8 @@ class Plugins:
         place = (name, where or problem)
         if place not in self._faults:
             self._faults[place] = Faulty(name, problem)
-            place_said = f" (in {where})" if where else ""
+            # Commands are asked for once, at the start: nothing else is meant there.
+            place_said = f" (in {where})" if where not in ("", "remit_cli") else ""
             warn(f"remit plugin {name!r} is faulty: {problem}{place_said}", PluginWarning)
 
 
