@@ -408,7 +408,8 @@ class Job:
             (session._note if job is None else job._fail)(exc)
 
         plugin = session._plugins.whose(placement)
-        self._opened = Store(session._stores, plugin, failed, takes=takes)
+        ours = session._plugins.is_ours(plugin)
+        self._opened = Store(session._stores, plugin, failed, takes=takes, ours=ours)
         try:
             self._opened.open(placement, self._info, channel())
         except BaseException:

@@ -100,11 +100,14 @@ class Plugins:
         self._placements: dict[str, _Claim] = {}
         self._bare_words: _Claim | None = None
         self._origins: dict[str, str] = {}  # the distributions that they came with
+        self._ours: set[str] = set()
         # Things a test or a program may add to and take from.
         self.transports: dict[str, Transport] = {}
         self.placements: dict[str, Placement] = {}
         # Ours come first, whatever the order of the entry points: nobody takes their names.
         for point in sorted(found, key=_is_foreign):
+            if not _is_foreign(point):
+                self._ours.add(point.name)
             with self._guarded(point.name), _named_when_slow(point.name):
                 self._register(point.load(), point.name, _origin(point))
 
@@ -123,6 +126,10 @@ class Plugins:
             if claim.thing is thing:
                 return claim.plugin
         return type(thing).__module__.partition(".")[0]
+
+    def is_ours(self, name: str) -> bool:
+        """Whether that plugin comes with remit itself."""
+        return name in self._ours
 
     # -- what they bring
 

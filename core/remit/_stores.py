@@ -97,13 +97,18 @@ class Store:
 
     Where the job waits for what was sent to be used up, `result` has to use up what it gathers
     before it knows whether it may: ``_taken`` holds that until then, for who reads after it.
+
+    Readers of ``ours`` are waited for as they are; others in tasks that can be left behind.
     """
 
-    def __init__(self, stores: Stores, plugin: str, failed: Failed, *, takes: bool) -> None:
+    def __init__(
+        self, stores: Stores, plugin: str, failed: Failed, *, takes: bool, ours: bool
+    ) -> None:
         self.closed = False
         self.outlives = False
         self.failed = failed
         self.takes = takes
+        self.ours = ours
         self.taken: deque[Record] = deque()
         self._stores = stores
         self._plugin = plugin
@@ -285,6 +290,8 @@ class Reader:
         if self._replay:
             await anyio.lowlevel.checkpoint_if_cancelled()
             return self._replay.popleft()
+        if self._store.ours:
+            return await self._reader.next()  # a task for each record would be half its cost
         call, self._call = self._call or Errand(self._next), None
         try:
             await call.attend(self._store.late("next() of a reader"))

@@ -121,7 +121,7 @@ class Walk:
 async def walk(full: str, script: list[Any]) -> None:
     async with anyio.create_task_group() as tasks:
         channel = FakeChannel(tasks, full=full, buffer_limit=1 << 20)
-        store = Store(Stores(), "testing", _fail, takes=True)
+        store = Store(Stores(), "testing", _fail, takes=True, ours=False)
         store.open(Return(), INFO, channel)
         it = Walk(store)
         for what, *how in script:
