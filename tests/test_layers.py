@@ -1,6 +1,8 @@
 """Who may use whom: docs/design.md, "Layers", line by line."""
 
 import ast
+import inspect
+import pickle
 import re
 import sys
 from collections.abc import Iterator
@@ -10,7 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
-from remit import _kit
+import remit
+from remit._shipping import worker_payload
 
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "core" / "remit"
@@ -18,11 +21,19 @@ OUTSIDE = [*sorted((ROOT / "transports").iterdir()), *sorted((ROOT / "plugins").
 PROMISES = {"remit", "remit.abc", "remit.testing"}
 
 # The agent carries these as they stand, and runs where nothing is installed.
-SHARED = {"remit._frames", "remit._conversation", "remit._msgpack", "remit._jobstate"} | {
-    "remit._records"
+SHARED = {
+    "remit._wire",
+    "remit._wire.conversation",
+    "remit._wire.frames",
+    "remit._wire.msgpack",
+    "remit._wire.records",
+    "remit._wire.sanitize",
+    "remit._wire.states",
 }
 # Bytes or words in, values out: no I/O, no clock, no event loop.
-PURE = SHARED | {"remit._errors", "remit._words", "remit._messages", "remit._target", "remit.abc"}
+PURE = {*SHARED, "remit._errors", "remit._link.messages", "remit._target", "remit._types"} | {
+    "remit.abc"
+}
 WORLD = {"anyio", "asyncio", "trio", "select", "selectors", "signal", "socket", "subprocess"} | {
     "threading",
     "time",
@@ -46,10 +57,10 @@ def modules(directory: Path) -> Iterator[Module]:
 
 CORE_MODULES = list(modules(CORE))
 NAMES = {module.name for module in CORE_MODULES}
-AGENT = [module for module in CORE_MODULES if module.name.startswith("remit.agent")]
+AGENT = [m for m in CORE_MODULES if m.name.startswith(("remit._agent", "remit._jobdir"))]
 # What runs functions is sent to another interpreter there: an ordinary one, but still none of ours.
-WORKER = [module for module in CORE_MODULES if module.name.startswith("remit.worker")]
-KIT = {name for name in _kit._modules() if not name.startswith("remit.worker")}
+WORKER = [module for module in CORE_MODULES if module.name.startswith("remit._worker")]
+KIT = {name for name in worker_payload._modules() if not name.startswith("remit._worker")}
 PLUGINS = [module for directory in OUTSIDE for module in modules(directory)]
 
 
@@ -140,6 +151,71 @@ def test_nothing_below_uses_the_upper_layers(module: Module) -> None:
 def test_the_core_needs_no_plugin() -> None:
     names = {path.stem for path in OUTSIDE}
     assert not [m.name for m in CORE_MODULES if top(imports(m.tree)) & names]
+
+
+# From the ground up. A module uses what stands in its own package, or below.
+FLOORS = (
+    *("_wire", "_values", "_jobdir"),
+    *("_agent.base", "_agent.functions", "_agent.returned", "_agent.kept", "_agent.enter"),
+    *("_agent", "_worker"),
+    *("_version", "_amounts", "_types", "_errors", "abc", "_hookspecs", "_plugins", "_target"),
+    *("_pump", "_process", "_link", "_shipping", "_jobs", "_session", "", "testing", "cli"),
+)
+# What still looks up, most of it for a type alone. Nothing may be added.
+LOOKS_UP = {
+    ("_jobdir.liveness", "_agent.base.process_tree"),
+    ("_jobdir.retention", "_agent.base.helpers"),
+    ("_jobdir.statedir", "_agent.base.helpers"),
+    ("_jobdir.views", "_agent.base.helpers"),
+    ("_agent.base.helpers", "_agent.main"),
+    ("_agent.base.link", "_agent.verbs"),
+    ("_agent.enter.enter", "_agent.main"),
+    ("_agent.enter.local_caller", "_agent.main"),
+    ("_agent.functions.interpreter", "_agent.main"),
+    ("_agent.functions.pool", "_agent.main"),
+    ("_agent.kept.follow", "_agent.main"),
+    ("_agent.kept.forkserver", "_agent.main"),
+    ("_agent.kept.turns", "_agent.main"),
+    ("_agent.kept.verbs", "_agent.main"),
+    ("_agent.returned.function_job", "_agent.main"),
+    ("_agent.returned.return_job", "_agent.main"),
+    ("_agent.returned.stdin", "_agent.main"),
+    ("abc", "_jobs.decoder"),
+    ("_jobs.job", "_session.session"),
+    ("_jobs.kept_job", "_session.session"),
+    ("_jobs.return_job", "_session.session"),
+}
+
+
+def floor(name: str) -> int:
+    """Of a module or a package, without ``remit.``."""
+    while name not in FLOORS:
+        name = name.rpartition(".")[0]
+    return FLOORS.index(name)
+
+
+def test_no_package_looks_up() -> None:
+    used = [
+        (module.name.partition(".")[2], name.partition(".")[2])
+        for module in CORE_MODULES
+        for name in ours(imports(module.tree, NAMES))
+    ]
+    assert {(user, name) for user, name in used if floor(name) > floor(user)} == LOOKS_UP
+
+
+@pytest.mark.parametrize("name", remit.__all__)
+def test_what_is_public_goes_by_the_name_that_users_write(name: str) -> None:
+    value = getattr(remit, name)
+    if inspect.isclass(value) or inspect.isfunction(value):
+        assert (value.__module__, value.__qualname__) in ((public, name) for public in PROMISES)
+        assert pickle.loads(pickle.dumps(value)) is value
+
+
+@pytest.mark.parametrize("module", [*AGENT, *WORKER], ids=name_of)
+def test_a_package_that_is_sent_has_words_alone(module: Module) -> None:
+    if module.path.stem == "__init__":
+        assert len(module.tree.body) == 1
+        assert ast.get_docstring(module.tree)
 
 
 def test_no_module_needs_itself_to_be_loaded() -> None:

@@ -19,15 +19,13 @@ from remit._errors import (
     TargetError,
 )
 from remit._hookspecs import hookimpl
-from remit._hub import Hub, connect, open_hub, start
-from remit._job import Job
-from remit._limits import Limits
+from remit._jobs.job import Job
+from remit._jobs.receiver import Receiver
 from remit._process import open_process
 from remit._pump import Pumped, open_pump
-from remit._receive import Receiver
-from remit._session import Session
-from remit._struct import EnumMember, ExceptionRecord, Struct
-from remit._words import (
+from remit._session.hub import Hub, connect, open_hub, start
+from remit._session.session import Session
+from remit._types import (
     PIPE,
     CommandResult,
     Gap,
@@ -47,6 +45,8 @@ from remit._words import (
     new_job_id,
     progress,
 )
+from remit._values.limits import Limits
+from remit._values.placeholders import EnumMember, ExceptionRecord, Struct
 from remit.abc import ByteStream, Channel, End, Placement, Position, ResultStore, Target, Transport
 
 __all__ = [
@@ -108,3 +108,14 @@ __all__ = [
     "progress",
     "start",
 ]
+
+
+def _named_as_written() -> None:
+    """Tracebacks, reprs and pickles name what is public as users write it: ``remit.Job``."""
+    for name in __all__:
+        value = globals()[name]
+        if getattr(value, "__module__", "").startswith("remit._"):
+            value.__module__ = __name__
+
+
+_named_as_written()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any, Self
 
-from remit.agent.harmless import harmless
+from remit._wire.sanitize import harmless
 
 if TYPE_CHECKING:
-    from remit._words import CommandResult, JobInfo
+    from remit._types import CommandResult, JobInfo
 
 
 def text_of(exc: BaseException) -> str:

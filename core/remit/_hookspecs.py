@@ -13,7 +13,7 @@ from remit.abc import FunctionFailure, Placement, Transport
 if TYPE_CHECKING:
     import typer
 
-    from remit._words import JobInfo, JobState, Record
+    from remit._types import JobInfo, JobState, Record
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

@@ -19,8 +19,8 @@ import pluggy
 
 from remit import _hookspecs
 from remit._errors import TargetError, told
+from remit._wire.sanitize import one_line
 from remit.abc import API, Placement, TakesBareWords, TakesOptions, Transport
-from remit.agent.harmless import one_line
 
 # RFC 3986, 3.1; the address follows a colon.
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")

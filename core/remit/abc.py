@@ -12,10 +12,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import attrs
 
-from remit._decoder import DecodedRecord, FunctionFailure, RecordDecoder
 from remit._errors import ConnectError
-from remit._words import JobInfo, Outcome, Record
-from remit.agent.harmless import harmless, one_line
+from remit._jobs.decoder import DecodedRecord, FunctionFailure, RecordDecoder
+from remit._types import JobInfo, Outcome, Record
+from remit._wire.sanitize import harmless, one_line
 
 __all__ = [
     "API",

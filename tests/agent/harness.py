@@ -16,9 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from remit import _payload
-from remit._conversation import CALLER, Conversation, Event, Piece, Pulse
-from remit._frames import (
+from remit._link import agent_payload
+from remit._wire.conversation import CALLER, Conversation, Event, Piece, Pulse
+from remit._wire.frames import (
     ACCEPT,
     DATA,
     END,
@@ -31,7 +31,7 @@ from remit._frames import (
     REPLY,
     encode,
 )
-from remit._msgpack import pack, unpack
+from remit._wire.msgpack import pack, unpack
 from testbed.processes import everyone, find
 
 DEADLINE = 10.0
@@ -108,9 +108,9 @@ class Wire:
         self._pulse = Pulse(silence, time.monotonic())
         self._ping = ping
         self._more_hello = hello or {}
-        nonce = _payload.new_nonce()
+        nonce = agent_payload.new_nonce()
         self.process = subprocess.Popen(
-            _payload.stage0_argv(str(python), nonce),
+            agent_payload.stage0_argv(str(python), nonce),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=env,
@@ -130,9 +130,9 @@ class Wire:
 
     def _bring_up(self, nonce: str, state: Path | None, silence: float) -> None:
         received = b""
-        while (found := _payload.find_sentinel(nonce, received)) is None:
+        while (found := agent_payload.find_sentinel(nonce, received)) is None:
             received += self._read(time.monotonic() + DEADLINE)
-        self._unsent += _payload.bring_up(found.version)
+        self._unsent += agent_payload.bring_up(found.version)
         self._conversation.hello(
             pack(
                 {

@@ -15,8 +15,8 @@ import pytest
 from agent import as_written as w
 from agent.worker import Raised, Sent, Worker, this_minor
 from remit import ShippingError
-from remit._functions import arguments, program
-from remit._packages import package
+from remit._shipping.packages import package
+from remit._shipping.programs import arguments, program
 from testbed import pythons
 
 VERSIONS = (6, 8, 11, 12, 13, 14)

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remit import _payload
-from remit._conversation import CALLER, Conversation
-from remit._frames import HELLO
-from remit._msgpack import pack, unpack
-from remit._payload import strip
+from remit._link import agent_payload
+from remit._link.agent_payload import strip
+from remit._wire.conversation import CALLER, Conversation
+from remit._wire.frames import HELLO
+from remit._wire.msgpack import pack, unpack
 from testbed import pythons
 
 
@@ -27,7 +27,7 @@ def opening(hello_body: bytes) -> bytes:
     """All that the caller writes once it has seen the sentinel, its hello frame included."""
     conversation = Conversation(CALLER)
     conversation.hello(hello_body)
-    return _payload.bring_up() + conversation.data_to_send()
+    return agent_payload.bring_up() + conversation.data_to_send()
 
 
 # Each takes `-c LINE`, as the program does that a login asks to run something.
@@ -67,8 +67,8 @@ class Started:
         self.received += data
         return bool(data)
 
-    def sentinel(self, nonce: str) -> _payload.Sentinel:
-        while (found := _payload.find_sentinel(nonce, self.received)) is None:
+    def sentinel(self, nonce: str) -> agent_payload.Sentinel:
+        while (found := agent_payload.find_sentinel(nonce, self.received)) is None:
             assert self.read_on(), self.errors()
         return found
 
@@ -118,36 +118,36 @@ def start() -> Iterator[Start]:
 
 @pytest.fixture
 def nonce() -> str:
-    return _payload.new_nonce()
+    return agent_payload.new_nonce()
 
 
 def test_stage0_holds_nothing_that_a_login_shell_would_touch() -> None:
-    assert not set(_payload.STAGE0) & set("'\"`!\\\n\r$")
-    assert _payload.STAGE0.isascii()
+    assert not set(agent_payload.STAGE0) & set("'\"`!\\\n\r$")
+    assert agent_payload.STAGE0.isascii()
 
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_it_survives_the_login_shell(start: Start, nonce: str, shell: str) -> None:
-    line = shlex.join(_payload.stage0_argv(str(pythons.SYSTEM), nonce))
+    line = shlex.join(agent_payload.stage0_argv(str(pythons.SYSTEM), nonce))
     assert start([shell, "-c", line]).hello(nonce)["protocol"] == 1
 
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_so_does_the_search_for_an_interpreter(start: Start, nonce: str, shell: str) -> None:
-    line = shlex.join(_payload.fallback_argv(nonce))
+    line = shlex.join(agent_payload.fallback_argv(nonce))
     assert start([shell, "-c", line]).hello(nonce)["protocol"] == 1
 
 
 def test_the_sentinel_tells_the_version(
     start: Start, nonce: str, python: pythons.Interpreter
 ) -> None:
-    found = start(_payload.stage0_argv(str(python.path), nonce)).sentinel(nonce)
+    found = start(agent_payload.stage0_argv(str(python.path), nonce)).sentinel(nonce)
     assert found.version == (3, python.minor)
     assert not found.too_old
 
 
 def test_noise_before_the_sentinel_is_skipped(start: Start, nonce: str) -> None:
-    argv = _payload.stage0_argv(str(pythons.SYSTEM), nonce)
+    argv = agent_payload.stage0_argv(str(pythons.SYSTEM), nonce)
     # The command line itself, as `set -x` shows it, and bytes that are no text.
     command = shlex.join(argv)
     noise = f"echo Welcome; printf '\\377\\000\\n'; echo {shlex.quote(command)}"
@@ -155,15 +155,15 @@ def test_noise_before_the_sentinel_is_skipped(start: Start, nonce: str) -> None:
 
 
 def test_a_login_script_that_reads_a_line_gets_one(start: Start, nonce: str) -> None:
-    argv = _payload.stage0_argv(str(pythons.SYSTEM), nonce)
+    argv = agent_payload.stage0_argv(str(pythons.SYSTEM), nonce)
     started = start(["/bin/sh", "-c", f"echo Name?; read -r name; exec {shlex.join(argv)}"])
     started.write(b"\n\n\n")
     assert started.hello(nonce)["protocol"] == 1
 
 
 def test_a_link_that_ends_before_the_payload_ends_the_process(start: Start, nonce: str) -> None:
-    for sent in (b"", b"\n", _payload.bring_up()[:2000]):
-        started = start(_payload.stage0_argv(str(pythons.SYSTEM), nonce))
+    for sent in (b"", b"\n", agent_payload.bring_up()[:2000]):
+        started = start(agent_payload.stage0_argv(str(pythons.SYSTEM), nonce))
         started.sentinel(nonce)
         started.write(sent)
         started.hang_up()
@@ -173,16 +173,16 @@ def test_a_link_that_ends_before_the_payload_ends_the_process(start: Start, nonc
 def test_an_agent_that_hears_no_more_than_the_payload_ends_with_the_link(
     start: Start, nonce: str
 ) -> None:
-    started = start(_payload.stage0_argv(str(pythons.SYSTEM), nonce))
+    started = start(agent_payload.stage0_argv(str(pythons.SYSTEM), nonce))
     started.sentinel(nonce)
-    started.write(_payload.bring_up())
+    started.write(agent_payload.bring_up())
     started.hang_up()
     assert started.process.wait(10) == 0
     assert started.errors() == ""
 
 
 def test_a_caller_of_another_protocol_is_told_so(start: Start, nonce: str) -> None:
-    started = start(_payload.stage0_argv(str(pythons.SYSTEM), nonce))
+    started = start(agent_payload.stage0_argv(str(pythons.SYSTEM), nonce))
     found = started.sentinel(nonce)
     started.write(opening(pack({"protocol": 99})))
     while started.read_on():
@@ -208,52 +208,55 @@ class TestSearch:
     def test_one_that_is_too_old_is_passed_by(self, start: Start, nonce: str, bin: Path) -> None:
         self.too_old(bin / "python3")
         (bin / "python3.9").symlink_to(pythons.SYSTEM)
-        started = start(_payload.fallback_argv(nonce), {"PATH": str(bin)})
+        started = start(agent_payload.fallback_argv(nonce), {"PATH": str(bin)})
         assert started.hello(nonce)["protocol"] == 1
 
     def test_a_python_2_is_too_old_and_says_so(self, start: Start, nonce: str, bin: Path) -> None:
         python2 = pythons.pyenv_versions() / "2.7.18/bin/python2.7"
         if not python2.exists():
             self.too_old(bin / "python2.7")
-            assert not _payload.Sentinel(0x020712F0, 0).version >= (3, 6)
+            assert not agent_payload.Sentinel(0x020712F0, 0).version >= (3, 6)
             return
-        argv = _payload.stage0_argv(str(python2), nonce)
+        argv = agent_payload.stage0_argv(str(python2), nonce)
         del argv[1:3]  # -I and -S: it does not know the first
         assert start(argv).sentinel(nonce).too_old
         (bin / "python").symlink_to(python2)
-        assert start(_payload.fallback_argv(nonce), {"PATH": str(bin)}).process.wait(10) == 127
+        assert start(agent_payload.fallback_argv(nonce), {"PATH": str(bin)}).process.wait(10) == 127
 
     def test_where_there_is_none_the_status_is_127(
         self, start: Start, nonce: str, bin: Path
     ) -> None:
-        started = start(_payload.fallback_argv(nonce), {"PATH": str(bin)})
+        started = start(agent_payload.fallback_argv(nonce), {"PATH": str(bin)})
         assert started.process.wait(10) == 127
         assert started.errors() == "no Python 3.6 or later is on the PATH\n"
 
     def test_a_missing_interpreter_is_the_shells_127(self, start: Start, nonce: str) -> None:
-        line = shlex.join(_payload.stage0_argv("no-such-python", nonce))
+        line = shlex.join(agent_payload.stage0_argv("no-such-python", nonce))
         assert start(["/bin/sh", "-c", line]).process.wait(10) == 127
 
 
 class TestSentinel:
     @given(before=st.binary(max_size=60), after=st.binary(max_size=10))
     def test_it_is_found_in_any_noise(self, before: bytes, after: bytes) -> None:
-        answer = _payload.sentinel("0123456789abcdef") + b"50659056\n"
-        found = _payload.find_sentinel("0123456789abcdef", before + answer + after)
+        answer = agent_payload.sentinel("0123456789abcdef") + b"50659056\n"
+        found = agent_payload.find_sentinel("0123456789abcdef", before + answer + after)
         assert found == (50659056, len(before + answer))
 
     def test_it_is_none_until_it_is_whole(self) -> None:
-        answer = _payload.sentinel("0123456789abcdef") + b"50659056\n"
+        answer = agent_payload.sentinel("0123456789abcdef") + b"50659056\n"
         for end in range(len(answer)):
-            assert _payload.find_sentinel("0123456789abcdef", answer[:end]) is None
+            assert agent_payload.find_sentinel("0123456789abcdef", answer[:end]) is None
 
     def test_an_echo_of_the_command_line_is_none(self) -> None:
-        echo = shlex.join(_payload.stage0_argv("python3", "0123456789abcdef")).encode() + b"\n"
-        assert _payload.find_sentinel("0123456789abcdef", echo) is None
+        echo = shlex.join(agent_payload.stage0_argv("python3", "0123456789abcdef")).encode() + b"\n"
+        assert agent_payload.find_sentinel("0123456789abcdef", echo) is None
 
     def test_a_terminal_may_add_a_carriage_return(self) -> None:
-        answer = _payload.sentinel("0123456789abcdef") + b"50659056\r\nx"
-        assert _payload.find_sentinel("0123456789abcdef", answer) == (50659056, len(answer) - 1)
+        answer = agent_payload.sentinel("0123456789abcdef") + b"50659056\r\nx"
+        assert agent_payload.find_sentinel("0123456789abcdef", answer) == (
+            50659056,
+            len(answer) - 1,
+        )
 
 
 class TestStrip:
@@ -284,9 +287,9 @@ class TestStrip:
         with pytest.raises(SyntaxError):
             strip("while x := f():\n    pass\n")
 
-    @pytest.mark.parametrize("name", sorted(_payload.modules()))
+    @pytest.mark.parametrize("name", sorted(agent_payload.modules()))
     def test_each_module_keeps_its_lines_and_parses_as_python_36(self, name: str) -> None:
-        source = _payload.modules()[name]
+        source = agent_payload.modules()[name]
         stripped = strip(source)
         ast.parse(stripped, feature_version=(3, 6))
         assert stripped.count("\n") == source.count("\n")
@@ -294,24 +297,25 @@ class TestStrip:
         assert not names & {"TYPE_CHECKING", "Any", "Callable", "NoReturn"}
 
     def test_the_modules_are_the_shared_ones_and_the_agents(self) -> None:
-        names = set(_payload.modules())
-        assert {"remit._frames", "remit._conversation", "remit._msgpack", "remit._jobstate"} < names
-        assert {"remit.agent", "remit.agent.janitor", "remit.agent.main"} < names
+        names = set(agent_payload.modules())
+        assert {"remit._wire", "remit._wire.frames", "remit._wire.states"} < names
+        assert {"remit._jobdir", "remit._jobdir.files"} < names
+        assert {"remit._agent", "remit._agent.main", "remit._agent.base.loop"} < names
 
 
 @pytest.mark.parametrize("lazy_annotations", [True, False])
 def test_the_payload_is_small(lazy_annotations: bool) -> None:
     # With kept jobs, leases, pruning and functions; what is sent to interpreters that run these
     # comes on top, at their first use. Each session waits for it: 0.1 s at 8 Mbit/s.
-    assert len(_payload.payload(lazy_annotations)) < 110_000
+    assert len(agent_payload.payload(lazy_annotations)) < 110_000
 
 
-@pytest.mark.parametrize("name", sorted(_payload.modules()))
+@pytest.mark.parametrize("name", sorted(agent_payload.modules()))
 def test_what_is_sent_is_what_is_written_but_for_its_words(name: str) -> None:
-    written = _payload.modules()[name]
-    bare = _payload._bare(written)
+    written = agent_payload.modules()[name]
+    bare = agent_payload._bare(written)
     assert bare.count("\n") == written.count("\n")
-    if name != "remit.agent.shims":  # comments in its shell scripts go as well
+    if name != "remit._agent.enter.rc_files":  # comments in its shell scripts go as well
         assert ast.dump(_without_docstrings(bare)) == ast.dump(_without_docstrings(written))
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from agent.harness import Refused, Wire
-from remit import _payload
-from remit._frames import ACCEPT, END, REFUSAL
-from remit._msgpack import unpack
+from remit._link import agent_payload
+from remit._wire.frames import ACCEPT, END, REFUSAL
+from remit._wire.msgpack import unpack
 from testbed import pythons
 
 VERBS = [
@@ -27,7 +27,7 @@ FAULTS = """
 
 def _faulty(verb, error, stage, accepted):
     import os
-    from remit.agent.helpers import Refused
+    from remit._agent.base.helpers import Refused
 
     def fail(*args):
         raise eval(error)
@@ -94,19 +94,19 @@ def python(request: pytest.FixtureRequest) -> pythons.Interpreter:
 @pytest.fixture
 def wire(bring_up: Callable[..., Wire], monkeypatch: pytest.MonkeyPatch) -> Wire:
     """An agent whose verbs can be told to fail."""
-    written = _payload.modules
+    written = agent_payload.modules
 
     def modules() -> dict[str, str]:
         sources = written()
-        sources["remit.agent.verbs"] += FAULTS
+        sources["remit._agent.verbs"] += FAULTS
         return sources
 
-    monkeypatch.setattr(_payload, "modules", modules)
-    _payload.payload.cache_clear()
+    monkeypatch.setattr(agent_payload, "modules", modules)
+    agent_payload.payload.cache_clear()
     try:
         return bring_up()
     finally:
-        _payload.payload.cache_clear()
+        agent_payload.payload.cache_clear()
 
 
 def trouble(wire: Wire, verb: str, error: str, stage: str, accepted: bool) -> dict[str, Any]:

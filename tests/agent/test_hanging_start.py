@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from agent.harness import Refused, Wire, job, processes_of
-from remit import _payload
-from remit._frames import ACCEPT
+from remit._link import agent_payload
+from remit._wire.frames import ACCEPT
 from testbed import pythons, run
 
 # In the agent and all its forks: whoever goes into such a directory, or looks for such a program,
@@ -48,17 +48,17 @@ def python(request: pytest.FixtureRequest) -> pythons.Interpreter:
 def dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Whatever is called so is on a server that does not answer until it is made."""
     path = tmp_path / "dead"
-    written = _payload.modules
+    written = agent_payload.modules
 
     def modules() -> dict[str, str]:
         sources = written()
-        sources["remit.agent.spawn"] += HANG % ((bytes(path),) * 3)
+        sources["remit._agent.base.spawn"] += HANG % ((bytes(path),) * 3)
         return sources
 
-    monkeypatch.setattr(_payload, "modules", modules)
-    _payload.payload.cache_clear()
+    monkeypatch.setattr(agent_payload, "modules", modules)
+    agent_payload.payload.cache_clear()
     yield path
-    _payload.payload.cache_clear()
+    agent_payload.payload.cache_clear()
 
 
 @pytest.fixture

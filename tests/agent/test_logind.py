@@ -16,8 +16,8 @@ import pytest
 
 import remit
 from agent.harness import Wire, job, processes_of
-from remit import _payload
-from remit.agent import logind
+from remit._agent.base import logind
+from remit._link import agent_payload
 from testbed import pythons
 from testbed.processes import Process, find
 
@@ -129,13 +129,13 @@ class TestWarning:
 def agents_there(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Agents that are sent are in such a session, too, and its end would kill their jobs."""
     write(root / "etc/systemd/logind.conf", KILLS)
-    modules = _payload.modules()
-    name = "remit.agent.logind"
+    modules = agent_payload.modules()
+    name = "remit._agent.base.logind"
     modules[name] = modules[name].replace('ROOT = "/"', f"ROOT = {str(root)!r}")
-    monkeypatch.setattr(_payload, "modules", lambda: modules)
-    _payload.payload.cache_clear()
+    monkeypatch.setattr(agent_payload, "modules", lambda: modules)
+    agent_payload.payload.cache_clear()
     yield
-    _payload.payload.cache_clear()
+    agent_payload.payload.cache_clear()
 
 
 @pytest.fixture(params=[pythons.found()[0], pythons.found()[-1]], ids=lambda each: each.version)
@@ -176,7 +176,7 @@ def test_supervisors_are_started_in_a_scope_and_outlive_a_killed_agent(
     wire = bring_up(MOVES.format(log=tmp_path / "log"))
     jobs = [keep(wire, state_dir) for _ in range(2)]
     log = (tmp_path / "log").read_text().splitlines()
-    assert len(log) == 2  # whether it works, and the nursery; not one for each job
+    assert len(log) == 2  # whether it works, and the forkserver; not one for each job
     assert all(line.startswith("--user --scope --quiet -- /bin/sh -c") for line in log)
     for _, supervisor, warning in jobs:
         environment = Path(f"/proc/{supervisor.pid}/environ").read_bytes().split(b"\0")

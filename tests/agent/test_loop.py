@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from remit.agent.barrier import Turns
-from remit.agent.loop import Loop
+from remit._agent.base.loop import Loop
+from remit._agent.kept.barrier import Turns
 
 
 def _raise(exc: Exception) -> None:

@@ -23,11 +23,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from remit._conversation import Piece
-from remit.agent import pool, workers
-from remit.agent.helpers import Refused
-from remit.agent.loop import Loop
-from remit.worker import calls as there
+from remit._agent.base.helpers import Refused
+from remit._agent.base.loop import Loop
+from remit._agent.functions import pool, workers
+from remit._wire.conversation import Piece
+from remit._worker import calls as there
 
 SIZE = struct.Struct(">Q")
 PIECE = 1 << 16
@@ -103,7 +103,7 @@ class Agent:
 
 
 class Puppet:
-    """A worker process: reads and answers when it is told to, as `remit.worker.calls` would."""
+    """A worker process: reads and answers when it is told to, as `remit._worker.calls` would."""
 
     def __init__(self, channel: int, forked: Callable[[int, int], object]) -> None:
         self.socket = socket.socket(fileno=channel)

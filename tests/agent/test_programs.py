@@ -18,8 +18,8 @@ import pytest
 
 from agent import shippable, shippable_too
 from agent.worker import Raised, Sent, Worker, this_minor
-from remit._functions import Peer, arguments, program
-from remit._packages import package
+from remit._shipping.packages import package
+from remit._shipping.programs import Runtime, arguments, program
 from testbed import pythons
 
 
@@ -52,11 +52,11 @@ def of_our_version(workers: Callable[[pythons.Interpreter], Worker]) -> Worker:
     return worker
 
 
-def by_source(fn: Callable[..., Any], peer: Peer, *args: Any) -> Sent:
+def by_source(fn: Callable[..., Any], peer: Runtime, *args: Any) -> Sent:
     return Sent(program(fn, peer, kind="source"), arguments(args, peer, "source"))
 
 
-def by_value(fn: Callable[..., Any], peer: Peer, *args: Any) -> Sent:
+def by_value(fn: Callable[..., Any], peer: Runtime, *args: Any) -> Sent:
     return Sent(program(fn, peer, kind="value"), arguments(args, peer, "value"))
 
 
@@ -108,7 +108,7 @@ class TestBySource:
     def test_it_keeps_its_name_and_module(self, worker: Worker) -> None:
         program_ = by_source(shippable.Holder.with_text, worker.peer, 1).program
         names = worker.run(
-            "from remit.worker import programs\n"
+            "from remit._worker import programs\n"
             f"function = programs.Program('source', {program_.body!r}).function\n"
             "answer = function.__module__, function.__qualname__"
         )

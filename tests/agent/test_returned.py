@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from agent.harness import PLENTY, Refused, Wire, job, new_id, processes_of, wait_until_gone
-from remit._conversation import LEAST_CHARGE
-from remit._frames import ACCEPT
-from remit.agent import returned
+from remit._agent.returned import return_job
+from remit._wire.conversation import LEAST_CHARGE
+from remit._wire.frames import ACCEPT
 from testbed.processes import find, kill
 
 BIG = 64 << 20
@@ -498,7 +498,7 @@ def test_a_job_whose_program_runs_is_in_no_circle() -> None:
 
     class Started:
         def begin(self, agent: Any, report: int) -> None:
-            self.entry = returned._Entry(agent, os.getpid(), report, self.entered)
+            self.entry = return_job._Entry(agent, os.getpid(), report, self.entered)
 
         def entered(self, *_: object) -> None:
             self.runs = True

@@ -22,8 +22,8 @@ from agent.harness import (
     wait_until_ended,
     wait_until_gone,
 )
-from remit._frames import ACCEPT, CREDIT, DATA, GOODBYE, REFUSAL, REQUEST, encode
-from remit._msgpack import pack, unpack
+from remit._wire.frames import ACCEPT, CREDIT, DATA, GOODBYE, REFUSAL, REQUEST, encode
+from remit._wire.msgpack import pack, unpack
 from testbed import pythons
 
 

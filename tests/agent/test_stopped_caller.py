@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from agent.harness import Wire
-from remit import _heartbeat
-from remit._conversation import Pulse
-from remit._frames import END, PING, encode
-from remit._msgpack import pack
+from remit._link import heartbeat
+from remit._wire.conversation import Pulse
+from remit._wire.frames import END, PING, encode
+from remit._wire.msgpack import pack
 from testbed import pythons
 
 
@@ -76,20 +76,20 @@ def test_a_pulse_is_patient_and_knows_who_is_away() -> None:
 def test_an_announcement_is_made_between_frames_or_not_at_all() -> None:
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
-    mouth = _heartbeat.Mouth(writer, 1000.0)
-    _heartbeat.attend(mouth)
+    ping_writer = heartbeat.PingWriter(writer, 1000.0)
+    heartbeat.attend(ping_writer)
     frame = encode(PING, 0, pack({"away": True}))
     try:
-        _heartbeat.announce(frame)
+        heartbeat.announce(frame)
         assert os.read(reader, 1000) == frame
-        mouth.begin()
-        _heartbeat.announce(frame)
-        mouth.done()
-        with mouth._lock:  # a signal's handler may come just then
-            _heartbeat.announce(frame)
+        ping_writer.begin()
+        heartbeat.announce(frame)
+        ping_writer.done()
+        with ping_writer._lock:  # a signal's handler may come just then
+            heartbeat.announce(frame)
         with pytest.raises(BlockingIOError):
             os.read(reader, 1000)
     finally:
-        _heartbeat.leave(mouth)
+        heartbeat.leave(ping_writer)
         os.close(reader)
         os.close(writer)

@@ -14,7 +14,7 @@ import pytest
 
 import remit
 from agent.harness import Wire, job
-from remit.agent import keeper
+from remit._agent.kept import lookup
 from testbed import needs, pythons, run, through
 from testbed.shim import Shim
 
@@ -140,10 +140,10 @@ async def test_without_proc_there_is_no_session() -> None:
 
 def test_a_session_whose_agent_is_a_zombie_is_over() -> None:
     child = subprocess.Popen([shutil.which("sleep") or "sleep", "0"])
-    session = keeper.agent_identity(child.pid)
+    session = lookup.agent_identity(child.pid)
     run.wait_until(lambda: f"{child.pid} (sleep) Z" in _stat(child.pid), "it to end")
-    assert not keeper.session_lives({"session": session})
-    assert keeper.session_lives({"session": keeper.agent_identity(os.getpid())})
+    assert not lookup.session_lives({"session": session})
+    assert lookup.session_lives({"session": lookup.agent_identity(os.getpid())})
     child.wait()
 
 

@@ -7,8 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from remit.agent.lifetimes import Lifetimes
-from remit.agent.tree import Process, chosen
+from remit._agent.base.lifetimes import Lifetimes
+from remit._agent.base.process_tree import Process, chosen
 
 INIT, AGENT, HELPER, SHELL = 1, 2, 3, 90
 # More than are ever in use. Who is born gets one of the lowest: they are used again soon.
@@ -205,8 +205,10 @@ class Computer(RuleBasedStateMachine):
                 and not one.supervisor
                 and self.lifetimes.may_only_be_of([job], one.start)
             ]
-        kin = {INIT, AGENT, HELPER}
-        return chosen(everyone, certain, kin, lambda pid: self.living[pid].supervisor, by_session)
+        ancestors = {INIT, AGENT, HELPER}
+        return chosen(
+            everyone, certain, ancestors, lambda pid: self.living[pid].supervisor, by_session
+        )
 
     @invariant()
     def nobody_elses_is_chosen(self) -> None:

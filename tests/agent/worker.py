@@ -1,4 +1,4 @@
-"""A worker for tests: `remit.worker.programs` under any interpreter, asked over a pipe."""
+"""A worker for tests: `remit._worker.programs` under any interpreter, asked over a pipe."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import remit
-from remit import _payload
-from remit._functions import Peer, Program
+from remit._link import agent_payload
+from remit._shipping.programs import Program, Runtime
 
 CORE = Path(remit.__file__).parents[1]
 
@@ -33,7 +33,7 @@ def finish(value):
     return list(value) if isinstance(value, types.GeneratorType) else value
 
 def answer(words):
-    from remit.worker import programs
+    from remit._worker import programs
     if words[0] == "install":
         return programs.install(words[1])
     if words[0] == "run":
@@ -55,7 +55,7 @@ while True:
     try:
         reply = ("value", answer(words))
     except Exception as exc:
-        from remit.worker import programs
+        from remit._worker import programs
         missing = programs.explain_missing(exc) if isinstance(exc, ImportError) else ""
         reply = ("error", type(exc).__name__, str(exc), traceback.format_exc(), missing)
     pickle.dump(reply, sys.stdout.buffer, 2)
@@ -86,7 +86,7 @@ class Worker:
 
     def __init__(self, python: Path, version: Sequence[int]) -> None:
         sources = _sources(old=tuple(version[:2]) < (3, 7))
-        start = f"{sources['remit.agent.importer']}\ninstall({sources!r})\n{_SERVE}"
+        start = f"{sources['remit._agent.base.importer']}\ninstall({sources!r})\n{_SERVE}"
         # What it runs comes by its stdin: it is too long for a command line.
         load = "import sys; n = int(sys.stdin.buffer.readline()); exec(sys.stdin.buffer.read(n))"
         self._process = subprocess.Popen(
@@ -95,7 +95,7 @@ class Worker:
         code = start.encode()
         self._write(b"%d\n" % len(code) + code)
         major, minor, micro = self.run("import sys; answer = tuple(sys.version_info[:3])")
-        self.peer = Peer((major, minor, micro))
+        self.peer = Runtime((major, minor, micro))
 
     def __enter__(self) -> Self:
         return self
@@ -128,17 +128,18 @@ class Worker:
 
 
 def _sources(old: bool) -> dict[str, str]:
-    """What `remit.worker.programs` imports of ours, and the importer, as they are sent."""
-    found = {"remit": "", "remit.agent": "", "remit.worker": ""}
-    waiting = ["remit.worker.programs", "remit.agent.importer"]
-    waiting += ["remit.worker.rebuilt", "remit.worker.asserts"]  # named in pickles
+    """What `remit._worker.programs` imports of ours, and the importer, as they are sent."""
+    packages = ("remit", "remit._agent", "remit._agent.base", "remit._values", "remit._wire")
+    found = dict.fromkeys((*packages, "remit._worker"), "")
+    waiting = ["remit._worker.programs", "remit._agent.base.importer"]
+    waiting += ["remit._worker.rebuilt", "remit._worker.asserts"]  # named in pickles
     while waiting:
         name = waiting.pop()
         path = CORE / f"{name.replace('.', '/')}.py"
         if name in found or not path.exists():
             continue
         text = path.read_text(encoding="utf-8")
-        found[name] = _payload.strip(text) if old else text
+        found[name] = agent_payload.strip(text) if old else text
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("remit"):
                 waiting += [f"{node.module}.{alias.name}" for alias in node.names]

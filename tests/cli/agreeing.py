@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from core.fake_agent import FakeAgent, agent_script, job_map, pack
-from remit import _frames
-from remit._conversation import Event
+from remit._wire import frames
+from remit._wire.conversation import Event
 from remit.testing import FakePeer, FakeTransport
 
 JOB = "jaaaaaaaaaaaa"
@@ -43,9 +43,9 @@ class Agreeing(FakeTransport):
 async def _play(agent: FakeAgent, *, hangs: str, reached: Callable[[], object]) -> None:
     while True:
         for event in agent.events:
-            if event.kind == _frames.GOODBYE:
+            if event.kind == frames.GOODBYE:
                 return
-            if event.kind == _frames.REQUEST:
+            if event.kind == frames.REQUEST:
                 if hangs == "asked" or (hangs and _do(agent, event, ends=False)):
                     await agent.flush()
                     reached()

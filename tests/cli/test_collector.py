@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cli.program import LIMIT, Cli
-from remit.agent import jobdir
+from remit._jobdir import files
 from remit.cli._gathering import Gathering, StandIn
 from remit.cli._work import Work
 from testbed import processes, run
@@ -194,7 +194,7 @@ def test_a_gathering_that_fails_half_way_leaves_nothing(
             def full(*_: object, **__: object) -> None:
                 raise OSError(errno.ENOSPC, "No space left on device")
 
-            patch.setattr(jobdir, step, full)
+            patch.setattr(files, step, full)
             with pytest.raises(OSError, match="No space"):
                 Gathering("jaaaaaaaaaaaa", work, "here", stand_in)
         assert list((state_dir / "jobs").iterdir()) == []

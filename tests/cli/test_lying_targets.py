@@ -17,9 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.fake_agent import FakeAgent, agent_script, pack
-from remit import RemitError, _frames
-from remit._conversation import Event
+from remit import RemitError
 from remit._plugins import plugins
+from remit._wire import frames
+from remit._wire.conversation import Event
 from remit.cli import _jobs, _known, _manage, _prune
 from remit.cli._known import Note
 from remit.testing import FakePeer, FakeTransport
@@ -116,9 +117,9 @@ def test_a_target_that_lies_costs_no_file_but_notes_of_its_own(
     async def play(agent: FakeAgent) -> None:
         while True:
             for event in agent.events:
-                if event.kind == _frames.GOODBYE:
+                if event.kind == frames.GOODBYE:
                     return
-                if event.kind == _frames.REQUEST:
+                if event.kind == frames.REQUEST:
                     answer(agent, event, answers)
             await agent.flush()
             data = await agent.peer.receive()
@@ -166,7 +167,7 @@ def test_a_target_does_not_pass_for_another(home: Path) -> None:
         told = {"id": OWN, "state": "RUNNING", "placement": "keep", "location": "server02"}
         agent.conversation.reply(channel, pack({"jobs": [told]}))
         await agent.flush()
-        await agent.next(_frames.GOODBYE)
+        await agent.next(frames.GOODBYE)
 
     fill(home)
     plugins().transports["fake"] = FakeTransport(agent_script(play))

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from remit import _frames
-from remit._conversation import AGENT, Conversation, Event
+from remit._wire import frames
+from remit._wire.conversation import AGENT, Conversation, Event
 from remit.testing import FakePeer
 
 HELLO = {"protocol": 1, "features": [], "version": "0", "pid": 1, "hostname": "fake"}
@@ -64,11 +64,11 @@ class FakeAgent:
         while True:
             while self.events:
                 event = self.events.pop(0)
-                if event.kind == _frames.GOODBYE:
+                if event.kind == frames.GOODBYE:
                     self.conversation.goodbye(pack({}))
                     await self.flush()
                     return
-                if event.kind == _frames.REQUEST:
+                if event.kind == frames.REQUEST:
                     verb, arguments = msgspec.msgpack.decode(event.body)
                     yield event.channel, verb, arguments
                     await self.flush()
@@ -79,7 +79,7 @@ class FakeAgent:
 
     async def request(self) -> tuple[int, str, dict[str, Any]]:
         """The next request: its channel, verb and arguments."""
-        event = await self.next(_frames.REQUEST)
+        event = await self.next(frames.REQUEST)
         verb, arguments = msgspec.msgpack.decode(event.body)
         return event.channel, verb, arguments
 

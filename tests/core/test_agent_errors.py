@@ -14,7 +14,7 @@ import pytest
 import remit
 from core.conftest import Play
 from core.fake_agent import FakeAgent, agent_script, job_map, pack
-from remit import _frames
+from remit._wire import frames
 from testbed import processes
 
 pytestmark = pytest.mark.anyio
@@ -43,7 +43,7 @@ async def test_a_channel_that_ends_with_an_error_costs_its_job_alone(
         end = job_map(job_id, "COMPLETED", outcome={"exit_status": 0, "reason": "exited"})
         agent.conversation.end(channel, pack({"job": end}))
         await agent.flush()
-        await agent.next(_frames.GOODBYE)
+        await agent.next(frames.GOODBYE)
         agent.conversation.goodbye(pack({}))
         await agent.flush()
 

@@ -14,8 +14,8 @@ import pytest
 
 import remit
 import remit.abc
-from remit._request import Start
-from remit._session import Settings
+from remit._jobs.request import Start
+from remit._session.session import Settings
 
 from .conftest import Play
 from .fake_agent import agent_script
@@ -169,7 +169,7 @@ async def test_each_is_refused_by_its_name_with_what_was_given(play: Play) -> No
 
 
 def _a_job(session: remit.Session) -> remit.Job:
-    from remit._return_job import EndedJob
+    from remit._jobs.return_job import EndedJob
 
     info = remit.JobInfo(
         id=remit.new_job_id(),

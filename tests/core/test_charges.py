@@ -10,8 +10,9 @@ import anyio.lowlevel
 import pytest
 
 import remit
-from remit import _frames, _receive
-from remit._conversation import AGENT, LEAST_CHARGE, Conversation, Piece, charge
+from remit._jobs import receiver
+from remit._wire import frames
+from remit._wire.conversation import AGENT, LEAST_CHARGE, Conversation, Piece, charge
 
 from .conftest import Play
 from .fake_agent import FakeAgent, agent_script, job_map, pack
@@ -32,7 +33,7 @@ class Flood:
         fake, agent.conversation = agent.conversation, Conversation(AGENT, LEAST_CHARGE)
         agent.conversation._met = fake._met
         while True:
-            event = await agent.next(_frames.REQUEST)
+            event = await agent.next(frames.REQUEST)
             verb, _arguments = agent.unpack(event.body)
             if verb == "find":
                 page = {"jobs": [job_map(ID, placement="keep")], "next": None}
@@ -41,7 +42,7 @@ class Flood:
                 agent.conversation.accept(event.channel, pack(ANSWERS[verb]))
             await agent.flush()
             if verb == "read":
-                await agent.next(_frames.CREDIT)
+                await agent.next(frames.CREDIT)
                 await self._send(agent, event.channel)
 
     async def _send(self, agent: FakeAgent, channel: int) -> None:
@@ -76,6 +77,6 @@ async def test_what_is_sent_ahead_of_a_reader_weighs_no_more_than_its_window(
             weight = tracemalloc.get_traced_memory()[0]
         finally:
             tracemalloc.stop()
-        assert weight <= 1.6 * _receive._WINDOW, (size, flood.pieces)
-        assert flood.pieces * charge(size) > _receive._WINDOW - charge(size)
+        assert weight <= 1.6 * receiver._WINDOW, (size, flood.pieces)
+        assert flood.pieces * charge(size) > receiver._WINDOW - charge(size)
         session._abandon()

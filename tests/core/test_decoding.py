@@ -6,7 +6,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from remit import ResultError, _said, _values
+from remit import ResultError
+from remit._jobs import function_output
+from remit._values import codec
 
 pytestmark = pytest.mark.anyio
 
@@ -17,8 +19,8 @@ def where(_: object) -> int:
 
 async def test_a_small_value_is_decoded_at_once_and_a_larger_one_in_a_thread() -> None:
     here = threading.get_ident()
-    assert await _said.beside(100, where, None) == here
-    assert await _said.beside(1 << 16, where, None) != here
+    assert await function_output.beside(100, where, None) == here
+    assert await function_output.beside(1 << 16, where, None) != here
 
 
 async def test_others_go_on_while_a_value_is_decoded_and_a_cancel_is_heeded() -> None:
@@ -29,7 +31,7 @@ async def test_others_go_on_while_a_value_is_decoded_and_a_cancel_is_heeded() ->
         may_end.wait()
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_said.beside, 1 << 16, slow)
+        tasks.start_soon(function_output.beside, 1 << 16, slow)
         while not began.is_set():
             await anyio.lowlevel.checkpoint()
         tasks.cancel_scope.cancel()
@@ -49,11 +51,11 @@ async def test_many_values_are_decoded_in_few_threads_at_a_time() -> None:
 
     async with anyio.create_task_group() as tasks:
         for _ in range(50):
-            tasks.start_soon(_said.beside, 1 << 16, decode)
+            tasks.start_soon(function_output.beside, 1 << 16, decode)
     assert 1 <= most <= 4
 
 
 async def test_what_a_thread_refuses_is_refused_here() -> None:
-    body = b"".join(_values.encode(list(range(20_000))))[:-1]
+    body = b"".join(codec.encode(list(range(20_000))))[:-1]
     with pytest.raises(ResultError, match="makes no sense"):
-        await _said.beside(len(body), _said.taken, body, "f()")
+        await function_output.beside(len(body), function_output.taken, body, "f()")

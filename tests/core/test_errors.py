@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import remit
-from remit import _errors, _heartbeat
+from remit import _errors
+from remit._link import heartbeat
+from remit._wire.sanitize import harmless
 from remit.abc import End, Target
-from remit.agent.harmless import harmless
 from remit.testing import FakePeer, FakeTransport
 
 from .conftest import Play
@@ -133,18 +134,18 @@ def test_the_heartbeat_of_a_short_silence_does_not_wait_for_a_long_one() -> None
 
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    slow, quick = _heartbeat.Mouth(writing, 200.0), _heartbeat.Mouth(writing, 0.05)
+    slow, quick = heartbeat.PingWriter(writing, 200.0), heartbeat.PingWriter(writing, 0.05)
     try:
-        _heartbeat.attend(slow)
+        heartbeat.attend(slow)
         deadline = time.monotonic() + 5
         while not any(one.name == "remit heartbeat" for one in threading.enumerate()):
             assert time.monotonic() < deadline
-        _heartbeat.attend(quick)
+        heartbeat.attend(quick)
         os.set_blocking(reading, True)
         assert os.read(reading, 9), "a ping came long before the slow one's turn"
     finally:
-        _heartbeat.leave(slow)
-        _heartbeat.leave(quick)
+        heartbeat.leave(slow)
+        heartbeat.leave(quick)
         os.close(reading)
         os.close(writing)
 

@@ -24,12 +24,13 @@ import pytest
 
 import remit
 from agent import shippable
-from remit import ShippingError, _msgpack
-from remit._captures import code_within
-from remit._functions import Peer, arguments, program
+from remit import ShippingError
+from remit._shipping.captures import code_within
+from remit._shipping.programs import Runtime, arguments, program
+from remit._wire import msgpack
 
-OURS = Peer(sys.version_info[:3])
-OLD = Peer((3, 8, 18))
+OURS = Runtime(sys.version_info[:3])
+OLD = Runtime((3, 8, 18))
 OUR_PYTHON = f"Python {sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -45,7 +46,7 @@ class TestWay:
         ],
         ids=str,
     )
-    def test_by_value_where_it_runs_our_bytecode(self, peer: Peer, kind: str) -> None:
+    def test_by_value_where_it_runs_our_bytecode(self, peer: Runtime, kind: str) -> None:
         made = program(shippable.add, peer)
         assert (made.kind, made.name) == (kind, "agent.shippable.add")
 
@@ -55,7 +56,7 @@ class TestWay:
     def test_the_digest_tells_bodies_apart(self) -> None:
         one, other = program(shippable.add, OLD), program(shippable.factorial, OLD)
         assert one.digest != other.digest
-        assert one.digest == program(shippable.add, Peer((3, 9, 1))).digest
+        assert one.digest == program(shippable.add, Runtime((3, 9, 1))).digest
 
     def test_library_functions_go_by_name(self) -> None:
         for peer in (OURS, OLD):
@@ -83,7 +84,7 @@ class TestWay:
 
             return Inside
 
-        body: Any = _msgpack.unpack(program(outer, OURS).body)
+        body: Any = msgpack.unpack(program(outer, OURS).body)
         back = pickle.loads(body[0])
         for before, after in zip(
             code_within(outer.__code__), code_within(back.__code__), strict=True
@@ -97,7 +98,7 @@ class TestWay:
         for peer in (OURS, OLD):
             body = program(remit.new_job_id, peer).body
             assert b"new_job_id" in body
-            assert b"_words" not in body
+            assert b"_types" not in body
 
     def test_what_was_shipped_goes_by_name(self) -> None:
         shipped = attrs.evolve(OURS, shipped=frozenset({"agent"}))
@@ -243,7 +244,7 @@ class TestRefusedBySource:
         line = new_syntax.__code__.co_firstlineno + 2
         words = rf"line {line} has an assignment expression \(:=\), which is new in Python 3\.8"
         with pytest.raises(ShippingError, match=words):
-            program(new_syntax, Peer((3, 7, 16)))
+            program(new_syntax, Runtime((3, 7, 16)))
         assert program(new_syntax, OLD).kind == "source"
 
     def test_a_source_that_was_changed_since(
@@ -376,7 +377,7 @@ class TestKept:
     """Whether a program is made again is seen by whether it is the same object."""
 
     @pytest.mark.parametrize("peer", [OURS, OLD], ids=str)
-    def test_an_unchanged_function_is_not_looked_at_twice(self, peer: Peer) -> None:
+    def test_an_unchanged_function_is_not_looked_at_twice(self, peer: Runtime) -> None:
         assert program(shippable.is_even, peer) is program(shippable.is_even, peer)
 
     def test_peers_have_their_own(self) -> None:
@@ -462,16 +463,16 @@ class TestKept:
         assert program(plain, OURS).body != before.body
 
     def test_memory_is_bounded(self) -> None:
-        from remit import _functions
+        from remit._shipping import programs
 
-        for number in range(2 * _functions._MOST_KEPT):
+        for number in range(2 * programs._MOST_KEPT):
             space: dict[str, Any] = {"__name__": "made"}
             exec(f"def made(): return {number}", space)
             program(space["made"], OURS)
-        large = "x" * (2 * _functions._LARGEST_KEPT)
+        large = "x" * (2 * programs._LARGEST_KEPT)
         assert program(lambda: large, OURS) is not None
-        assert len(_functions._kept) == _functions._MOST_KEPT
-        assert all(len(one.program.body) < len(large) for one in _functions._kept.values())
+        assert len(programs._kept) == programs._MOST_KEPT
+        assert all(len(one.program.body) < len(large) for one in programs._kept.values())
 
 
 class TestNothingIsLeft:
@@ -498,7 +499,7 @@ class TestNothingIsLeft:
             ready.wait()
             if number % 2:
                 return {cloudpickle.dumps(shippable.factorial) for _ in range(200)}
-            bodies = (program(shippable.is_even, Peer((*OURS.minor, n))) for n in range(200))
+            bodies = (program(shippable.is_even, Runtime((*OURS.minor, n))) for n in range(200))
             return {one.body for one in bodies}
 
         with ThreadPoolExecutor(4) as pool:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from remit import _grammar
-from remit._grammar import too_new
+from remit._shipping import grammar
+from remit._shipping.grammar import too_new
 from testbed import pythons
 
 READABLE_BY_ALL = '''\
@@ -89,8 +89,8 @@ print(found and "{0.since} {0.line} {0.what}".format(found))
 )
 @pytest.mark.parametrize(("source", "told"), NEWER)
 def test_on_a_newer_caller(python: pythons.Interpreter, source: str, told: str) -> None:
-    assert _grammar.__file__ is not None
-    words: list[str | Path] = [python.path, "-I", "-c", _TELL, Path(_grammar.__file__), source]
+    assert grammar.__file__ is not None
+    words: list[str | Path] = [python.path, "-I", "-c", _TELL, Path(grammar.__file__), source]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == told
 

@@ -9,8 +9,8 @@ import anyio
 import pytest
 
 import remit
-from remit import _frames
-from remit._conversation import PIECE
+from remit._wire import frames
+from remit._wire.conversation import PIECE
 
 from .conftest import Play
 from .fake_agent import FakeAgent, agent_script, job_map, pack
@@ -22,7 +22,7 @@ Lie = Callable[[FakeAgent, int, str], Awaitable[None]]
 
 async def raw(agent: FakeAgent, kind: int, channel: int, payload: bytes = b"") -> None:
     await agent.flush()
-    await agent.peer.send(_frames.HEADER.pack(kind, channel, len(payload)) + payload)
+    await agent.peer.send(frames.HEADER.pack(kind, channel, len(payload)) + payload)
 
 
 def piece(stream: int, offset: int, data: bytes, time: float = 1.0) -> bytes:
@@ -43,85 +43,85 @@ def lies() -> dict[str, Lie]:
         await agent.peer.send(b"\xff" * 100)
 
     async def huge(agent: FakeAgent, channel: int, job_id: str) -> None:
-        await agent.peer.send(_frames.HEADER.pack(_frames.REPLY, channel, 0x7FFFFFFF))
+        await agent.peer.send(frames.HEADER.pack(frames.REPLY, channel, 0x7FFFFFFF))
 
     async def never_opened(agent: FakeAgent, channel: int, job_id: str) -> None:
-        await raw(agent, _frames.REPLY, channel + 7, pack({}))
+        await raw(agent, frames.REPLY, channel + 7, pack({}))
 
     async def request(agent: FakeAgent, channel: int, job_id: str) -> None:
-        await raw(agent, _frames.REQUEST, 9, pack(["start", {}]))
+        await raw(agent, frames.REQUEST, 9, pack(["start", {}]))
 
     async def second_hello(agent: FakeAgent, channel: int, job_id: str) -> None:
-        await raw(agent, _frames.HELLO, 0, pack({"protocol": 1}))
+        await raw(agent, frames.HELLO, 0, pack({"protocol": 1}))
 
     async def no_msgpack(agent: FakeAgent, channel: int, job_id: str) -> None:
-        await raw(agent, _frames.ACCEPT, channel, b"\xc1")
+        await raw(agent, frames.ACCEPT, channel, b"\xc1")
 
     async def not_a_job(agent: FakeAgent, channel: int, job_id: str) -> None:
-        await raw(agent, _frames.ACCEPT, channel, pack([1, 2]))
+        await raw(agent, frames.ACCEPT, channel, pack([1, 2]))
 
     async def nested(agent: FakeAgent, channel: int, job_id: str) -> None:
-        await raw(agent, _frames.ACCEPT, channel, b"\x91" * 1_000_000 + b"\xc0")
+        await raw(agent, frames.ACCEPT, channel, b"\x91" * 1_000_000 + b"\xc0")
 
     async def many_announced(agent: FakeAgent, channel: int, job_id: str) -> None:
-        await raw(agent, _frames.ACCEPT, channel, b"\xdd\xff\xff\xff\xff")
+        await raw(agent, frames.ACCEPT, channel, b"\xdd\xff\xff\xff\xff")
 
     async def pickle(agent: FakeAgent, channel: int, job_id: str) -> None:
-        await raw(agent, _frames.ACCEPT, channel, b"\x80\x04cos\nsystem\n(S'true'\ntR.")
+        await raw(agent, frames.ACCEPT, channel, b"\x80\x04cos\nsystem\n(S'true'\ntR.")
 
     async def wrong_job(agent: FakeAgent, channel: int, job_id: str) -> None:
-        await raw(agent, _frames.ACCEPT, channel, accept(remit.new_job_id()))
+        await raw(agent, frames.ACCEPT, channel, accept(remit.new_job_id()))
 
     async def unknown_state(agent: FakeAgent, channel: int, job_id: str) -> None:
-        await raw(agent, _frames.ACCEPT, channel, accept(job_id, state="GREAT"))
+        await raw(agent, frames.ACCEPT, channel, accept(job_id, state="GREAT"))
 
     async def no_such_time(agent: FakeAgent, channel: int, job_id: str) -> None:
-        await raw(agent, _frames.ACCEPT, channel, accept(job_id, created=1e300))
+        await raw(agent, frames.ACCEPT, channel, accept(job_id, created=1e300))
 
     async def reply_for_accept(agent: FakeAgent, channel: int, job_id: str) -> None:
-        await raw(agent, _frames.REPLY, channel, accept(job_id))
+        await raw(agent, frames.REPLY, channel, accept(job_id))
 
     async def data_first(agent: FakeAgent, channel: int, job_id: str) -> None:
-        await raw(agent, _frames.DATA, channel, piece(1, 0, b"x"))
+        await raw(agent, frames.DATA, channel, piece(1, 0, b"x"))
 
     async def accepted_twice(agent: FakeAgent, channel: int, job_id: str) -> None:
         await after_accept(agent, channel, job_id)
-        await raw(agent, _frames.ACCEPT, channel, accept(job_id))
+        await raw(agent, frames.ACCEPT, channel, accept(job_id))
 
     async def beyond_credit(agent: FakeAgent, channel: int, job_id: str) -> None:
         await after_accept(agent, channel, job_id)
-        await raw(agent, _frames.DATA, channel, piece(1, 0, b"x" * 1001))
+        await raw(agent, frames.DATA, channel, piece(1, 0, b"x" * 1001))
 
     async def a_gap(agent: FakeAgent, channel: int, job_id: str) -> None:
         await after_accept(agent, channel, job_id)
-        await raw(agent, _frames.DATA, channel, piece(1, 5, b"x"))
+        await raw(agent, frames.DATA, channel, piece(1, 5, b"x"))
 
     async def unknown_stream(agent: FakeAgent, channel: int, job_id: str) -> None:
         await after_accept(agent, channel, job_id)
-        await raw(agent, _frames.DATA, channel, piece(200, 0, b"x"))
+        await raw(agent, frames.DATA, channel, piece(200, 0, b"x"))
 
     async def not_a_time(agent: FakeAgent, channel: int, job_id: str) -> None:
         await after_accept(agent, channel, job_id)
-        await raw(agent, _frames.DATA, channel, piece(1, 0, b"x", float("nan")))
+        await raw(agent, frames.DATA, channel, piece(1, 0, b"x", float("nan")))
 
     async def short_data(agent: FakeAgent, channel: int, job_id: str) -> None:
         await after_accept(agent, channel, job_id)
-        await raw(agent, _frames.DATA, channel, b"x")
+        await raw(agent, frames.DATA, channel, b"x")
 
     async def over_and_running(agent: FakeAgent, channel: int, job_id: str) -> None:
         await after_accept(agent, channel, job_id)
-        await raw(agent, _frames.END, channel, pack({"job": job_map(job_id)}))
+        await raw(agent, frames.END, channel, pack({"job": job_map(job_id)}))
 
     async def news_of_another(agent: FakeAgent, channel: int, job_id: str) -> None:
         await after_accept(agent, channel, job_id)
-        await raw(agent, _frames.EVENT, channel, pack(["job", job_map(remit.new_job_id())]))
+        await raw(agent, frames.EVENT, channel, pack(["job", job_map(remit.new_job_id())]))
 
     async def after_goodbye(agent: FakeAgent, channel: int, job_id: str) -> None:
-        await raw(agent, _frames.GOODBYE, 0, pack({}))
-        await raw(agent, _frames.PING, 0)
+        await raw(agent, frames.GOODBYE, 0, pack({}))
+        await raw(agent, frames.PING, 0)
 
     async def bad_credit(agent: FakeAgent, channel: int, job_id: str) -> None:
-        await raw(agent, _frames.CREDIT, channel, b"\xff" * 8)
+        await raw(agent, frames.CREDIT, channel, b"\xff" * 8)
 
     return dict(locals())
 
@@ -157,7 +157,7 @@ async def test_frames_of_a_later_version_are_passed_over(play: Play) -> None:
         body = {"job": job_map(arguments["id"], "COMPLETED", outcome=outcome)}
         agent.conversation.end(channel, pack(body))
         await agent.flush()
-        await agent.next(_frames.GOODBYE)
+        await agent.next(frames.GOODBYE)
         agent.conversation.goodbye(pack({}))
         await agent.flush()
 
@@ -170,8 +170,8 @@ async def test_a_stream_cut_in_the_middle_is_no_success(play: Play) -> None:
     async def cut(agent: FakeAgent) -> None:
         channel, _, arguments = await agent.request()
         await after_accept(agent, channel, arguments["id"])
-        await raw(agent, _frames.DATA, channel, piece(1, 0, b"half of it"))
-        await agent.peer.send(_frames.HEADER.pack(_frames.END, channel, 100) + b"x" * 50)
+        await raw(agent, frames.DATA, channel, piece(1, 0, b"half of it"))
+        await agent.peer.send(frames.HEADER.pack(frames.END, channel, 100) + b"x" * 50)
 
     play(agent_script(cut))
     async with remit.connect("fake:", reconnect=0) as session:

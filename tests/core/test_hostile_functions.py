@@ -15,11 +15,11 @@ import anyio
 import pytest
 
 import remit
-from remit import _frames
-from remit import _value_codes as codes
-from remit._conversation import Piece
-from remit._records import DONE, FAILURE, HEAD, ITEM, LOG, PICKLED, PROGRESS, RESULT, WARNING
-from remit._results import encode
+from remit._jobs.values import encode
+from remit._values import codes
+from remit._wire import frames
+from remit._wire.conversation import Piece
+from remit._wire.records import DONE, FAILURE, HEAD, ITEM, LOG, PICKLED, PROGRESS, RESULT, WARNING
 
 from .conftest import Play
 from .fake_agent import FakeAgent, agent_script, job_map, pack
@@ -126,7 +126,7 @@ class Target:
 
     async def called(self) -> None:
         """Waits until a call, and not only its function, has come."""
-        while (await self.agent.next(_frames.DATA)).body.stream != CALL:
+        while (await self.agent.next(frames.DATA)).body.stream != CALL:
             pass
 
     @property
@@ -247,7 +247,7 @@ async def served(target: Target, wanted: str, lie: Lie) -> None:
     agent = target.agent
     while data := await agent.peer.receive():
         agent.events += agent.conversation.receive(data)
-        if any(event.kind == _frames.GOODBYE for event in agent.events):
+        if any(event.kind == frames.GOODBYE for event in agent.events):
             agent.conversation.goodbye(pack({}))
             await agent.flush()
             return

@@ -15,12 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import remit
-from remit import _frames
-from remit._conversation import LEAST_CHARGE, PIECE
 from remit._errors import LocalProtocolError, RemitError
-from remit._messages import JobMap, JobPage, PrunedPage, Refusal, decode
+from remit._link.messages import JobMap, JobPage, PrunedPage, Refusal, decode
 from remit._plugins import plugins
-from remit.agent.harmless import harmless
+from remit._wire import frames as wire
+from remit._wire.conversation import LEAST_CHARGE, PIECE
+from remit._wire.sanitize import harmless
 from remit.testing import FakeTransport
 
 from .conftest import Play
@@ -163,7 +163,7 @@ async def _lie(said: list[tuple[int, int, bytes]]) -> None:
     async def liar(agent: FakeAgent) -> None:
         await agent.request()
         for kind, channel, body in said:
-            await agent.peer.send(_frames.HEADER.pack(kind, channel, len(body)) + body)
+            await agent.peer.send(wire.HEADER.pack(kind, channel, len(body)) + body)
             await anyio.lowlevel.checkpoint()
 
     plugins().transports["fake"] = FakeTransport(agent_script(liar))
@@ -198,7 +198,7 @@ async def _accept(agent: FakeAgent, channel: int, job_id: str) -> None:
 
 
 async def _send(agent: FakeAgent, kind: int, channel: int, *bodies: bytes) -> None:
-    data = [_frames.HEADER.pack(kind, channel, len(body)) + body for body in bodies]
+    data = [wire.HEADER.pack(kind, channel, len(body)) + body for body in bodies]
     await agent.peer.send(b"".join(data))
 
 
@@ -207,14 +207,14 @@ async def tiny_pieces(agent: FakeAgent, channel: int, job_id: str) -> None:
     at = 0
     while True:
         pieces = (PIECE.pack(1 + n % 2, 0, (at + n) // 2, 1.0) + b"x" for n in range(1000))
-        await _send(agent, _frames.DATA, channel, *pieces)
+        await _send(agent, wire.DATA, channel, *pieces)
         at += 1000
 
 
 async def empty_pieces(agent: FakeAgent, channel: int, job_id: str) -> None:
     await _accept(agent, channel, job_id)
     while True:
-        await _send(agent, _frames.DATA, channel, *[PIECE.pack(1, 0, 0, 1.0)] * 1000)
+        await _send(agent, wire.DATA, channel, *[PIECE.pack(1, 0, 0, 1.0)] * 1000)
 
 
 async def endless_news(agent: FakeAgent, channel: int, job_id: str) -> None:
@@ -222,13 +222,13 @@ async def endless_news(agent: FakeAgent, channel: int, job_id: str) -> None:
     for number in range(300):
         outcome = {"reason": "x", "error": "e" * 400_000, "left_behind": ["y"] * 10_000}
         news = job_map(job_id, "RUNNING", outcome=outcome, name=str(number))
-        await _send(agent, _frames.EVENT, channel, pack(["job", news]))
+        await _send(agent, wire.EVENT, channel, pack(["job", news]))
 
 
 async def endless_credit(agent: FakeAgent, channel: int, job_id: str) -> None:
     await _accept(agent, channel, job_id)
     for _ in range(100):
-        await _send(agent, _frames.CREDIT, channel, *[(1).to_bytes(8, "big")] * 1000)
+        await _send(agent, wire.CREDIT, channel, *[(1).to_bytes(8, "big")] * 1000)
 
 
 FLOODS: list[Flood] = [tiny_pieces, empty_pieces, endless_news, endless_credit]
@@ -245,7 +245,7 @@ async def test_a_flood_does_not_fill_memory(
         await flood(agent, channel, arguments["id"])
 
     play(agent_script(liar))
-    monkeypatch.setattr("remit._session._CLOSE_GRACE", 0.1)
+    monkeypatch.setattr("remit._session.session._CLOSE_GRACE", 0.1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with anyio.fail_after(60):
         async with remit.connect("fake:", reconnect=0) as session:
@@ -267,7 +267,7 @@ async def test_a_flood_does_not_fill_memory(
 async def test_a_list_without_an_end_is_left(
     play: Play, verb: str, circle: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("remit._session._MOST_LISTED", 1000)
+    monkeypatch.setattr("remit._session.session._MOST_LISTED", 1000)
     letters = "abcdefghijklmnopqrstuvwxyz"
 
     async def liar(agent: FakeAgent) -> None:

@@ -10,7 +10,7 @@ import pytest
 import remit
 from core.conftest import Play
 from core.fake_agent import FakeAgent, agent_script, job_map, pack
-from remit._conversation import Piece
+from remit._wire.conversation import Piece
 
 pytestmark = pytest.mark.anyio
 

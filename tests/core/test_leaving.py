@@ -10,8 +10,8 @@ import attrs
 import pytest
 
 import remit
-from remit import _carrier
-from remit._carrier import Carrier
+from remit._link import carrier as carrier_module
+from remit._link.carrier import Carrier
 from remit._plugins import Plugins, PluginWarning, plugins
 from remit.testing import FakePeer, FakeTransport
 
@@ -55,8 +55,8 @@ class Hanging:
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_carrier, "LEAVING", 0.05)
-    monkeypatch.setattr(_carrier, "GRACE", 0.05)
+    monkeypatch.setattr(carrier_module, "LEAVING", 0.05)
+    monkeypatch.setattr(carrier_module, "GRACE", 0.05)
 
 
 @pytest.mark.usefixtures("soon")
@@ -87,7 +87,7 @@ async def test_an_error_on_the_way_out_is_kept() -> None:
 
 @pytest.mark.parametrize("tasks", [False, True])
 async def test_a_cancel_ends_leaving_at_once(tasks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_carrier, "LEAVING", float("inf"))
+    monkeypatch.setattr(carrier_module, "LEAVING", float("inf"))
     carrier = Carrier(Hanging(tasks), Plugins([]))
     with anyio.fail_after(60), anyio.CancelScope() as scope:
         async with carrier.open(TARGET, ["true"]):

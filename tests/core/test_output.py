@@ -19,8 +19,12 @@ import pytest
 import remit
 from core.conftest import Play, until
 from core.fake_agent import FakeAgent, agent_script, job_map, pack
-from remit import _frames, _job, _records, _return_job, _session
-from remit._conversation import Piece
+from remit._jobs import job as job_module
+from remit._jobs import return_job
+from remit._session import session as session_module
+from remit._wire import frames
+from remit._wire import records as wire_records
+from remit._wire.conversation import Piece
 from remit_return import _disk, _store
 
 pytestmark = pytest.mark.anyio
@@ -46,7 +50,7 @@ class Job:
         while size:
             most = min(size, conversation.credit(self._channel), 1 << 18)
             if not most:
-                await self.agent.next(_frames.CREDIT)
+                await self.agent.next(frames.CREDIT)
                 continue
             data = bytes(most)
             piece = Piece(stream, self._seq, self.sent[stream], 1.0, data)
@@ -79,7 +83,7 @@ async def started(agent: FakeAgent) -> Job:
 
 
 def record(kind: int, number: int, body: bytes) -> bytes:
-    return _records.HEAD.pack(kind, number, 1.0, len(body)) + body
+    return wire_records.HEAD.pack(kind, number, 1.0, len(body)) + body
 
 
 Act = Callable[[Job], Awaitable[None]]
@@ -90,7 +94,7 @@ def acting(act: Act) -> Any:
 
     async def script(agent: FakeAgent) -> None:
         await act(await started(agent))
-        await agent.next(_frames.GOODBYE)
+        await agent.next(frames.GOODBYE)
         agent.conversation.goodbye(pack({}))
         await agent.flush()
 
@@ -263,9 +267,9 @@ async def test_a_list_of_items_with_some_dropped_is_no_result(session: remit.Ses
 
 @pytest.mark.parametrize("full", ["spill", "block", "drop"])
 async def test_a_value_that_cannot_be_read_is_told_once(play: Play, full: Any) -> None:
-    said = [(_records.ITEM, pack(n)) for n in range(8)]
-    said[2] = said[5] = (_records.ITEM, b"\xc1")
-    said[3] = (_records.LOG, b"\xc1")
+    said = [(wire_records.ITEM, pack(n)) for n in range(8)]
+    said[2] = said[5] = (wire_records.ITEM, b"\xc1")
+    said[3] = (wire_records.LOG, b"\xc1")
 
     async def talk(job: Job) -> None:
         await job.say(b"".join(record(kind, n, body) for n, (kind, body) in enumerate(said)))
@@ -294,8 +298,8 @@ async def test_a_value_that_cannot_be_read_is_told_once(play: Play, full: Any) -
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_return_job, "_PATIENCE", 0.5)
-    monkeypatch.setattr(_return_job, "_LAST_WORDS", 1 << 20)
+    monkeypatch.setattr(return_job, "_PATIENCE", 0.5)
+    monkeypatch.setattr(return_job, "_LAST_WORDS", 1 << 20)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -325,15 +329,15 @@ async def test_a_flood_that_ignores_its_time_limit_is_cut_off(play: Play) -> Non
 async def test_a_kept_job_that_is_not_ended_there_holds_nobody_up(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_job, "_PATIENCE", 0.2)
-    monkeypatch.setattr(_session, "_TAKE_BACK_GRACE", 0.2)
+    monkeypatch.setattr(job_module, "_PATIENCE", 0.2)
+    monkeypatch.setattr(session_module, "_TAKE_BACK_GRACE", 0.2)
 
     async def deaf(agent: FakeAgent) -> None:
         channel, _, arguments = await agent.request()
         told = job_map(arguments["id"], placement="keep")
         agent.conversation.accept(channel, pack(told))
         await agent.flush()
-        await agent.next(_frames.GOODBYE)
+        await agent.next(frames.GOODBYE)
         agent.conversation.goodbye(pack({}))
         await agent.flush()
 

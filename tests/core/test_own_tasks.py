@@ -14,7 +14,7 @@ import anyio.to_thread
 import pytest
 
 import remit
-from remit import _frames
+from remit._wire import frames
 
 from .conftest import Play
 from .fake_agent import FakeAgent, agent_script, job_map, pack
@@ -39,15 +39,15 @@ class Book:
                     return
                 agent.events += agent.conversation.receive(data)
             event = agent.events.pop(0)
-            if event.kind == _frames.GOODBYE:
+            if event.kind == frames.GOODBYE:
                 self.goodbyes += 1
                 self.alive -= set(starts.values())
                 agent.conversation.goodbye(pack({}))
                 await agent.flush()
                 return
-            if event.kind == _frames.CLOSE and event.channel in starts:
+            if event.kind == frames.CLOSE and event.channel in starts:
                 self.alive.discard(starts.pop(event.channel))
-            if event.kind == _frames.REQUEST:
+            if event.kind == frames.REQUEST:
                 # A turn of the loop between what is asked and its answer, as with a real one.
                 await anyio.lowlevel.checkpoint()
                 self.answer(agent, event.channel, event.body, starts)

@@ -12,8 +12,10 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from remit import ShippingError, _msgpack, _packages
-from remit._packages import Package, package
+from remit import ShippingError
+from remit._shipping import packages
+from remit._shipping.packages import Package, package
+from remit._wire import msgpack
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def put(root: Path, files: dict[str, str]) -> None:
 
 
 def contents(one: Package) -> dict[str, bytes]:
-    held: Any = _msgpack.unpack(zlib.decompress(one.body))
+    held: Any = msgpack.unpack(zlib.decompress(one.body))
     assert held["name"] == one.name
     files: dict[str, bytes] = held["files"]
     return files
@@ -159,7 +161,7 @@ class TestRefused:
     def test_one_that_is_too_large(self, here: Path) -> None:
         put(here, {"large/__init__.py": "", "large/small.bin": "x"})
         with (here / "large" / "big.bin").open("wb") as file:
-            file.truncate(_packages.LIMIT + 10)
+            file.truncate(packages.LIMIT + 10)
         with pytest.raises(ShippingError) as caught:
             package("large")
         assert "large is larger than the 32 MiB" in caught.value.message

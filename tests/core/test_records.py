@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remit._records import (
+from remit._wire.records import (
     DONE,
     FAILURE,
     HEAD,
@@ -28,7 +28,7 @@ from remit._records import (
     Splitter,
     Spotter,
 )
-from remit.worker.outlet import Outlet
+from remit._worker.outlet import Outlet
 
 KINDS = [ITEM, LOG, WARNING, PROGRESS, ITEM | PICKLED]
 ENDS = [RESULT, FAILURE, DONE, RESULT | PICKLED]

@@ -15,7 +15,9 @@ import anyio.lowlevel
 import pytest
 
 import remit
-from remit import _frames, _seals, _session
+from remit._session import seals as seals_module
+from remit._session import session as session_module
+from remit._wire import frames
 
 from .conftest import Play
 from .fake_agent import FakeAgent, agent_script, job_map, pack
@@ -44,14 +46,14 @@ class Target:
                         return
                     agent.events += agent.conversation.receive(data)
                 event = agent.events.pop(0)
-                if event.kind == _frames.GOODBYE:
+                if event.kind == frames.GOODBYE:
                     agent.conversation.goodbye(pack({}))
                     await agent.flush()
                     tasks.cancel_scope.cancel()
                     return
-                if event.kind == _frames.CLOSE:
+                if event.kind == frames.CLOSE:
                     given_up.add(event.channel)
-                if event.kind == _frames.REQUEST:
+                if event.kind == frames.REQUEST:
                     tasks.start_soon(self._answer, agent, event.channel, event.body, given_up)
 
     async def _answer(
@@ -131,7 +133,7 @@ async def test_its_id_is_used_up_once_the_start_has_returned(
 async def test_while_the_link_is_lost_the_session_knows_it(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_session, "wait_before", lambda attempt, jitter: 0.0)
+    monkeypatch.setattr(session_module, "wait_before", lambda attempt, jitter: 0.0)
     target = Target()
     may_return = anyio.Event()
     links = 0
@@ -265,8 +267,8 @@ class Unlucky(Target):
 async def test_it_is_sealed_whatever_becomes_of_the_first_tries(
     play: Play, runs: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_session, "wait_before", lambda attempt, jitter: 0.0)
-    monkeypatch.setattr(_seals, "PAUSES", (0.0,) * 3)
+    monkeypatch.setattr(session_module, "wait_before", lambda attempt, jitter: 0.0)
+    monkeypatch.setattr(seals_module, "PAUSES", (0.0,) * 3)
     for fates in (fates for size in range(4) for fates in product(FATES, repeat=size)):
         target = Unlucky(fates, runs)
         play(agent_script(target.serve))
@@ -289,8 +291,8 @@ async def test_what_cannot_be_sealed_is_tried_over_the_next_link(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A target that refuses for long is let be for a while, and holds up no close."""
-    monkeypatch.setattr(_session, "wait_before", lambda attempt, jitter: 0.0)
-    monkeypatch.setattr(_seals, "PAUSES", (0.0,) * 3)
+    monkeypatch.setattr(session_module, "wait_before", lambda attempt, jitter: 0.0)
+    monkeypatch.setattr(seals_module, "PAUSES", (0.0,) * 3)
     sealed, refused, links = list[str](), list[str](), 0
 
     async def serve(agent: FakeAgent) -> None:
@@ -325,18 +327,18 @@ async def test_what_cannot_be_sealed_is_tried_over_the_next_link(
 
 
 def test_ids_that_are_still_to_be_sealed_are_bounded() -> None:
-    seals = _seals.Seals()
-    ids = [remit.new_job_id() for _ in range(_seals.MOST + 5)]
+    seals = seals_module.Seals()
+    ids = [remit.new_job_id() for _ in range(seals_module.MOST + 5)]
     for job_id in ids:
         seals.owe(job_id, spare=False)
-    assert [job_id in seals for job_id in ids] == [False] * 5 + [True] * _seals.MOST
+    assert [job_id in seals for job_id in ids] == [False] * 5 + [True] * seals_module.MOST
 
 
 @pytest.mark.parametrize("cuts", range(3))
 async def test_a_removal_whose_answer_was_lost_is_none_that_failed(
     play: Play, cuts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_session, "wait_before", lambda attempt, jitter: 0.0)
+    monkeypatch.setattr(session_module, "wait_before", lambda attempt, jitter: 0.0)
     removed, tries = set[str](), 0
 
     async def serve(agent: FakeAgent) -> None:

@@ -12,11 +12,11 @@ import attrs
 import pytest
 
 import remit
-from remit import _frames
-from remit._conversation import Piece
 from remit._errors import LocalProtocolError, PluginError, RemitError
-from remit._link import Listener
+from remit._link.link import Listener
 from remit._plugins import Plugins, PluginWarning, plugins
+from remit._wire import frames
+from remit._wire.conversation import Piece
 from remit.abc import End, FunctionFailure
 from remit.cli import _brought
 from remit.testing import FakePeer, FakeTransport
@@ -89,7 +89,7 @@ async def provoke(agent: FakeAgent) -> None:
                 say.event(channel, pack(["news", {}]))
             elif verb == "data":
                 await agent.flush()
-                assert (await agent.next(_frames.CREDIT)).channel == channel
+                assert (await agent.next(frames.CREDIT)).channel == channel
                 say.data(channel, Piece(1, 0, 0, 1.0, b"x"))
             elif verb == "ended":
                 say.end(channel, pack({}))
@@ -477,8 +477,8 @@ async def test_a_transport_that_raises_is_named_and_no_bug_of_remits(
 async def test_a_transport_that_shields_itself_is_left_behind_by_name(
     bad_transport: Callable[[str], BadTransport], method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("remit._carrier.LEAVING", 0.1)
-    monkeypatch.setattr("remit._carrier.GRACE", 0.1)
+    monkeypatch.setattr("remit._link.carrier.LEAVING", 0.1)
+    monkeypatch.setattr("remit._link.carrier.GRACE", 0.1)
     transport = bad_transport(method)
     transport.armed = transport.hangs = True
     with anyio.fail_after(60), warnings.catch_warnings(record=True) as caught:
@@ -617,7 +617,7 @@ async def test_a_reader_that_shields_itself_does_not_hold_up_who_is_cancelled(
             await anyio.sleep_forever()
 
     monkeypatch.setattr(BadReader, "next", hang)
-    monkeypatch.setattr("remit._background.GRACE", 0.1)
+    monkeypatch.setattr("remit._link.background.GRACE", 0.1)
     placement = BadPlacement("", LookupError)
     with plugin(remit_placements=lambda: [placement]), anyio.fail_after(60):
         job = await session.start(["echo", "out"], placement="bad")

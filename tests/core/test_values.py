@@ -36,9 +36,10 @@ from hypothesis import strategies as st
 
 import remit
 from core.values_table import EXPECTED, alike, make
-from remit import Limits, ResultError, Struct, _values
-from remit._limits import ValueRefused
-from remit._results import decode, encode
+from remit import Limits, ResultError, Struct
+from remit._jobs.values import decode, encode
+from remit._values import codec
+from remit._values.limits import ValueRefused
 
 HERE = __name__
 
@@ -155,7 +156,7 @@ def test_a_reader_without_the_zone_has_the_same_moment(monkeypatch: pytest.Monke
     berlin = zoneinfo.ZoneInfo("Europe/Berlin")
     moment = datetime.datetime(2024, 7, 1, 12, tzinfo=berlin)
     data, of_day = sent(moment), sent(datetime.time(12, tzinfo=berlin))
-    monkeypatch.setattr("remit._value_times.zone_of", lambda key: None)
+    monkeypatch.setattr("remit._values.times.zone_of", lambda key: None)
     got = decode(data)
     assert got == moment
     assert got.utcoffset() == datetime.timedelta(hours=2)
@@ -170,7 +171,7 @@ def test_a_reader_with_other_rules_for_the_zone_has_the_same_moment(
     moment = datetime.datetime(2024, 7, 1, 12, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin"))
     data = sent(moment)
     other = zoneinfo.ZoneInfo("Asia/Tokyo")
-    monkeypatch.setattr("remit._value_times.zone_of", lambda key: other)
+    monkeypatch.setattr("remit._values.times.zone_of", lambda key: other)
     assert decode(data) == moment
 
 
@@ -653,8 +654,8 @@ def test_groups_within_groups_end_and_say_what_was_left_out() -> None:
 def test_an_argument_is_what_it_was_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     moment = datetime.datetime(2024, 7, 1, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin"))
     data = sent([moment])
-    assert _values.decode(data, exact=True) == [moment]
-    monkeypatch.setattr("remit._value_times.zone_of", lambda key: None)
-    assert _values.decode(data) == [moment]
+    assert codec.decode(data, exact=True) == [moment]
+    monkeypatch.setattr("remit._values.times.zone_of", lambda key: None)
+    assert codec.decode(data) == [moment]
     with pytest.raises(ValueRefused, match="Europe/Berlin is not known here"):
-        _values.decode(data, exact=True)
+        codec.decode(data, exact=True)

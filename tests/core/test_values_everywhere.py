@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from core.test_values_old import INTERPRETERS, sources
 from core.values_table import alike
 from remit import EnumMember, ExceptionRecord, ResultError, Struct
-from remit._results import decode, encode
+from remit._jobs.values import decode, encode
 from testbed import pythons
 
 __all__ = ["sources"]  # a fixture
@@ -109,15 +109,15 @@ def _containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 values = st.recursive(leaves, _containers, max_leaves=10)
 
 
-class Peer:
+class Runtime:
     """Another Python that reads each line and writes it again."""
 
     _CODE = (
         "import sys, base64; sys.path.insert(0, {path!r})\n"
-        "from remit import _values\n"
+        "from remit._values import codec\n"
         "for line in sys.stdin:\n"
-        "    try: data = b''.join(_values.encode(_values.decode(base64.b64decode(line))))\n"
-        "    except _values.ValueRefused as exc: print('!' + ascii(str(exc)))\n"
+        "    try: data = b''.join(codec.encode(codec.decode(base64.b64decode(line))))\n"
+        "    except codec.ValueRefused as exc: print('!' + ascii(str(exc)))\n"
         "    else: print(base64.b64encode(data).decode())\n"
         "    sys.stdout.flush()\n"
     )
@@ -147,8 +147,8 @@ class Peer:
 
 
 @pytest.fixture(scope="module")
-def peers(sources: dict[int, Any]) -> Iterator[list[Peer]]:
-    made = [Peer(found, str(sources[found.minor])) for found in pythons.found()]
+def peers(sources: dict[int, Any]) -> Iterator[list[Runtime]]:
+    made = [Runtime(found, str(sources[found.minor])) for found in pythons.found()]
     yield made
     for peer in made:
         peer.close()
@@ -166,7 +166,7 @@ def sent(value: object) -> bytes:
 )
 @given(value=values, data=st.data())
 def test_any_value_comes_back_from_any_two_pythons(
-    value: object, data: st.DataObject, peers: list[Peer]
+    value: object, data: st.DataObject, peers: list[Runtime]
 ) -> None:
     encoded = sent(value)
     assert alike(decode(encoded), value)

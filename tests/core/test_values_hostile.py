@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from core.values_table import EXPECTED, make
 from remit import Limits, ResultError
-from remit import _value_codes as codes
-from remit._results import decode, encode
+from remit._jobs.values import decode, encode
+from remit._values import codes
 
 
 def ext(code: int, body: bytes) -> bytes:

@@ -8,7 +8,9 @@ import pytest
 
 from core import values_table
 from core.values_table import EXPECTED, alike, make
-from remit import _kit, _payload, _values
+from remit._link import agent_payload
+from remit._shipping import worker_payload
+from remit._values import codec
 from testbed import pythons
 
 INTERPRETERS = [
@@ -21,16 +23,19 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """Where, by minor version, the modules stand as that Python gets them."""
     made = {}
     for found in pythons.found():
-        package = tmp_path_factory.mktemp(f"for{found.minor}") / "remit"
-        package.mkdir()
-        (package / "__init__.py").touch()
-        prepare = _payload.preparation((3, found.minor))
-        for name, text in _kit._modules().items():
-            if name.count(".") == 1 and name != "remit.worker":
-                (package / f"{name.partition('.')[2]}.py").write_text(prepare(text))
-        made[found.minor] = package.parent
+        root = tmp_path_factory.mktemp(f"for{found.minor}")
+        (root / "remit").mkdir()
+        (root / "remit" / "__init__.py").touch()
+        prepare = agent_payload.preparation((3, found.minor))
+        for name, text in worker_payload._modules().items():
+            if name.startswith(("remit._values", "remit._wire")):
+                end = "/__init__.py" if name.count(".") == 1 else ".py"
+                path = root / (name.replace(".", "/") + end)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(prepare(text))
+        made[found.minor] = root
         table = Path(values_table.__file__).read_text(encoding="utf-8")
-        (package.parent / "table.py").write_text(prepare(table))
+        (root / "table.py").write_text(prepare(table))
     return made
 
 
@@ -54,7 +59,7 @@ def test_what_another_python_writes_is_read_here(
     lines = run(python, sources[python.minor], "encode").splitlines()
     assert len(lines) == len(EXPECTED)
     for expected, line in zip(EXPECTED.values(), lines, strict=True):
-        value = _values.decode(base64.b64decode(line))
+        value = codec.decode(base64.b64decode(line))
         assert alike(value, make(expected, "__main__")), expected
 
 
@@ -64,7 +69,7 @@ def test_what_is_written_here_is_read_on_another_python(
 ) -> None:
     lines = []
     for text in EXPECTED:
-        data = b"".join(_values.encode(make(text, "")))
+        data = b"".join(codec.encode(make(text, "")))
         lines.append(base64.b64encode(data).decode() + "\n")
     here = values_table.__name__
     assert run(python, sources[python.minor], here, given="".join(lines)) == ""
@@ -76,7 +81,7 @@ def test_nothing_but_the_standard_library_is_loaded_with_the_codec(
     python = pythons.found()[0]
     code = (
         f"import sys; sys.path.insert(0, {str(sources[python.minor])!r}); before = set(sys.modules)"
-        "; import remit._values; print(*sorted({name.split('.')[0] for name in sys.modules} "
+        "; import remit._values.codec; print(*sorted({name.split('.')[0] for name in sys.modules} "
         "& {'numpy', 'pandas', 'pyarrow', 'decimal', 'fractions', 'pathlib', 'uuid', 'typing'}"
         " - before))"
     )

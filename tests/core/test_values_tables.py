@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis.extra import numpy as arrays
 
 from remit import ResultError
-from remit._results import decode, encode
+from remit._jobs.values import decode, encode
 
 MIB = 1 << 20
 
@@ -370,7 +370,7 @@ def test_what_everyday_work_makes_of_a_frame_comes_back(frame: pd.DataFrame) -> 
 def test_a_reader_without_the_zone_of_a_column_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     data = b"".join(encode(pd.Series(MOMENTS)))
     in_utc = b"".join(encode(pd.Series(MOMENTS.tz_convert("UTC"))))
-    monkeypatch.setattr("remit._value_tables.zone_of", lambda key: None)
+    monkeypatch.setattr("remit._values.tables.zone_of", lambda key: None)
     with pytest.raises(ResultError, match="'Europe/Berlin' is not known here"):
         decode(data)
     assert list(decode(in_utc)) == list(MOMENTS)

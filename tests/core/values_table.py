@@ -190,7 +190,7 @@ EXPECTED = dict([(text, text) for text in SAME] + OTHER)
 
 def make(text: str, here: str) -> Any:
     """The value of an expression. ``here`` is the module that the encoder ran this file as."""
-    from remit._struct import EnumMember, ExceptionRecord, Struct
+    from remit._values.placeholders import EnumMember, ExceptionRecord, Struct
 
     records = {"EnumMember": EnumMember, "ExceptionRecord": ExceptionRecord, "Struct": Struct}
     names = dict(globals(), HERE=here, SHORT="ValueError: ('no', 1)\n", **records)
@@ -229,15 +229,15 @@ def _values_of(table: dict[Any, Any]) -> list[Any]:
 
 
 def main(verb: str) -> None:
-    from remit import _values
+    from remit._values import codec
 
     if verb == "encode":
         for text in EXPECTED:
-            data = b"".join(_values.encode(make(text, "__main__")))
+            data = b"".join(codec.encode(make(text, "__main__")))
             print(base64.b64encode(data).decode("ascii"))
         return
     for text, line in zip(EXPECTED, sys.stdin):
-        value = _values.decode(base64.b64decode(line))
+        value = codec.decode(base64.b64decode(line))
         if not alike(value, make(EXPECTED[text], verb)):
             print(ascii(text), "came back as", repr(value))
 

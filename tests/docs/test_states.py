@@ -4,21 +4,21 @@ import re
 from collections import defaultdict
 
 from docs.pages import ROOT, sections
-from remit import _jobstate
+from remit._wire import states
 
 PAGE = ROOT / "docs" / "reference.md"
 
 
 def diagram() -> str:
-    """The moves of `_jobstate.NEXT` as a Mermaid state diagram, those between two states on one
+    """The moves of `states.NEXT` as a Mermaid state diagram, those between two states on one
     arrow."""
     moves = defaultdict[tuple[str, str], list[str]](list)
-    for state, events in _jobstate.NEXT.items():
+    for state, events in states.NEXT.items():
         for event, after in events.items():
             moves[state, after].append(event)
     lines = ["stateDiagram-v2", "    [*] --> PENDING"]
     lines += [f"    {a} --> {b}: {', '.join(events)}" for (a, b), events in moves.items()]
-    lines += [f"    {state} --> [*]" for state in _jobstate.NEXT if state in _jobstate.FINISHED]
+    lines += [f"    {state} --> [*]" for state in states.NEXT if state in states.FINISHED]
     return "\n".join(lines) + "\n"
 
 
@@ -29,4 +29,4 @@ def test_the_diagram_shows_all_moves() -> None:
 
 def test_every_state_is_explained() -> None:
     explained = re.findall(r"^\| `([A-Z]+)` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    assert sorted(explained) == sorted(_jobstate.NEXT)
+    assert sorted(explained) == sorted(states.NEXT)

@@ -60,18 +60,18 @@ class Entered:
         return collected.end
 
 
-def doorway(place: Path | str | None = None) -> Path:
+def control_dir(place: Path | str | None = None) -> Path:
     """The directory of the one terminal that is open, in XDG_RUNTIME_DIR unless told otherwise."""
     (found,) = Path(place or os.environ["XDG_RUNTIME_DIR"]).glob(f"{RUNTIME_PREFIX}*")
     return found
 
 
-def doorways(place: Path | str | None = None) -> list[Path]:
+def control_dirs(place: Path | str | None = None) -> list[Path]:
     return list(Path(place or os.environ["XDG_RUNTIME_DIR"]).glob(f"{RUNTIME_PREFIX}*"))
 
 
 def inside(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """``remit WORDS`` as the shell in the one open terminal would run it."""
     return subprocess.run(
-        [doorway() / "remit", *words], capture_output=True, text=True, timeout=30, **options
+        [control_dir() / "remit", *words], capture_output=True, text=True, timeout=30, **options
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent.harness import Wire, processes_of, wait_until_gone
-from enter.entered import SILENCE, Entered, doorway, doorways, inside
+from enter.entered import SILENCE, Entered, control_dir, control_dirs, inside
 from testbed import pythons, run
 
 INTERRUPTS = [signal.SIGINT, signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
@@ -43,7 +43,7 @@ def test_an_interrupt_at_any_moment_leaves_no_trace(state_dir: Path) -> None:
     for step, number in zip(range(16), itertools.cycle(INTERRUPTS), strict=False):
         for words in (["wait", "long"], ["start", "--", "sleep", f"2000.{step}"]):
             popen = subprocess.Popen(
-                [doorway() / "remit", *words],
+                [control_dir() / "remit", *words],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
@@ -75,7 +75,7 @@ class TestWhatAJobGets:
     """As anything else that the shell starts."""
 
     def printed(self, line: str, prelude: str, env: dict[str, str] | None = None) -> str:
-        script = f"{prelude}\n{doorway()}/remit start --name it --shell {shlex.quote(line)}"
+        script = f"{prelude}\n{control_dir()}/remit start --name it --shell {shlex.quote(line)}"
         subprocess.run(["sh", "-c", script], check=True, capture_output=True, env=env)
         inside("wait", "it")
         return inside("receive", "it").stdout
@@ -83,7 +83,7 @@ class TestWhatAJobGets:
     def test_umask_limits_and_niceness(self) -> None:
         line = "umask; ulimit -S -n; ulimit -c; nice"
         prelude = "umask 027; ulimit -S -n 99; ulimit -c 0"
-        script = f"{prelude}\nexec nice -n 5 {doorway()}/remit start --name it --shell '{line}'"
+        script = f"{prelude}\nexec nice -n 5 {control_dir()}/remit start --name it --shell '{line}'"
         subprocess.run(["sh", "-c", script], check=True, capture_output=True)
         inside("wait", "it")
         assert inside("receive", "it").stdout == "0027\n99\n0\n5\n"
@@ -127,11 +127,11 @@ class TestAnotherSession:
     def test_they_are_neither_seen_nor_stopped_nor_removed(
         self, entered: Entered, bring_up: Callable[..., Wire], state_dir: Path
     ) -> None:
-        ours = doorway() / "remit"
+        ours = control_dir() / "remit"
         job_id = inside("start", "--name", "mine", "--", "sleep", "1000").stdout.strip()
-        before = doorways()
+        before = control_dirs()
         other = Entered(bring_up(state=state_dir, silence=SILENCE), "sleep", "1000")
-        (theirs,) = [path / "remit" for path in doorways() if path not in before]
+        (theirs,) = [path / "remit" for path in control_dirs() if path not in before]
 
         def said(program: Path, *words: str) -> subprocess.CompletedProcess[str]:
             return subprocess.run([program, *words], capture_output=True, text=True, timeout=30)

@@ -19,13 +19,13 @@ import attrs
 import pytest
 
 from enter.entered import Entered, inside
-from enter.entered import doorway as the_doorway
-from remit import _payload
-from remit._conversation import AGENT, LEAST_CHARGE, PROTOCOL, Conversation
-from remit._frames import GOODBYE, REQUEST
-from remit._msgpack import pack, unpack
-from remit.agent import doorway
-from remit.agent.importer import Importer
+from enter.entered import control_dir as the_control_dir
+from remit._agent.base.importer import Importer
+from remit._agent.enter import control_socket
+from remit._link import agent_payload
+from remit._wire.conversation import AGENT, LEAST_CHARGE, PROTOCOL, Conversation
+from remit._wire.frames import GOODBYE, REQUEST
+from remit._wire.msgpack import pack, unpack
 from testbed import pythons, run
 from testbed.surroundings import foreign_terminal, full, unread
 
@@ -111,7 +111,7 @@ def python() -> pythons.Interpreter:
 
 def remit(line: str, odd: str, cwd: Path) -> tuple[int, str]:
     done = subprocess.run(
-        [the_doorway() / "remit", *line.split()],
+        [the_control_dir() / "remit", *line.split()],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -156,7 +156,7 @@ def test_odd_surroundings(enter: Callable[..., Entered], tmp_path: Path) -> None
     assert len(inside("jobs").stdout.splitlines()) == 1 + 3 + len(told) + len(left)
 
 
-IMPORTER = "remit.agent.importer"
+IMPORTER = "remit._agent.base.importer"
 ASKING: dict[str, str] = {
     "start": "start -- true",
     "jobs": "jobs",
@@ -178,10 +178,10 @@ class Silent:
     """An agent that is heard of no more at a stage; ``reached`` are those that came so far."""
 
     stage: str
-    door: doorway.Doorway
-    code: bytes = attrs.field(factory=doorway.launch_code)
+    door: control_socket.ControlSocket
+    code: bytes = attrs.field(factory=control_socket.launch_code)
     reached: threading.Semaphore = attrs.field(factory=lambda: threading.Semaphore(0))
-    guests: list[socket.socket] = attrs.field(factory=list)
+    callers: list[socket.socket] = attrs.field(factory=list)
 
     def serve(self, count: int) -> None:
         with ThreadPoolExecutor(count) as threads:
@@ -189,24 +189,24 @@ class Silent:
                 run.wait_until(lambda: self._admit(threads), "somebody to come")
 
     def leave(self) -> None:
-        for guest in self.guests:
-            guest.close()
+        for caller in self.callers:
+            caller.close()
 
     def _admit(self, threads: ThreadPoolExecutor) -> bool:
         fd = self.door.admit()
         if fd is not None:
-            self.guests.append(socket.socket(fileno=fd))
-            threads.submit(self._answer, self.guests[-1])
+            self.callers.append(socket.socket(fileno=fd))
+            threads.submit(self._answer, self.callers[-1])
         return fd is not None
 
-    def _answer(self, guest: socket.socket) -> None:
+    def _answer(self, caller: socket.socket) -> None:
         if self.stage == "connecting":
             self.reached.release()
             return
-        guest.sendall(self.code)
+        caller.sendall(self.code)
         conversation = Conversation(AGENT, LEAST_CHARGE)
         conversation.hello(pack({"protocol": PROTOCOL, "features": []}))
-        while data := guest.recv(1 << 16):
+        while data := caller.recv(1 << 16):
             for event in conversation.receive(data):
                 if event.kind == REQUEST:
                     verb: str = unpack(event.body)[0]  # type: ignore[index]
@@ -216,11 +216,11 @@ class Silent:
                     if self.stage == "running":
                         answer = {"position": {}, "state": "RUNNING"}
                         conversation.accept(event.channel, pack(answer))
-                        guest.sendall(conversation.data_to_send())
+                        caller.sendall(conversation.data_to_send())
                     self.reached.release()
                     return
                 assert event.kind != GOODBYE
-            guest.sendall(conversation.data_to_send())
+            caller.sendall(conversation.data_to_send())
 
 
 @pytest.fixture
@@ -228,15 +228,18 @@ def silent(
     tmp_path: Path, python: pythons.Interpreter, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[str], Silent]]:
     monkeypatch.setattr("sys.executable", str(python.path))
-    sent = _payload.modules()
-    sources = {name: _payload.strip(sent.get(name, "")) for name in [*doorway._MODULES, IMPORTER]}
-    monkeypatch.setattr(doorway, "__loader__", Importer(sources))
+    sent = agent_payload.modules()
+    sources = {
+        name: agent_payload.strip(sent.get(name, ""))
+        for name in [*control_socket._MODULES, IMPORTER]
+    }
+    monkeypatch.setattr(control_socket, "__loader__", Importer(sources))
     tmp_path.chmod(0o700)
     with contextlib.ExitStack() as doors:
 
         def make(stage: str) -> Silent:
             path = os.fsencode(tmp_path)
-            door = doorway.open_in_first([lambda: path], "here", lambda _: None)
+            door = control_socket.open_in_first([lambda: path], "here", lambda _: None)
             doors.callback(door.close)
             return Silent(stage, door)
 

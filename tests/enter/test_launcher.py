@@ -16,7 +16,7 @@ import pytest
 
 import remit
 from agent.harness import job, processes_of, wait_until_gone
-from enter.entered import Entered, doorway, inside
+from enter.entered import Entered, control_dir, inside
 from enter.screen import Screen
 from enter.versions import every_python
 from testbed import needs, run
@@ -114,13 +114,13 @@ class TestJobs:
 
     def test_a_terminal_gets_nothing_but_text(self) -> None:
         started("--", "echo", "\x1b]0;title\x07")
-        with Screen([doorway() / "remit", "jobs"], size=(24, 400)) as screen:
+        with Screen([control_dir() / "remit", "jobs"], size=(24, 400)) as screen:
             assert screen.wait_exit() == 0
         assert r"echo '\x1b]0;title\x07'" in screen.text
 
     def test_lines_fit_the_terminal(self) -> None:
         started("--", "echo", "x" * 500)
-        with Screen([doorway() / "remit", "jobs"], size=(24, 60)) as screen:
+        with Screen([control_dir() / "remit", "jobs"], size=(24, 60)) as screen:
             screen.wait_exit()
         assert max(map(len, screen.text.splitlines())) == 60
 
@@ -178,7 +178,7 @@ class TestReceive:
             lambda: inside("receive", "slow", "--keep", "--no-wait").stdout == "first\n", "output"
         )
         with subprocess.Popen(
-            [doorway() / "remit", "receive", "slow"], stdout=subprocess.PIPE
+            [control_dir() / "remit", "receive", "slow"], stdout=subprocess.PIPE
         ) as following:
             assert following.stdout is not None
             assert following.stdout.readline() == b"first\n"
@@ -192,13 +192,13 @@ class TestReceive:
 
     def test_a_terminal_is_shown_escapes(self) -> None:
         job_id = started("--", "printf", r"a\033[31mb\302\2331m\303\251\n")
-        with Screen([doorway() / "remit", "receive", job_id]) as screen:
+        with Screen([control_dir() / "remit", "receive", job_id]) as screen:
             assert screen.wait_exit() == 0
         assert screen.text == "a\\x1b[31mb\\x9b1mé\n"
 
     def test_a_reader_that_goes_away_is_no_error_of_ours(self) -> None:
         job_id = started("--", "seq", "1000000")
-        line = f"'{doorway()}/remit' receive {job_id} | head -1"
+        line = f"'{control_dir()}/remit' receive {job_id} | head -1"
         done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=30)
         assert (done.stdout, done.stderr) == ("1\n", "")
 
@@ -299,7 +299,7 @@ class TestSession:
     def test_its_end_is_told_to_who_still_asks(self, entered: Entered) -> None:
         job_id = started("--", "sh", "-c", "echo on; exec sleep 1000")
         with subprocess.Popen(
-            [doorway() / "remit", "receive", job_id],
+            [control_dir() / "remit", "receive", job_id],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -315,7 +315,7 @@ class TestSession:
 class TestSocket:
     def test_another_account_is_turned_away(self) -> None:
         needs.root("to be another account")
-        directory = doorway()
+        directory = control_dir()
         # As if the modes were wrong: what stands behind them has to hold by itself.
         for path in (directory, *directory.parents[:-1]):
             path.chmod(path.stat().st_mode | 0o011)
@@ -335,7 +335,7 @@ class TestSocket:
 
     def test_nonsense_harms_nobody(self) -> None:
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(f"{doorway()}/socket")
+            connection.connect(f"{control_dir()}/socket")
             connection.sendall(b"GET / HTTP/1.0\r\n\r\n" * 100)
             while connection.recv(1 << 16):
                 pass

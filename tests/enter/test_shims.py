@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from enter.screen import Screen
-from remit.agent import shims
+from remit._agent.enter import rc_files
 from testbed import needs
 
 # A shell, and its own file.
@@ -40,10 +40,11 @@ StartShell = Callable[..., Screen]
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """As a doorway is furnished, with a launcher that only tells that it was called."""
+    """As a control socket's directory is furnished, with a launcher that only tells that it was
+    called."""
     path = tmp_path / "it's a $place!"
     path.mkdir()
-    for name, text in shims.files(os.fsencode(path), "server01").items():
+    for name, text in rc_files.files(os.fsencode(path), "server01").items():
         (path / os.fsdecode(name)).write_bytes(text)
     launcher = path / "remit"
     launcher.write_text("#!/bin/sh\necho inside\n")
@@ -72,7 +73,7 @@ def start(directory: Path, home: Path) -> Iterator[StartShell]:
                 full.setdefault("ENV", "$HOME/own-rc")
             path = needs.tool(name)
             theirs = {os.fsencode(key): os.fsencode(value) for key, value in full.items()}
-            how = shims.start(os.fsencode(path), os.fsencode(directory), theirs, "server01")
+            how = rc_files.start(os.fsencode(path), os.fsencode(directory), theirs, "server01")
             theirs.update(how.env)
             words = [os.fsdecode(word) for word in how.words]
             if name == "busybox":
@@ -261,7 +262,7 @@ def test_a_login_shell_of_bash_inside_finds_remit(start: StartShell, home: Path)
 
 
 def test_a_place_becomes_nothing_but_a_word_in_a_prompt() -> None:
-    assert shims.mark("server01") == "[server01] "
-    assert shims.mark("[::1]") == "[[::1]] "
-    assert shims.mark("$(reboot) `x` \\w %n !! \x1b'\"") == "[__reboot_ _x_ _w _n __ ___] "
-    assert len(shims.mark("x" * 1000)) < 80
+    assert rc_files.mark("server01") == "[server01] "
+    assert rc_files.mark("[::1]") == "[[::1]] "
+    assert rc_files.mark("$(reboot) `x` \\w %n !! \x1b'\"") == "[__reboot_ _x_ _w _n __ ___] "
+    assert len(rc_files.mark("x" * 1000)) < 80

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from agent.harness import Refused, Wire, wait_until_ended
-from enter.entered import SILENCE, Entered, doorway, doorways
+from enter.entered import SILENCE, Entered, control_dir, control_dirs
 from enter.versions import every_python
-from remit._conversation import LEAST_CHARGE
+from remit._wire.conversation import LEAST_CHARGE
 from testbed import run
 from testbed.processes import find, kill
 from testbed.pythons import Interpreter
@@ -91,7 +91,7 @@ class TestProgram:
             enter("no-such-program")
         assert caught.value.code == "start-failed"
         assert caught.value.facts["message"] == "no such program: no-such-program"
-        assert doorways() == []
+        assert control_dirs() == []
 
     def test_impossible_size_is_refused(self, enter: Enter) -> None:
         with pytest.raises(Refused) as caught:
@@ -154,7 +154,7 @@ class TestEnd:
         # An interactive bash heeds no TERM; killed, or hung up on twice, it bids no farewell.
         farewell, entered = tmp_path / "farewell", enter("bash", "--norc", "-i")
         entered.type(b"trap ': > %s' EXIT; echo pi''d $$\n" % os.fsencode(farewell))
-        pid, directory = pid_shown(entered), doorway()
+        pid, directory = pid_shown(entered), control_dir()
         assert directory.is_dir()
         leave(entered, how)
         wait_until_ended(pid)
@@ -174,7 +174,7 @@ class TestEnd:
     @pytest.mark.parametrize("how", ["goodbye", "kill"])  # the agent sees to it, or the janitor
     def test_program_that_heeds_nothing_is_killed(self, enter: Enter, how: str) -> None:
         entered = enter("sh", "-c", HEEDS_NOTHING)
-        pid, directory = pid_shown(entered), doorway()
+        pid, directory = pid_shown(entered), control_dir()
         leave(entered, how)
         wait_until_ended(pid)
         run.wait_until(lambda: not directory.exists(), "the directory to go")
@@ -204,7 +204,7 @@ class TestEnd:
     def test_directory_goes_with_the_program(self, enter: Enter) -> None:
         entered = enter("true")
         entered.end()
-        assert doorways() == []
+        assert control_dirs() == []
 
     def test_agent_serves_on(self, enter: Enter) -> None:
         entered = enter("true")
@@ -219,7 +219,7 @@ class TestDirectory:
     @every_python
     def test_is_for_this_account_alone(self, enter: Enter) -> None:
         enter("sleep", "1000")
-        directory = doorway()
+        directory = control_dir()
         modes = {path.name: path.lstat().st_mode & 0o777 for path in directory.iterdir()}
         assert directory.stat().st_mode & 0o777 == 0o700
         assert modes == {
@@ -238,13 +238,13 @@ class TestDirectory:
     ) -> None:
         wire = bring_up(env={"XDG_RUNTIME_DIR": ""}, state=state_dir)
         assert Entered(wire, "sleep", "1000").answer["problem"] is None
-        assert doorway(state_dir).is_dir()
+        assert control_dir(state_dir).is_dir()
 
     def test_is_not_where_others_can_write(self, bring_up: BringUp, state_dir: Path) -> None:
         Path(os.environ["XDG_RUNTIME_DIR"]).chmod(0o777)
         Entered(bring_up(state=state_dir), "sleep", "1000")
-        assert doorways() == []
-        assert doorway(state_dir).is_dir()
+        assert control_dirs() == []
+        assert control_dir(state_dir).is_dir()
 
     def test_may_be_deeper_than_the_name_of_a_socket_is_long(
         self, bring_up: BringUp, state_dir: Path

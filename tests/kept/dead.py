@@ -118,7 +118,8 @@ class Watched:
 
 def main(state: Any, error: Any, first: Any, step: Any) -> Any:
     death = Death(error)
-    from remit.agent import barrier, liveness, supervisor
+    from remit._agent.kept import barrier, supervisor
+    from remit._jobdir import liveness
 
     supervisor.note_signals()
     liveness.here()

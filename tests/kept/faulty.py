@@ -63,21 +63,21 @@ class Faults:
 
 
 def prepared(state: Any, number: Any) -> Any:
-    from remit.agent import jobdir
+    from remit._jobdir import files
 
     job_id = PREFIX + "".join(chr(97 + int(digit)) for digit in str(1000 + number)[1:])
     path = os.path.join(state, "jobs", job_id)
     os.makedirs(path, 0o700)
     dir_fd = os.open(path, os.O_RDONLY)
-    jobdir.prepare(dir_fd)
-    jobdir.write_json(dir_fd, jobdir.JOB, {"format": 1, "id": job_id})
+    files.prepare(dir_fd)
+    files.write_json(dir_fd, files.JOB, {"format": 1, "id": job_id})
     return job_id, path, dir_fd
 
 
 def begin(job_id: Any, dir_fd: Any, stage: Any, faults: Any) -> Any:
-    """A supervisor in a fork, as the nursery makes them; its pid."""
-    from remit._msgpack import pack
-    from remit.agent import supervisor
+    """A supervisor in a fork, as the forkserver makes them; its pid."""
+    from remit._agent.kept import supervisor
+    from remit._wire.msgpack import pack
 
     pid = os.fork()
     if pid:
@@ -159,7 +159,8 @@ def runs(pid: Any, job_id: Any) -> Any:
 
 def main(state: Any, stage: Any, number: Any, times: Any, first: Any, step: Any) -> Any:
     faults = Faults((), number)
-    from remit.agent import liveness, supervisor
+    from remit._agent.kept import supervisor
+    from remit._jobdir import liveness
 
     supervisor.note_signals()
     liveness.here()

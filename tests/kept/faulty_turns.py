@@ -23,35 +23,36 @@ NOTHING = dict.fromkeys(WHOLE, 0)
 
 def job(state: Any, number: Any, ended: Any) -> Any:
     """The id and the directory of a job that has printed; where it runs, by a lock that is held."""
-    from remit.agent import jobdir, liveness, tree
+    from remit._agent.base import process_tree
+    from remit._jobdir import files, liveness
 
     job_id, path, dir_fd = FAULTY.prepared(state, number)
-    jobdir.write_json(dir_fd, jobdir.JOB, {"format": 1, "id": job_id, "command": {"argv": ["x"]}})
-    me = {"pid": os.getpid(), "start_time": tree.start_time(os.getpid())}
+    files.write_json(dir_fd, files.JOB, {"format": 1, "id": job_id, "command": {"argv": ["x"]}})
+    me = {"pid": os.getpid(), "start_time": process_tree.start_time(os.getpid())}
     process = dict(liveness.here(), started=1.0, supervisor=me, **me)
-    jobdir.write_json(dir_fd, jobdir.PROCESS, process)
+    files.write_json(dir_fd, files.PROCESS, process)
     for name, data in ((b"stdout", STDOUT), (b"stderr", STDERR)):
-        fd = jobdir.open_output(dir_fd, name)
-        jobdir.write_all(fd, data)
+        fd = files.open_output(dir_fd, name)
+        files.write_all(fd, data)
         os.close(fd)
-    fd = jobdir.open_output(dir_fd, jobdir.INDEX)
+    fd = files.open_output(dir_fd, files.INDEX)
     # What the index does not tell of comes at the end.
     for stream, at, size in ((b"stdout", 0, 4), (b"stderr", 0, 5)):
-        jobdir.write_all(fd, jobdir.pack_line(1.0, stream, at, size))
+        files.write_all(fd, files.pack_line(1.0, stream, at, size))
     os.close(fd)
     if ended:
         sizes = {"stdout": len(STDOUT), "stderr": len(STDERR)}
         outcome = {"format": 1, "exit_status": 0, "reason": "exited", "sizes": sizes}
-        jobdir.write_outcome(dir_fd, outcome)
+        files.write_outcome(dir_fd, outcome)
     else:
         hold(dir_fd)
-    jobdir.write_marks(dir_fd, jobdir.Marks(NOTHING, OURS))
+    files.write_marks(dir_fd, files.Marks(NOTHING, OURS))
     return job_id, path, dir_fd
 
 
 def hold(dir_fd: Any) -> Any:
     """A lock is not seen by who holds it: another process does, for as long as this one lives."""
-    from remit.agent import liveness
+    from remit._jobdir import liveness
 
     held, writing = os.pipe()
     alive, ours = os.pipe()
@@ -74,8 +75,8 @@ class Turn:
 
     def __call__(self, bad: Any, name: Any, job_id: Any, *args: Any) -> Any:
         """The answer, None where it is to be asked again. ``bad``: the number of the call."""
-        from remit.agent import looks
-        from remit.agent.helpers import Refused
+        from remit._agent.base.helpers import Refused
+        from remit._agent.kept import looks
 
         self.faults.bad, self.faults.count, self.faults.armed = (bad,), 0, True
         try:
@@ -128,23 +129,23 @@ def check(answer: Any, ended: Any, bad: Any) -> Any:
 
 def marking(turn: Any, job_id: Any, dir_fd: Any) -> Any:
     """They say what is used up, or that is not said; and nobody takes them from somebody else."""
-    from remit.agent import jobdir
+    from remit._jobdir import files
 
     failed = 0
     for reader in (OURS, THEIRS):
         bad = calls = 0
         while bad <= calls:
-            before = jobdir.Marks(NOTHING, reader)
-            jobdir.write_marks(dir_fd, before)
+            before = files.Marks(NOTHING, reader)
+            files.write_marks(dir_fd, before)
             answer = turn(bad, "mark", job_id, 0, OURS, WHOLE)
             calls = calls or turn.faults.count
-            after = jobdir.read_marks(dir_fd)
+            after = files.read_marks(dir_fd)
             if answer is None or not answer["written"]:
                 failed += 1
                 assert after == before, (bad, after)
             elif reader == OURS:
                 assert answer["ours"], bad
-                assert after == jobdir.Marks(WHOLE, OURS), (bad, after)
+                assert after == files.Marks(WHOLE, OURS), (bad, after)
             else:
                 assert not answer["ours"], bad
                 assert after == before, (bad, after)

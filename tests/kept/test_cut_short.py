@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 
 from agent.harness import new_id
-from remit.agent import jobdir, liveness, nursery, starting
-from remit.agent.helpers import Refused
+from remit._agent.base.helpers import Refused
+from remit._agent.kept import forkserver, starting
+from remit._jobdir import files, liveness
 
 KILLED = Refused("start-failed", "the job was not run: its supervisor was killed")
 
 
 def asked(job_id: str) -> dict[str, Any]:
     return {
-        "format": jobdir.FORMAT,
+        "format": files.FORMAT,
         "id": job_id,
         "command": {"argv": ["true"]},
         "cwd": None,
@@ -28,7 +29,7 @@ def asked(job_id: str) -> dict[str, Any]:
 
 
 def start(state_dir: Path, job_id: str) -> dict[str, Any]:
-    source = (-1, -1)  # no nursery
+    source = (-1, -1)  # no forkserver
     path = os.fsencode(state_dir)
     answer = starting.start(path, asked(job_id), {}, None, bytearray(), source, None)
     view: dict[str, Any] = answer["view"]
@@ -40,12 +41,14 @@ def test_once_its_process_stands_there_the_job_may_have_run(
 ) -> None:
     """The first process writes that down itself, and goes on by itself."""
 
-    def order(nursery_fd: int, work: object, stdin: object, dir_fd: int, lifeline: object) -> None:
+    def order(
+        forkserver_fd: int, work: object, stdin: object, dir_fd: int, death_pipe: object
+    ) -> None:
         process = {**liveness.here(), "pid": 1, "started": 1.0, "supervisor": {"pid": 1}}
-        jobdir.write_json(dir_fd, jobdir.PROCESS, process)
+        files.write_json(dir_fd, files.PROCESS, process)
         raise KILLED
 
-    monkeypatch.setattr(nursery, "order", order)
+    monkeypatch.setattr(forkserver, "order", order)
     job_id = new_id()
     for _ in range(2):  # asked again it is not run, and the answer is the same
         view = start(state_dir, job_id)
@@ -58,7 +61,7 @@ def test_before_that_it_did_not_run_and_leaves_nothing(
     def order(*args: object) -> None:
         raise KILLED
 
-    monkeypatch.setattr(nursery, "order", order)
+    monkeypatch.setattr(forkserver, "order", order)
     with pytest.raises(Refused, match="the job was not run"):
         start(state_dir, new_id())
     assert os.listdir(state_dir / "jobs") == []

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from remit import _payload
+from remit._link import agent_payload
 from testbed import pythons
 
 FAULTY = Path(__file__).with_name("faulty.py")
@@ -23,11 +23,11 @@ FAULTY_TURNS = Path(__file__).with_name("faulty_turns.py")
 
 def importable(python: pythons.Interpreter, tmp_path: Path) -> Path:
     """A file of source that lets the agent's modules be imported there."""
-    prepare = _payload.preparation((3, python.minor))
+    prepare = agent_payload.preparation((3, python.minor))
     sources = {"remit": ""}
-    sources.update({name: prepare(text) for name, text in _payload.modules().items()})
+    sources.update({name: prepare(text) for name, text in agent_payload.modules().items()})
     path = tmp_path / "sources"
-    path.write_text(f"{sources['remit.agent.importer']}\ninstall({sources!r})\n")
+    path.write_text(f"{sources['remit._agent.base.importer']}\ninstall({sources!r})\n")
     return path
 
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from agent.harness import Refused, Wire, job, new_id
-from remit import _payload
-from remit._frames import END
-from remit._msgpack import unpack
-from remit.agent import jobdir, liveness
-from remit.agent.cursor import Cursor
+from remit._jobdir import files, liveness
+from remit._jobdir.cursor import Cursor
+from remit._link import agent_payload
+from remit._wire.frames import END
+from remit._wire.msgpack import unpack
 
 # In the agent: directories whose names stand in a file hang when they are opened, while they do.
 HANG = """
@@ -47,18 +47,18 @@ open_directory = _hanging(open_directory)
 def hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Has the directories of these jobs hang from now on, and no others."""
     hanging = tmp_path / "hanging"
-    written = _payload.modules
+    written = agent_payload.modules
 
     def modules() -> dict[str, str]:
         sources = written()
-        sources["remit.agent.statedir"] += HANG % str(hanging)
+        sources["remit._jobdir.statedir"] += HANG % str(hanging)
         return sources
 
-    monkeypatch.setattr(_payload, "modules", modules)
-    _payload.payload.cache_clear()
+    monkeypatch.setattr(agent_payload, "modules", modules)
+    agent_payload.payload.cache_clear()
     yield lambda *ids: (hanging.write_text(" ".join(ids)), None)[1]
     hanging.unlink(missing_ok=True)
-    _payload.payload.cache_clear()
+    agent_payload.payload.cache_clear()
 
 
 @pytest.fixture
@@ -143,8 +143,8 @@ def test_an_index_without_end_costs_its_own_job(
 def large(tmp_path: Path) -> Iterator[int]:
     """A job that printed one line of errors, and then a byte a million times."""
     lines = 300_000
-    index = [jobdir.pack_line(1.0, b"stderr", 0, 1)]
-    index += [jobdir.pack_line(1.0, b"stdout", at, 1) for at in range(lines)]
+    index = [files.pack_line(1.0, b"stderr", 0, 1)]
+    index += [files.pack_line(1.0, b"stdout", at, 1) for at in range(lines)]
     (tmp_path / "index").write_bytes(b"".join(index))
     (tmp_path / "stdout").write_bytes(bytes(lines))
     (tmp_path / "stderr").write_bytes(b"e")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remit.agent import json
+from remit._jobdir import json
 
 texts = st.text(st.characters())  # lone surrogates too
 values = st.recursive(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agent.harness import Refused, Wire, job, new_id
-from remit import _payload
+from remit._link import agent_payload
 
 # In the agent: the first helper after a file was put there dies, by what the file is called.
 KILL = """
@@ -45,11 +45,11 @@ _run = _killed(_run)
 @pytest.fixture
 def kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Path]]:
     """Has the next helper killed; the file that is gone once it was."""
-    written = _payload.modules
+    written = agent_payload.modules
 
     def modules() -> dict[str, str]:
         sources = written()
-        sources["remit.agent.helpers"] += KILL % str(tmp_path)
+        sources["remit._agent.base.helpers"] += KILL % str(tmp_path)
         return sources
 
     def at(when: str) -> Path:
@@ -57,10 +57,10 @@ def kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
         path.touch()
         return path
 
-    monkeypatch.setattr(_payload, "modules", modules)
-    _payload.payload.cache_clear()
+    monkeypatch.setattr(agent_payload, "modules", modules)
+    agent_payload.payload.cache_clear()
     yield at
-    _payload.payload.cache_clear()
+    agent_payload.payload.cache_clear()
 
 
 @pytest.fixture

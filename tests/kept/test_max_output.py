@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.harness import Collected, Refused, Wire, job
-from remit._conversation import Piece
-from remit.agent import jobdir, tail
-from remit.agent.cursor import Cursor
+from remit._jobdir import files as jobdir
+from remit._jobdir import retention
+from remit._jobdir.cursor import Cursor
+from remit._wire.conversation import Piece
 
 MINIMAL = "import sys; sys.modules['ctypes'] = None"
 
@@ -128,11 +129,11 @@ class TestTruncate:
         script = (
             f"{MINIMAL}\n"
             "import os\n"
-            "from remit.agent import jobdir, tail\n"
-            "from remit.agent.helpers import Refused\n"
+            "from remit._jobdir import files, retention\n"
+            "from remit._agent.base.helpers import Refused\n"
             f"fd = os.open({str(state_dir)!r}, os.O_RDONLY)\n"
-            "jobdir.prepare(fd)\n"
-            "try: tail.check(fd)\n"
+            "files.prepare(fd)\n"
+            "try: retention.check(fd)\n"
             "except Refused as exc: print(exc.code, exc.message, exc.hint)\n"
         )
         told = subprocess.run(
@@ -164,7 +165,7 @@ def test_a_cursor_passes_over_what_was_freed_and_gives_all_else(
     jobdir.prepare(dir_fd)
     files = {name: jobdir.open_output(dir_fd, name.encode()) for name in jobdir.OUTPUTS}
     index = jobdir.open_output(dir_fd, jobdir.INDEX)
-    kept = tail.Tail(dir_fd, index, most)
+    kept = retention.Retention(dir_fd, index, most)
     cursor = Cursor(dir_fd, {"stdout": 0, "stderr": 0})
     sizes = dict.fromkeys(jobdir.OUTPUTS, 0)
     given_out: list[Piece] = []

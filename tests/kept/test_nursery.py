@@ -26,7 +26,7 @@ def supervisor_of(state_dir: Path, job_id: str) -> int:
     return pid
 
 
-def nurseries(wire: Wire) -> list[Process]:
+def forkservers(wire: Wire) -> list[Process]:
     """Those of the agent's session: a supervisor has one of its own."""
     session = os.getsid(wire.agent_pid)
     return [
@@ -51,12 +51,12 @@ def test_a_supervisor_keeps_little_memory_to_itself(wire: Wire, state_dir: Path)
 
 def test_there_is_one_of_it_only_where_something_is_kept(wire: Wire) -> None:
     wire.run("true")
-    assert nurseries(wire) == []
+    assert forkservers(wire) == []
     for _ in range(2):
         channel = wire.request("start", **job("true", spool=True))
         wire.accepted(channel)
         wire.collect(channel)
-    assert len(nurseries(wire)) == 1
+    assert len(forkservers(wire)) == 1
 
 
 def test_supervisors_that_ended_are_reaped(wire: Wire, state_dir: Path) -> None:
@@ -72,9 +72,9 @@ def test_supervisors_that_ended_are_reaped(wire: Wire, state_dir: Path) -> None:
 
 def test_a_killed_one_takes_no_job_along_and_is_made_anew(wire: Wire, state_dir: Path) -> None:
     first = keep(wire, "sleep", "1000")
-    (nursery,) = nurseries(wire)
-    os.kill(nursery.pid, signal.SIGKILL)
-    wait_until_ended(nursery.pid)
+    (forkserver,) = forkservers(wire)
+    os.kill(forkserver.pid, signal.SIGKILL)
+    wait_until_ended(forkserver.pid)
     wire.run("true")  # the agent has had its turn, and seen that end
     second = keep(wire, "sleep", "1000")
     for job_id in (first, second):
@@ -87,9 +87,9 @@ def test_it_ends_with_its_agent_and_supervisors_do_not(
 ) -> None:
     wire = bring_up()
     job_id = keep(wire, "sleep", "1000")
-    (nursery,) = nurseries(wire)
+    (forkserver,) = forkservers(wire)
     wire.kill()
-    wait_until_ended(nursery.pid)
+    wait_until_ended(forkserver.pid)
     wire.wait_ended()
     assert find(supervisor_of(state_dir, job_id)) is not None
     assert len(processes_of(job_id)) == 1

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.harness import Refused, Wire, new_id
-from remit._messages import JobMap, JobPage, PrunedPage
+from remit._link.messages import JobMap, JobPage, PrunedPage
 from testbed import pythons
 
 GOOD = new_id()

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from agent.harness import Refused, Wire, job, new_id
-from remit.agent import liveness, prune
-from remit.agent.prune import Found, chosen
+from remit._agent.kept import prune
+from remit._agent.kept.prune import Found, chosen
+from remit._jobdir import liveness
 
 DAY = 86400.0
 

@@ -18,11 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.harness import Collected, Refused, Wire, job, new_id
-from remit._conversation import LEAST_CHARGE, Piece
-from remit._frames import DATA
-from remit._msgpack import unpack
-from remit.agent import jobdir
-from remit.agent.cursor import Cursor
+from remit._jobdir import files as jobdir
+from remit._jobdir.cursor import Cursor
+from remit._wire.conversation import LEAST_CHARGE, Piece
+from remit._wire.frames import DATA
+from remit._wire.msgpack import unpack
 from testbed import processes
 
 LINES = 200_000
@@ -420,7 +420,8 @@ def test_save_writes_a_whole_private_file_on_the_target(wire: Wire, tmp_path: Pa
 def test_an_existing_file_keeps_its_mode_and_a_refused_save_leaves_nothing(
     wire: Wire, state_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from remit.agent import helpers, keeper
+    from remit._agent.base import helpers
+    from remit._agent.kept import lookup
 
     job_id = kept(wire, "echo new")
     read_all(wire, job_id)
@@ -431,9 +432,9 @@ def test_an_existing_file_keeps_its_mode_and_a_refused_save_leaves_nothing(
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o664
     before = sorted(tmp_path.iterdir())
     state, to = os.fsencode(state_dir), os.fsencode(tmp_path / "out")
-    monkeypatch.setattr(keeper, "_COPY_TRIES", 0)
+    monkeypatch.setattr(lookup, "_COPY_TRIES", 0)
     with pytest.raises(helpers.Refused, match="freed faster"):
-        keeper.save(state, job_id, to, None, "stdout")
+        lookup.save(state, job_id, to, None, "stdout")
     assert sorted(tmp_path.iterdir()) == before
     assert (tmp_path / "out").read_text() == "new\n"
 
@@ -640,6 +641,6 @@ def test_a_page_of_jobs_is_one_frame(wire: Wire) -> None:
 
 
 def test_the_packed_page_is_what_the_codec_would_say() -> None:
-    from remit.agent import keeper
+    from remit._agent.kept import lookup
 
-    assert unpack(keeper.jobs(b"/nowhere/at/all", None, 10)) == {"jobs": [], "next": None}
+    assert unpack(lookup.jobs(b"/nowhere/at/all", None, 10)) == {"jobs": [], "next": None}

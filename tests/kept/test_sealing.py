@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from agent.harness import new_id
-from remit.agent import control, jobdir, starting
-from remit.agent.helpers import Refused
+from remit._agent.base.helpers import Refused
+from remit._agent.kept import control, starting
+from remit._jobdir import files
 
 # What is done between two of these is nobody else's to see.
 STEPS = ("open", "stat", "read", "write", "listdir", "unlink", "rmdir", "utime", "rename")
@@ -74,8 +75,8 @@ def make_ended_job(state: Path) -> str:
     (directory / "lock").touch(0o600)
     fd = os.open(directory, os.O_RDONLY)
     job = {"format": 1, "id": job_id, "command": {"line": "true"}, "created": 1.0}
-    jobdir.write_json(fd, jobdir.JOB, job)
-    jobdir.write_json(fd, jobdir.OUTCOME, {"format": 1, "exit_status": 0, "reason": "exited"})
+    files.write_json(fd, files.JOB, job)
+    files.write_json(fd, files.OUTCOME, {"format": 1, "exit_status": 0, "reason": "exited"})
     os.close(fd)
     return job_id
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from remit.agent import doorway, statedir
-from remit.agent.helpers import Refused
+from remit._agent.base.helpers import Refused
+from remit._agent.enter import control_socket
+from remit._jobdir import statedir
 from testbed import needs
 
 
@@ -178,14 +179,16 @@ def test_a_group_of_ones_own_may_write(tmp_path: Path, monkeypatch: pytest.Monke
         _opened(parent / "state")
 
 
-def test_a_doorway_is_not_put_where_somebody_else_could_put_another(tmp_path: Path) -> None:
+def test_a_control_directory_is_not_put_where_somebody_else_could_put_another(
+    tmp_path: Path,
+) -> None:
     parent = tmp_path / "open" / "runtime"
     parent.mkdir(parents=True)
     parent.chmod(0o700)
     parent.parent.chmod(0o777)
     told: list[bytes] = []
     with pytest.raises(Refused, match="can be written to by others"):
-        doorway.open_in_first([lambda: os.fsencode(parent)], "here", told.append)
+        control_socket.open_in_first([lambda: os.fsencode(parent)], "here", told.append)
     assert told == []
     assert list(parent.iterdir()) == []
 

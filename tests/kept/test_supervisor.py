@@ -242,8 +242,10 @@ class TestStopped:
     def test_the_process_that_supervisors_come_from_is_woken_too(self, wire: Wire) -> None:
         first, _ = keep(wire, "true")
         wire.collect(first)
-        (nursery,) = [each for each in descendants([wire.agent_pid]) if each.name == "remit-keep"]
-        os.kill(nursery.pid, signal.SIGSTOP)
+        (forkserver,) = [
+            each for each in descendants([wire.agent_pid]) if each.name == "remit-keep"
+        ]
+        os.kill(forkserver.pid, signal.SIGSTOP)
         channel, _ = keep(wire, "true")
         assert wire.collect(channel).job["state"] == "COMPLETED"
 
@@ -310,8 +312,8 @@ def test_input_is_let_go_of_once_it_is_read(wire: Wire, state_dir: Path) -> None
     wait_for(lambda: shown(wire, accepted["id"])["sizes"]["stdout"])
     supervisor = supervisor_of(state_dir / "jobs" / accepted["id"])
     wait_for(lambda: private(supervisor) < LITTLE)
-    (nursery,) = [each for each in descendants([wire.agent_pid]) if each.name == "remit-keep"]
-    assert private(nursery.pid) < LITTLE
+    (forkserver,) = [each for each in descendants([wire.agent_pid]) if each.name == "remit-keep"]
+    assert private(forkserver.pid) < LITTLE
     wire.call("stop", job=accepted["id"], grace=5.0)
 
 

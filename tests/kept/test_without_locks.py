@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from agent.harness import Wire, job, processes_of, wait_until_ended
-from remit.agent import control, jobview, liveness
-from remit.agent.helpers import Refused
+from remit._agent.base.helpers import Refused
+from remit._agent.kept import control
+from remit._jobdir import liveness, views
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def running(wire: Wire, state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 def view(directory: Path) -> dict[str, Any]:
     fd = os.open(directory, os.O_RDONLY)
     try:
-        return jobview.job_map(fd, directory.name)
+        return views.job_map(fd, directory.name)
     finally:
         os.close(fd)
 

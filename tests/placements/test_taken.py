@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import remit
-from remit._stores import Reader, Store, Stores
+from remit._jobs.stores import Reader, Store, Stores
 from remit.testing import FakeChannel
 from remit_return import Return
 

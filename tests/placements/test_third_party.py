@@ -19,7 +19,8 @@ import anyio
 import pytest
 
 import remit
-from remit import _background, _stores
+from remit._jobs import stores
+from remit._link import background
 from remit._plugins import plugins
 from remit.testing import PlacementConformance
 
@@ -202,10 +203,10 @@ async def test_a_cancelled_result_leaves_what_it_had_taken(
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_stores, "_DRAIN", 0.2)
-    monkeypatch.setattr(_stores, "_FREE", 0.2)
-    monkeypatch.setattr(_stores, "GRACE", 0.2)
-    monkeypatch.setattr(_background, "GRACE", 0.2)
+    monkeypatch.setattr(stores, "_DRAIN", 0.2)
+    monkeypatch.setattr(stores, "_FREE", 0.2)
+    monkeypatch.setattr(stores, "GRACE", 0.2)
+    monkeypatch.setattr(background, "GRACE", 0.2)
 
 
 async def _for_ever(store: object, *args: object) -> None:

@@ -4,10 +4,10 @@
 script that fails is told with its seed, and written to a file that ``--replay`` plays; one seed at
 one place is always the same script.
 
-Faults: the caller, the agent, its janitor, its nursery, a supervisor, the transport's program and
-sshd's session process are killed or held up; connections are cut, reset, or swallow all packets;
-sshd is restarted; the target's clock jumps, its disk is slow, or full; it forks nothing more, or
-opens no more files; a stranger gets a pid of the dead. Starts, runs and calls are cancelled.
-Strangers are on each target, with session id 0 where it has a pid namespace of its own, and must
-come to no harm. Some targets have the signals of musl.
+Faults: the caller, the agent, its janitor, its forkserver, a supervisor, the transport's program
+and sshd's session process are killed or held up; connections are cut, reset, or swallow all
+packets; sshd is restarted; the target's clock jumps, its disk is slow, or full; it forks nothing
+more, or opens no more files; a stranger gets a pid of the dead. Starts, runs and calls are
+cancelled. Strangers are on each target, with session id 0 where it has a pid namespace of its own,
+and must come to no harm. Some targets have the signals of musl.
 """

@@ -63,7 +63,7 @@ class Cast:
         parents = {process.parent for process in self.remits if process.pid in self.agents()}
         return [process.pid for process in self.remits if process.pid in parents]
 
-    def nurseries(self) -> list[int]:
+    def forkservers(self) -> list[int]:
         """Supervisors are children of an agent, too, where it adopts orphans; they have left its
         session."""
         agents = self.agents()

@@ -198,8 +198,8 @@ def _pids(role: str, cast: Cast, place: Place) -> list[int]:
         return cast.attended()
     if role == "janitor":
         return cast.janitors()
-    if role == "nursery":
-        return cast.nurseries()
+    if role == "forkserver":
+        return cast.forkservers()
     if role == "client":
         assert place.client is not None
         return cast.clients(place.client)

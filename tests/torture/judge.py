@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from remit import JobState
-from remit._jobstate import NEXT
+from remit._wire.states import NEXT
 from torture.journal import Taken, read_notes, unreel
 from torture.order import Order, heart_name, journal_path
 from torture.script import Cancel, Plan, Script
@@ -18,7 +18,7 @@ Note = Mapping[str, Any]
 
 # Faults that harm one job or none, and keep no marks from being written.
 _HARMLESS = (
-    *("kill-supervisor", "stall-supervisor", "kill-nursery", "restart-sshd", "jump-clock"),
+    *("kill-supervisor", "stall-supervisor", "kill-forkserver", "restart-sshd", "jump-clock"),
     "take-pid",
 )
 # While one lasts nothing more can be started or opened, a new link among it, and that is said.
@@ -178,7 +178,7 @@ class _JobCase:
         its caller was told that. Its id is used up then."""
         errors = [note["text"] for note in self._of("error")]
         kinds = {fault["kind"] for fault in self._faults}
-        unborn = "kill-nursery" in kinds and any("was not run" in text for text in errors)
+        unborn = "kill-forkserver" in kinds and any("was not run" in text for text in errors)
         full = self._full and any("No space left" in text for text in errors)
         limited = any(
             words in text for kind, words in _LIMITS.items() if kind in kinds for text in errors

@@ -18,7 +18,7 @@ EVERYWHERE = {
     "kill-agent": 4,
     "kill-janitor": 1,
     "kill-supervisor": 2,
-    "kill-nursery": 1,
+    "kill-forkserver": 1,
     "kill-caller": 3,
     "stall-agent": 2,
     "stall-caller": 1,

@@ -1,4 +1,4 @@
-"""Who is hit is who was meant: a supervisor is no nursery, though both are an agent's children."""
+"""Who is hit is who was meant: supervisors and the forkserver are both children of an agent."""
 
 from __future__ import annotations
 
@@ -20,9 +20,13 @@ async def test_everybody_is_taken_for_what_they_are() -> None:
             try:
                 cast = Cast(stage.python)
                 ((name, supervisor),) = supervisors(stage.state)
-                (agent,), (janitor,), (nursery,) = cast.agents(), cast.janitors(), cast.nurseries()
+                (agent,), (janitor,), (forkserver,) = (
+                    cast.agents(),
+                    cast.janitors(),
+                    cast.forkservers(),
+                )
                 assert name == job.id
-                assert len({agent, janitor, nursery, supervisor}) == 4
+                assert len({agent, janitor, forkserver, supervisor}) == 4
                 assert cast.attended() == [agent]
                 assert session._hello is not None
                 assert session._hello.pid == agent

@@ -214,7 +214,7 @@ def test_a_start_that_failed_is_none_of_the_callers_doing(stand: Stand) -> None:
     stand.say("error", type="RemitError", text="the job was not run: its supervisor was killed")
     stand.say("not-found", 999)
     assert len(stand.judge().complaints) == 2
-    stand.fault("kill-nursery")
+    stand.fault("kill-forkserver")
     assert not stand.judge().complaints
     stand.run()
     assert stand.judge().complaints

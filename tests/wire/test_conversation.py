@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remit._conversation import (
+from remit._wire.conversation import (
     AGENT,
     CALLER,
     MAX_PIECE,
@@ -21,7 +21,7 @@ from remit._conversation import (
     ProtocolError,
     Pulse,
 )
-from remit._frames import (
+from remit._wire.frames import (
     ACCEPT,
     CLOSE,
     CREDIT,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remit._frames import HEADER, MAX_PAYLOAD, Decoder, Frame, FrameError, encode
+from remit._wire.frames import HEADER, MAX_PAYLOAD, Decoder, Frame, FrameError, encode
 
 frames = st.builds(Frame, st.integers(0, 255), st.integers(0, 2**32 - 1), st.binary(max_size=40))
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remit._msgpack import MAX_DEPTH, UnpackError, pack, unpack
+from remit._wire.msgpack import MAX_DEPTH, UnpackError, pack, unpack
 
 scalars = (
     st.none()

@@ -15,7 +15,7 @@ import anyio.lowlevel
 import pytest
 
 import remit
-from remit import _calls
+from remit._session import calls as calls_module
 from testbed import processes
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
@@ -155,21 +155,21 @@ async def test_more_functions_than_are_kept(anyio_backend: str) -> None:
         grown = [(new - old) >> 10 for old, new in zip(before, after, strict=True)]
         assert max(grown) < 4096, grown  # KiB
         (calls,) = session._calls.values()
-        assert len(calls._programs._known) <= _calls._MOST_PROGRAMS
+        assert len(calls._programs._known) <= calls_module._MOST_PROGRAMS
 
 
 async def test_a_large_function_is_sent_once(
     anyio_backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent = 0
-    send_piece = _calls.Calls._send_piece
+    send_piece = calls_module.Calls._send_piece
 
-    def count(self: _calls.Calls, piece: Any) -> None:
+    def count(self: calls_module.Calls, piece: Any) -> None:
         nonlocal sent
         sent += len(piece.data)
         send_piece(self, piece)
 
-    monkeypatch.setattr(_calls.Calls, "_send_piece", count)
+    monkeypatch.setattr(calls_module.Calls, "_send_piece", count)
     function = program(1, 2_000_000)
     async with remit.connect("local:", workers=2) as session:
         with anyio.fail_after(60):

@@ -159,7 +159,7 @@ async def test_a_failure_tells_what_happened(session: remit.Session) -> None:
     assert 'raise KeyError("no such thing") from exc' in error.traceback
     assert "test_functions.py" in error.traceback
     assert "ValueError" in error.traceback
-    assert "remit/worker" not in error.traceback
+    assert "remit/_worker" not in error.traceback
     assert job.state is remit.JobState.FAILED
     assert job.outcome is not None
     assert job.outcome.error == "KeyError: 'no such thing'"

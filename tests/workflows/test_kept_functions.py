@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 import remit
-from remit._records import Splitter
+from remit._wire.records import Splitter
 from testbed import processes
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
@@ -190,7 +190,7 @@ async def test_it_outlives_the_agent_and_the_warm_interpreter(
 def _is_warm(pid: int) -> bool:
     """Whether it is an interpreter that functions are forked from."""
     try:
-        return b"remit.worker.server" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"remit._worker.server" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return False
 

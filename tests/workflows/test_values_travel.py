@@ -18,7 +18,7 @@ import remit
 from core import values_table
 from core.test_values import nested
 from core.values_table import EXPECTED, SAME, alike, make
-from remit import _payload
+from remit._link import agent_payload
 
 HERE = "travelling_values"
 # What a function that goes by source may be given.
@@ -46,7 +46,7 @@ def each_made(texts: list[str]) -> Iterator[Any]:
 def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The table as a module of the user's own, such as every Python can read."""
     text = Path(values_table.__file__).read_text(encoding="utf-8")
-    (tmp_path / f"{HERE}.py").write_text(_payload.preparation((3, 6))(text), encoding="utf-8")
+    (tmp_path / f"{HERE}.py").write_text(agent_payload.preparation((3, 6))(text), encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
     yield

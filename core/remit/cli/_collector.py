@@ -19,7 +19,8 @@ import msgspec
 
 import remit
 from remit import Job, RemitError
-from remit.agent import asks, fds
+from remit._agent.base import fds
+from remit._jobdir import mailbox
 from remit.cli import _stopped
 from remit.cli._collecting import Answer, Assignment
 from remit.cli._gathering import Gathering, StandIn
@@ -159,7 +160,7 @@ class _Collector:
 
     # -- what is asked of the job, here
 
-    async def _heed(self, inbox: asks.Inbox, job: Job, tasks: anyio.abc.TaskGroup) -> None:
+    async def _heed(self, inbox: mailbox.Mailbox, job: Job, tasks: anyio.abc.TaskGroup) -> None:
         while True:
             await anyio.wait_readable(inbox.fd)
             while True:
@@ -171,7 +172,7 @@ class _Collector:
                     self._note(exc)
                     await anyio.sleep(_AGAIN)
 
-    def _take(self, inbox: asks.Inbox, job: Job, tasks: anyio.abc.TaskGroup) -> None:
+    def _take(self, inbox: mailbox.Mailbox, job: Job, tasks: anyio.abc.TaskGroup) -> None:
         requests, rung = inbox.read()
         if rung:
             tasks.start_soon(self._stop, job, _GRACE)
@@ -186,7 +187,7 @@ class _Collector:
             else:
                 tasks.start_soon(self._hold, inbox, name, what, job)
 
-    async def _hold(self, inbox: asks.Inbox, name: bytes, what: bytes, job: Job) -> None:
+    async def _hold(self, inbox: mailbox.Mailbox, name: bytes, what: bytes, job: Job) -> None:
         try:
             inbox.answer(name, await self._held(what, job))
         except Exception as exc:
@@ -217,7 +218,7 @@ class _Collector:
         except Exception as exc:
             self._note(exc)
 
-    def _answer_stops(self, inbox: asks.Inbox) -> None:
+    def _answer_stops(self, inbox: mailbox.Mailbox) -> None:
         # One may have come after we last looked.
         late = [name for name, _ in inbox.read()[0] if name.startswith(b"stop-")]
         for name in dict.fromkeys([*self._stops, *late]):

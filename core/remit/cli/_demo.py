@@ -11,9 +11,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 
+from remit._agent.enter import rc_files
 from remit._plugins import plugins
 from remit._target import parse_target
-from remit.agent import shims
 from remit.cli._report import FAILED, OK, answer, say
 from remit.cli._typing import DemoFailed, Typist
 
@@ -100,7 +100,7 @@ def _interactive(stage: Stage) -> None:
     typed = shlex.join(["remit", "enter", stage.target])
     answer(f"$ {typed}")
     shell = [*PROGRAM, "enter", stage.target]
-    with Typist(shell, stage.env, mark=shims.mark(stage.location), limit=STEP_LIMIT) as typist:
+    with Typist(shell, stage.env, mark=rc_files.mark(stage.location), limit=STEP_LIMIT) as typist:
         typist.type("remit start --name listing -- ls /", shows=r"^j[a-z2-7]{12}")
         typist.type("remit wait listing", shows=r"^j.*Completed")
         typist.type("remit jobs", shows=r"^j.*listing +Completed +True +localhost +ls /")

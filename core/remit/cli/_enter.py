@@ -13,10 +13,10 @@ import anyio
 import msgspec
 
 from remit import JobState, Outcome, RemitError, Session, connect
-from remit._bell import Bell
-from remit._conversation import Piece, charge
-from remit._link import Link, Listener
-from remit._messages import decode
+from remit._link.link import Link, Listener
+from remit._link.messages import decode
+from remit._link.notify import Notifier
+from remit._wire.conversation import Piece, charge
 from remit.cli import _endings, _interrupts, _rawmode
 from remit.cli._descriptor import Descriptor
 from remit.cli._report import BROKEN_PIPE, LINK, report, say, write_all
@@ -95,10 +95,10 @@ async def _open(session: Session, command: list[str] | None) -> _Screen:
 
 
 class _Screen(Listener):
-    """The channel of the verb, as its tasks see it. ``bell`` rings when anything changes."""
+    """The channel of the verb, as its tasks see it. ``notifier`` notifies when anything changes."""
 
     def __init__(self, link: Link) -> None:
-        self.bell = Bell()
+        self.notifier = Notifier()
         self.shown: deque[bytes] = deque()
         self.end: _End | None = None
         self.error: RemitError | None = None
@@ -114,24 +114,24 @@ class _Screen(Listener):
     def accepted(self, body: bytes) -> None:
         self.problem = decode(body, _Entered).problem
         self._open = True
-        self.bell.ring()
+        self.notifier.notify()
 
     def refused(self, error: RemitError) -> None:
         self.error = error
-        self.bell.ring()
+        self.notifier.notify()
 
     lost = refused
 
     def data(self, piece: Piece) -> None:
         self.shown.append(piece.data)
-        self.bell.ring()
+        self.notifier.notify()
 
     def credit(self) -> None:
-        self.bell.ring()
+        self.notifier.notify()
 
     def ended(self, body: bytes) -> None:
         self.end = decode(body, _End)
-        self.bell.ring()
+        self.notifier.notify()
 
     # -- what is told to the link
 
@@ -143,7 +143,7 @@ class _Screen(Listener):
         while not self._open:
             if self.error is not None:
                 raise self.error
-            await self.bell.wait()
+            await self.notifier.wait()
 
     @property
     def over(self) -> bool:
@@ -162,7 +162,7 @@ class _Screen(Listener):
             elif self._link.congested:
                 await self._link.drained()
             else:
-                await self.bell.wait()
+                await self.notifier.wait()
 
     def took(self, size: int) -> None:
         """So much of what was shown is on the screen: as much more may come."""
@@ -277,7 +277,7 @@ async def _show_all(screen: _Screen, modes: Modes) -> None:
             screen.took(len(piece))
         if screen.over:
             return
-        await screen.bell.wait()
+        await screen.notifier.wait()
 
 
 def _status(end: _End) -> int:

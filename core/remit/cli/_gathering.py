@@ -12,7 +12,8 @@ import time
 from contextlib import suppress
 
 from remit import Job, Record, TargetError
-from remit.agent import asks, fds, jobdir, json, liveness, statedir, tree
+from remit._agent.base import fds, process_tree
+from remit._jobdir import files, json, liveness, mailbox, statedir
 from remit.cli import _state
 from remit.cli._work import Work
 
@@ -35,7 +36,7 @@ class StandIn:
             finally:
                 os._exit(0)
         os.close(reader)
-        self.start_time = tree.start_time(self.pid)
+        self.start_time = process_tree.start_time(self.pid)
 
     def suspend(self) -> None:
         os.kill(self.pid, signal.SIGSTOP)
@@ -50,7 +51,7 @@ class Gathering:
     def __init__(self, job_id: str, work: Work, location: str, stand_in: StandIn) -> None:
         """Claims the id and makes all that is needed. Raises TargetError."""
         self._id = job_id
-        self._sizes = dict.fromkeys(jobdir.OUTPUTS, 0)
+        self._sizes = dict.fromkeys(files.OUTPUTS, 0)
         state = statedir.State(os.fsencode(_state.state_directory()))
         with _state.refusals():
             self._jobs = state.open_jobs(create=True)
@@ -62,28 +63,28 @@ class Gathering:
             self._fill(_facts(job_id, work, location), stand_in)
         except BaseException:
             with suppress(OSError):
-                jobdir.discard(self._jobs, job_id, self._dir)
+                files.discard(self._jobs, job_id, self._dir)
             raise
 
     def _fill(self, facts: dict[str, object], stand_in: StandIn) -> None:
-        jobdir.claim(self._dir)
-        jobdir.write_json(self._dir, jobdir.JOB, facts)
-        jobdir.prepare(self._dir)
+        files.claim(self._dir)
+        files.write_json(self._dir, files.JOB, facts)
+        files.prepare(self._dir)
         liveness.take(self._dir)
-        self.inbox = asks.Inbox(self._dir)
-        self._index = jobdir.open_output(self._dir, jobdir.INDEX)
+        self.inbox = mailbox.Mailbox(self._dir)
+        self._index = files.open_output(self._dir, files.INDEX)
         self._files = {
-            stream: jobdir.open_output(self._dir, stream.encode()) for stream in jobdir.OUTPUTS
+            stream: files.open_output(self._dir, stream.encode()) for stream in files.OUTPUTS
         }
         process: dict[str, object] = dict(
             liveness.here(),
             pid=stand_in.pid,
             start_time=stand_in.start_time,
             started=time.time(),
-            supervisor={"pid": os.getpid(), "start_time": tree.start_time(os.getpid())},
+            supervisor={"pid": os.getpid(), "start_time": process_tree.start_time(os.getpid())},
         )
-        jobdir.write_json(self._dir, jobdir.PROCESS, process)
-        jobdir.unclaim(self._dir)
+        files.write_json(self._dir, files.PROCESS, process)
+        files.unclaim(self._dir)
 
     def append(self, record: Record) -> None:
         """Raises OSError where there is no room; what fits was written."""
@@ -101,7 +102,7 @@ class Gathering:
             size = self._sizes[record.stream] - offset
             if size:
                 when, stream = record.time.timestamp(), record.stream.encode()
-                jobdir.write_all(self._index, jobdir.pack_line(when, stream, offset, size))
+                files.write_all(self._index, files.pack_line(when, stream, offset, size))
 
     def finish(self, job: Job, problem: OSError | None) -> None:
         """Writes down how the job ended; ``problem`` is why its output is not all here."""
@@ -110,10 +111,10 @@ class Gathering:
         error = outcome.error if outcome else None
         if problem is not None:
             reason, error = "no-space", f"the output could not be written: {problem.strerror}"
-        jobdir.write_outcome(
+        files.write_outcome(
             self._dir,
             {
-                "format": jobdir.FORMAT,
+                "format": files.FORMAT,
                 "exit_status": outcome.exit_status if outcome else None,
                 "signal": outcome.signal if outcome else None,
                 "reason": reason,
@@ -138,7 +139,7 @@ class Gathering:
 
     def discard(self) -> None:
         """After a start that failed: nothing stays but the seal of the id."""
-        jobdir.remove(self._jobs, self._gone, self._id, self._dir)
+        files.remove(self._jobs, self._gone, self._id, self._dir)
 
 
 def _facts(job_id: str, work: Work, location: str) -> dict[str, object]:
@@ -148,7 +149,7 @@ def _facts(job_id: str, work: Work, location: str) -> dict[str, object]:
         else {"argv": [_text(word) for word in work.command]}
     )
     return {
-        "format": jobdir.FORMAT,
+        "format": files.FORMAT,
         "id": job_id,
         "name": work.name,
         "group": None,

@@ -6,7 +6,7 @@ import json
 import logging
 
 from remit import Gap, LogRecord, Progress, WarningRecord
-from remit.agent.harmless import harmless, one_line
+from remit._wire.sanitize import harmless, one_line
 
 _NUMBERS_AND_TEXT = frozenset((type(None), bool, int, float, str))
 

@@ -7,8 +7,8 @@ import os
 import msgspec
 
 from remit import JobInfo
-from remit._messages import JobMap
-from remit.agent import jobdir, jobview
+from remit._jobdir import files, views
+from remit._link.messages import JobMap
 from remit.cli import _state
 
 TARGET = "local:"
@@ -24,7 +24,7 @@ def ids() -> list[str]:
     """Nothing is opened but the directory that holds them."""
     try:
         with _state.opened("jobs") as directory:
-            return [name for name in os.listdir(directory) if jobdir.is_id(name)]
+            return [name for name in os.listdir(directory) if files.is_id(name)]
     except FileNotFoundError:
         return []
 
@@ -32,7 +32,7 @@ def ids() -> list[str]:
 def _look(job_id: str) -> JobInfo | None:
     try:
         with _state.opened("jobs") as directory:
-            found = msgspec.convert(jobview.look(directory, job_id), JobMap)
+            found = msgspec.convert(views.look(directory, job_id), JobMap)
             return found.info("localhost", here=True)
     except FileNotFoundError:
         return None  # removed meanwhile

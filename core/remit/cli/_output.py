@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from remit import Gap
-from remit.agent.harmless import Filter, one_line
+from remit._wire.sanitize import Filter, one_line
 from remit.cli import _lines
 from remit.cli._descriptor import Descriptor
 

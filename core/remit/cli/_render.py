@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import attrs
 
 from remit import JobInfo
-from remit.agent.harmless import one_line
+from remit._wire.sanitize import one_line
 
 _BETWEEN = ",\n "
 _HEAD = ("ID", "NAME", "STATE", "HASMOREDATA", "LOCATION", "COMMAND")

@@ -16,7 +16,7 @@ from remit import (
     SessionClosed,
     TargetError,
 )
-from remit.agent.harmless import harmless
+from remit._wire.sanitize import harmless
 
 OK = 0
 FAILED = 1  # it did not work

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from remit import TargetError
-from remit.agent import statedir
-from remit.agent.helpers import Refused
+from remit._agent.base.helpers import Refused
+from remit._jobdir import statedir
 
 
 @contextmanager

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from remit import _heartbeat
-from remit._frames import PING, encode
-from remit._msgpack import pack
-from remit._session import Callers
+from remit._link import heartbeat
+from remit._session.session import Callers
+from remit._wire.frames import PING, encode
+from remit._wire.msgpack import pack
 
 # Seconds that an agent waits for us without a word. Before that the stream ends wherever we are
 # gone: the transport's own program sees to it, as long as its settings say (ssh: TCPKeepAlive,
@@ -44,7 +44,7 @@ def around(leave: Callable[[], None], come_back: Callable[[], None]) -> Iterator
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
-    _heartbeat.announce(encode(PING, 0, pack({"away": True})))
+    heartbeat.announce(encode(PING, 0, pack({"away": True})))
     for leave, _ in _around:
         leave()
     # As if nobody had caught it, so that whoever waits for us sees a process that was stopped.
@@ -53,4 +53,4 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
     signal.signal(signal.SIGTSTP, _stop)
     for _, come_back in _around:
         come_back()
-    _heartbeat.announce(encode(PING, 0, pack({"away": False})))
+    heartbeat.announce(encode(PING, 0, pack({"away": False})))

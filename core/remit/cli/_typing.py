@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from remit.agent.harmless import harmless
+from remit._wire.sanitize import harmless
 from remit.cli._report import answer
 
 _ROWS, _COLUMNS = 24, 200

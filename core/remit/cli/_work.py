@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from remit._request import check_words
+from remit._jobs.request import check_words
 from remit.cli._amounts import seconds
 from remit.cli._report import UsageError, usage
 

@@ -10,10 +10,11 @@ import anyio
 import attrs
 from anyio.abc import TaskGroup
 
-from remit import _records, _values
 from remit._errors import JobStateError
-from remit._messages import encode
-from remit._words import LogRecord, Record, Stream
+from remit._link.messages import encode
+from remit._types import LogRecord, Record, Stream
+from remit._values import codec
+from remit._wire import records
 from remit.abc import Position, StoreReader
 
 # What a target may send before the store is there to say: `remit.abc.Channel`.
@@ -142,17 +143,17 @@ class Producer:
     def __init__(self) -> None:
         self._ends: dict[str, int] = {}
         self._seq = 0
-        self._numbers = {_records.ITEM: 0, _records.LOG: 0}
+        self._numbers = {records.ITEM: 0, records.LOG: 0}
 
     def said(self, value: object) -> bytes:
         """One record of the stream ``records``: a value, or a `LogRecord`."""
         if isinstance(value, LogRecord):
-            kind, body = _records.LOG, encode(attrs.astuple(value))
+            kind, body = records.LOG, encode(attrs.astuple(value))
         else:
-            kind, body = _records.ITEM, b"".join(_values.encode(value))
+            kind, body = records.ITEM, b"".join(codec.encode(value))
         number = self._numbers[kind]
         self._numbers[kind] += 1
-        return _records.HEAD.pack(kind, number, _TIME.timestamp(), len(body)) + body
+        return records.HEAD.pack(kind, number, _TIME.timestamp(), len(body)) + body
 
     def record(self, stream: Stream, data: bytes) -> Record:
         made = _record(stream, data, self._ends.get(stream, 0), self._seq)

@@ -7,7 +7,7 @@ import pytest
 
 import remit
 from remit._errors import LinkLost
-from remit._words import PIPE, JobState
+from remit._types import PIPE, JobState
 from remit.abc import Target, Transport
 from remit.testing._faulty import Fault, FaultyTransport
 from remit.testing._processes import UP, children, new_marker, sh, until_gone
@@ -29,7 +29,7 @@ class LinkConformance:
     async def test_a_broken_connection_costs_what_hangs_on_it_and_is_made_anew(
         self, transport: Transport, target: Target, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("remit._session.wait_before", lambda attempt, jitter: 0.01)
+        monkeypatch.setattr("remit._session.session.wait_before", lambda attempt, jitter: 0.01)
         faulty, before = FaultyTransport(transport, target), children()
         with anyio.fail_after(_LIMIT), faulty.there() as there:
             async with remit.connect(there) as session:

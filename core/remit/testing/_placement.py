@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from remit._errors import JobStateError
-from remit._words import Gap, JobInfo, JobState, LogRecord, Outcome, Record, Stream
+from remit._types import Gap, JobInfo, JobState, LogRecord, Outcome, Record, Stream
 from remit.abc import (
     API,
     DecodedRecord,

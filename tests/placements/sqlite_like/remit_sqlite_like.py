@@ -99,25 +99,25 @@ class Store:
         self.unwritten.append(record)
         self._size[record.stream] = record.end
         self._write_soon()
-        self.ring()
+        self.notify()
 
     def close(self, outcome: remit.Outcome | None) -> None:
         if not self.closed:
             self.closed = True
             self._outcome = outcome
             self._write_soon()
-            self.ring()
+            self.notify()
 
     async def aclose(self) -> None:
         self.closed = True
-        self.ring()
+        self.notify()
 
     def read(self, position: Mapping[str, int] | None, *, follow: bool, consume: bool) -> "Reader":
         start = dict(self._used if position is None else position)
         reader = Reader(self, start, follow=follow, consume=consume)
         if consume:
             self.consumer = reader
-            self.ring()
+            self.notify()
         return reader
 
     def mark(self, record: remit.Record) -> None:
@@ -127,7 +127,7 @@ class Store:
             if self._channel.full == "block":
                 self._channel.grant(record.end - before)
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         self.changed.set()
         self.changed = anyio.Event()
 

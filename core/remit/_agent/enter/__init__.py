@@ -1,0 +1,1 @@
+"""The verb `enter`, and what an entered shell finds."""

@@ -1,0 +1,1 @@
+"""Warm interpreters, and the pools of workers forked from them."""

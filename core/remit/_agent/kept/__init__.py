@@ -1,0 +1,1 @@
+"""Kept jobs: their supervisors, and what the agent does for callers of them."""

@@ -1,0 +1,238 @@
+"""Starting kept jobs, once each: each function blocks, and runs in a helper process of the agent.
+
+Standard library only, Python 3.6.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from remit._agent.base import logind
+from remit._agent.base.helpers import Refused
+from remit._agent.kept import forkserver, supervisor, unsupervised
+from remit._agent.kept.lookup import open_job
+from remit._jobdir import files, json, lease, retention, statedir, views
+from remit._jobdir.statedir import State
+from remit._wire import states
+from remit._wire.msgpack import pack
+
+if TYPE_CHECKING:
+    from typing import Any
+
+# How long another start of the same id may take before we take it for stuck.
+CLAIM_PATIENCE = 10.0
+GRACE = 5.0
+_POLL = 0.01
+
+
+def start(
+    path: bytes,
+    job: dict[str, Any],
+    env: dict[bytes, bytes],
+    function: tuple[list[bytes], bytes] | None,
+    stdin: bytearray,
+    source: tuple[int, int],
+    death_pipe: int | None,
+    manner: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """``{view, process}`` once the job runs or its end is recorded: the job map, and what its
+    process.json says. ``job`` is what job.json says; ``function`` the argv of the interpreter of a
+    function, and its script; ``manner`` as in `remit._agent.base.manner`.
+
+    Its supervisor comes from the forkserver, whose descriptor and pid are ``source``, and has the
+    job stopped at the death pipe's end. A job that was started before under this id is not run
+    again. Raises Refused.
+    """
+    state = State(path)
+    jobs_fd = state.open_jobs(create=True)
+    gone_fd = state.open_gone(create=True)
+    dir_fd, made = _claim(jobs_fd, gone_fd, job["id"])
+    if _was_run(dir_fd):
+        files.unclaim(dir_fd)
+        return _answer_again(dir_fd, job["id"])
+    try:
+        files.prepare(dir_fd, files.OUTPUTS if function is None else files.STREAMS)
+        work = _work(job)
+        if work.lease is not None:
+            lease.prepare(dir_fd)
+        if work.truncate:
+            retention.check(dir_fd)
+        files.write_json(dir_fd, files.JOB, job)
+        os.fsync(jobs_fd)
+        forkserver.order(
+            source, work, _given(job, env, function, stdin, manner), dir_fd, death_pipe
+        )
+    except (OSError, Refused) as exc:
+        if _was_run(dir_fd):
+            # The supervisor was killed a moment too late: the first process may well run.
+            if isinstance(exc, forkserver.Unruly):
+                unsupervised.end(job["id"], _process(dir_fd), GRACE, 0.0)
+            return _answer_again(dir_fd, job["id"])
+        if made:
+            files.discard(jobs_fd, job["id"], dir_fd)
+        if isinstance(exc, Refused):
+            raise
+        raise statedir.refused(
+            "the job cannot be kept in %s: %s" % (os.fsdecode(path), exc.strerror)
+        ) from exc
+    answer = _answer(dir_fd, job["id"])
+    owner = unsupervised.supervisor_of(answer["process"])
+    if job["lifetime"] != "session" and answer["view"]["state"] not in states.FINISHED and owner:
+        answer["view"]["warning"] = logind.warning(owner[0])
+    return answer
+
+
+def finish(path: bytes, job_id: str) -> dict[str, Any]:
+    """As `start`, of a job whose start was cut short: what became of it."""
+    try:
+        jobs_fd = State(path).open_jobs()
+        dir_fd = open_job(jobs_fd, job_id)
+    except FileNotFoundError:
+        dir_fd = None
+    if dir_fd is not None:
+        _wait_for_start(dir_fd, job_id)
+        if _was_run(dir_fd):
+            return _answer(dir_fd, job_id)
+        if files.is_linked(jobs_fd, job_id, dir_fd):
+            files.discard(jobs_fd, job_id, dir_fd)
+    words = "the job was not run: the process that was to start it was killed"
+    raise Refused("start-failed", words, hint="try again")
+
+
+def _wait_for_start(dir_fd: int, job_id: str) -> None:
+    """Until the job may have run, or the claim on it is ours. Raises Refused."""
+    deadline = time.monotonic() + CLAIM_PATIENCE
+    while not _try_claim(dir_fd, False) and not _was_run(dir_fd):
+        if time.monotonic() > deadline:
+            raise Refused("state", "a start of job %s is on its way, and stuck" % job_id)
+        time.sleep(_POLL)
+
+
+def _work(job: dict[str, Any]) -> supervisor.Work:
+    return supervisor.Work(
+        id=job["id"].encode(),
+        timeout=job["limits"].get("timeout"),
+        lease=job["limits"].get("lease"),
+        max_output=job["limits"].get("max_output"),
+        truncate=job["limits"].get("on_max") == "truncate",
+        merge=job["merge"],
+        clean=job.get("leftovers") == "stop",
+    )
+
+
+def _given(
+    job: dict[str, Any],
+    env: dict[bytes, bytes],
+    function: tuple[list[bytes], bytes] | None,
+    stdin: bytearray,
+    manner: dict[str, Any] | None,
+) -> supervisor.Given:
+    command = job["command"]
+    if function is not None:
+        words: dict[str, Any] = {"argv": function[0]}
+    elif "line" in command:
+        words = {"line": json.to_bytes(command["line"])}
+    else:
+        words = {"argv": [json.to_bytes(word) for word in command["argv"]]}
+    if manner is not None:
+        words["manner"] = manner
+    cwd = None if job["cwd"] is None else json.to_bytes(job["cwd"])
+    script = b"" if function is None else function[1]
+    return supervisor.Given(pack([words, cwd, env]), script, stdin)
+
+
+def _was_run(dir_fd: int) -> bool:
+    """Whether the job may have run: nobody runs it without writing one of these first."""
+    return _exists(dir_fd, files.PROCESS) or _exists(dir_fd, files.OUTCOME)
+
+
+def _exists(dir_fd: int, name: bytes) -> bool:
+    try:
+        os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _answer(dir_fd: int, job_id: str) -> dict[str, Any]:
+    return {"view": views.job_map(dir_fd, job_id), "process": _process(dir_fd)}
+
+
+def _process(dir_fd: int) -> dict[str, Any]:
+    try:
+        return views.read_process(dir_fd) or {}
+    except files.Unreadable:
+        return {}
+
+
+def _answer_again(dir_fd: int, job_id: str) -> dict[str, Any]:
+    """The answer to a repeated start: the caller has to know that nothing was run for it."""
+    answer = _answer(dir_fd, job_id)
+    view = answer["view"]
+    if view["state"] == states.LOST and view["outcome"] is not None:
+        view["outcome"]["reason"] = "may-have-run"
+    return answer
+
+
+def _claim(jobs_fd: int, gone_fd: int, job_id: str) -> tuple[int, bool]:
+    """A descriptor of the job's directory, claimed, and whether we made it. Raises Refused."""
+    deadline = time.monotonic() + CLAIM_PATIENCE
+    made = False
+    while True:
+        if files.is_sealed(gone_fd, job_id):
+            if made:
+                os.rmdir(job_id.encode(), dir_fd=jobs_fd)
+            raise Refused("gone", "job %s was removed or given up; its id is used up" % job_id)
+        made = statedir.make_directory(job_id.encode(), jobs_fd) or made
+        dir_fd = open_job(jobs_fd, job_id)
+        if dir_fd is not None:
+            if _try_claim(dir_fd, made) and files.is_linked(jobs_fd, job_id, dir_fd):
+                # Whoever seals the id does so before asking for the claim.
+                if not files.is_sealed(gone_fd, job_id):
+                    return dir_fd, made
+            elif _was_run(dir_fd):
+                return dir_fd, False
+            os.close(dir_fd)
+        if time.monotonic() > deadline:
+            raise Refused("state", "another start of job %s is on its way, and stuck" % job_id)
+        time.sleep(_POLL)
+
+
+def _try_claim(dir_fd: int, made: bool) -> bool:
+    try:
+        return files.claim(dir_fd)
+    except OSError:
+        return made  # no such locks here: the directory's maker has the claim
+
+
+def seal(path: bytes, job_id: str) -> dict[str, Any]:
+    """Keeps the id from ever running, unless it did: ``{ran: bool}``. Raises Refused."""
+    state = State(path)
+    jobs_fd = state.open_jobs(create=True)
+    gone_fd = state.open_gone(create=True)
+    if not files.seal_unrun(gone_fd, job_id):
+        return {"ran": True}  # and was removed
+    # Also where that is old: who sealed it before may have been killed over the next step.
+    dir_fd = open_job(jobs_fd, job_id)
+    if dir_fd is None:
+        return {"ran": not files.was_unrun(gone_fd, job_id)}
+    _wait_for_start(dir_fd, job_id)
+    if _was_run(dir_fd):
+        _unseal(jobs_fd, gone_fd, job_id, dir_fd)
+        return {"ran": True}
+    if files.is_linked(jobs_fd, job_id, dir_fd):
+        files.discard(jobs_fd, job_id, dir_fd)
+    return {"ran": False}
+
+
+def _unseal(jobs_fd: int, gone_fd: int, job_id: str, dir_fd: int) -> None:
+    """Lets a repeated start of a job that runs find it."""
+    try:
+        if not files.await_claim(dir_fd, CLAIM_PATIENCE):
+            return
+    except OSError:
+        pass  # no such locks here
+    files.unseal(jobs_fd, gone_fd, job_id, dir_fd)
+    files.unclaim(dir_fd)

@@ -1,0 +1,474 @@
+"""The verbs of kept jobs, as the agent's loop sees them. Helper processes do the work:
+`remit._agent.kept.starting`, `remit._agent.kept.control` and `remit._agent.kept.lookup`.
+
+Standard library only, Python 3.6.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from remit._agent.base import arguments, manner
+from remit._agent.base.helpers import EndedEarly, Refused, help_twice, refusal_of
+from remit._agent.kept import control, follow, known, lookup, starting
+from remit._agent.kept.forkserver import Forkserver
+from remit._jobdir import files, json, statedir
+
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from remit._agent.main import Agent
+    from remit._wire.conversation import Piece
+
+# Stdin is held in memory until it is whole, since it must not be on a disk.
+MAX_STDIN = 64 << 20
+# And so is a function, which must not be on one either. Stream 7 brings what its request had no
+# room for: `remit._agent.returned.function_job`.
+MAX_TASK = 256 << 20
+TASK = 7
+_WINDOW = 1 << 18
+_MAX_PAGE = 10000
+# Seconds until something is tried again for which no process could be had.
+_AGAIN = 1.0
+_LIFETIMES = ("session", "detached", "lease")
+_ON_MAX = ("stop", "truncate")
+
+
+def start(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+    """The verb, for ``spool: true``."""
+    starting = _Start(agent, channel, args)
+    agent.handlers[channel] = starting
+    if not arguments.take(args, "stdin", bool, default=False):
+        starting.on_end(None)
+    else:
+        agent.conversation.grant(channel, _WINDOW)
+
+
+def stop(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+    job_id = arguments.job_id(args, "job")
+    grace = arguments.seconds(args, "grace", control.GRACE)
+    _change(agent, channel, job_id, control.stop, grace, "stopped", known.of(job_id))
+
+
+def suspend(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+    _change(agent, channel, arguments.job_id(args, "job"), control.suspend)
+
+
+def resume(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+    _change(agent, channel, arguments.job_id(args, "job"), control.resume)
+
+
+def remove(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+    job_id = arguments.job_id(args, "job")
+    force = arguments.take(args, "force", bool, default=False)
+    if force:
+        follow.expect_removal(agent, job_id)
+    leave = arguments.take(args, "leave", bool, default=False)
+    rest = force, leave, known.of(job_id)
+    _change(agent, channel, job_id, control.remove, *rest, again=control.remove_again)
+
+
+def seal(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+    _change(agent, channel, arguments.job_id(args, "job"), starting.seal)
+
+
+def save(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+    job_id = arguments.job_id(args, "job")
+    path, cwd = arguments.path(args, "path"), arguments.path(args, "cwd")
+    if path is None:
+        raise Refused("bad-request", "the argument path is missing")
+    stream = arguments.take(args, "stream", str, default="stdout")
+    if stream not in files.OUTPUTS:
+        raise Refused("bad-request", "a stream that can be saved is stdout or stderr")
+    _answer(agent, channel, lookup.save, path_of(agent), job_id, path, cwd, stream)
+
+
+def jobs(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+    after = arguments.take(args, "after", str, default=None)
+    limit = arguments.take(args, "limit", int, default=_MAX_PAGE)
+
+    def done(page: bytes, refused: Refused | None) -> None:
+        if refused is not None:
+            agent.fail(channel, refused)
+        else:
+            # It is packed already, and this was the channel's only answer.
+            agent.conversation.reply(channel, page)
+
+    limit = min(max(1, limit), _MAX_PAGE)
+    help_twice(agent, lookup.jobs, (path_of(agent), after, limit, _own(agent)), done)
+
+
+def find(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+    name = arguments.take(args, "name", str)
+    _answer(agent, channel, lookup.find, path_of(agent), name, _own(agent))
+
+
+def _own(agent: Agent) -> dict[str, Any] | None:
+    """Which session's jobs are seen beside those of none: a local caller stands in one."""
+    return None if agent is agent.session else lookup.agent_identity(os.getpid())
+
+
+def if_own(agent: Agent, channel: int, args: dict[str, Any], verb: Callable[..., object]) -> None:
+    """Does it, where the job is none of another session's."""
+    job_id = arguments.job_id(args, "job")
+    asked = _Asked()
+    agent.handlers[channel] = asked
+
+    def done(_: object, refused: Refused | None) -> None:
+        if asked.given_up:
+            return
+        agent.handlers.pop(channel, None)
+        if refused is None:
+            try:
+                verb(agent, channel, args)
+            except Exception as exc:
+                refused = refusal_of(exc)
+        if refused is not None:
+            agent.fail(channel, refused)
+
+    help_twice(agent, lookup.check_own, (path_of(agent), job_id, _own(agent)), done)
+
+
+class _Asked:
+    """The handler of a channel whose job is being looked at."""
+
+    given_up = False
+
+    def on_close(self) -> None:
+        self.given_up = True
+
+
+def prune(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+    older_than = arguments.seconds(args, "older_than", None)
+    max_total = arguments.take(args, "max_total", int, default=None)
+    if older_than is None and max_total is None:
+        raise Refused("bad-request", "nothing says what is to be pruned")
+    dry_run = arguments.take(args, "dry_run", bool, default=False)
+    after = arguments.take(args, "after", list, default=None)
+    if after is not None and [type(item) for item in after] != [float, str]:
+        raise Refused("bad-request", "the argument after is no answer of this verb")
+    path = path_of(agent)
+
+    def done(value: object, refused: Refused | None) -> None:
+        if refused is not None:
+            agent.fail(channel, refused)
+        else:
+            agent.reply(channel, value)
+
+    # Never twice: a second helper would not know what the first one removed.
+    agent.helper(_prune, (path, older_than, max_total, dry_run, after), done)
+
+
+def _prune(path: bytes, *args: Any) -> dict[str, Any]:
+    from remit._agent.kept.prune import prune  # in the helper: few sessions do
+
+    return prune(path, *args)
+
+
+def watch(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+    follow.watch(agent, channel, path_of(agent), arguments.job_id(args, "job"))
+
+
+def read(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+    follow.read(agent, channel, path_of(agent), args)
+
+
+def path_of(agent: Agent) -> bytes:
+    """The state directory. Raises Refused where this session can have none."""
+    if agent.state is not None:
+        return agent.state.path
+    asked = agent.hello.get("state")
+    path = statedir.choose(asked if isinstance(asked, bytes) else None)
+    problem = statedir.State(path).problem()
+    if problem is not None:
+        raise statedir.refused(problem)
+    return path
+
+
+def _answer(agent: Agent, channel: int, function: Callable[..., object], *args: object) -> None:
+    def done(value: object, refused: Refused | None) -> None:
+        if refused is not None:
+            agent.fail(channel, refused)
+        else:
+            agent.reply(channel, value)
+
+    help_twice(agent, function, args, done)
+
+
+def _change(
+    agent: Agent,
+    channel: int,
+    job_id: str,
+    function: Callable[..., object],
+    *args: object,
+    again: Callable[..., object] | None = None,
+) -> None:
+    """As `_answer`, for what those who follow the job want to see at once."""
+
+    def done(value: object, refused: Refused | None) -> None:
+        follow.nudge(agent, job_id)
+        if refused is not None:
+            agent.fail(channel, refused)
+        else:
+            agent.reply(channel, value)
+
+    help_twice(agent, function, (path_of(agent), job_id, *args), done, again)
+    follow.nudge(agent, job_id)
+
+
+def _surely(
+    agent: Agent, function: Callable[..., object], args: tuple[object, ...], tries: int = 10
+) -> None:
+    """The same for what nobody waits for: tried until it works, or has failed ``tries`` times."""
+
+    def ended(value: object, refused: Refused | None) -> None:
+        if refused is not None and refused.code != "not-found" and tries > 1:
+            agent.call_later(_AGAIN, lambda: _surely(agent, function, args, tries - 1))
+
+    try:
+        help_twice(agent, function, args, ended)
+    except OSError:
+        # No process can be had, which says nothing of the rest.
+        agent.call_later(_AGAIN, lambda: _surely(agent, function, args, tries))
+
+
+class _Start:
+    """The channel of a start until it is answered: collects stdin, then has the job started."""
+
+    def __init__(self, agent: Agent, channel: int, args: dict[str, Any]) -> None:
+        self._agent = agent
+        self._channel = channel
+        self._path = path_of(agent)
+        self._job = _job(args)
+        self._env = arguments.environment(args)
+        self._manner = None if args.get("manner") is None else manner.check(args["manner"])
+        self._stdin = bytearray()
+        self._stdin_ended = False
+        self._launched = False
+        self._given_up = False
+        self._function: _Function | None = None
+        # Before there is data, which it would keep a copy of.
+        _forkserver_of(agent)
+        if "function" in self._job["command"]:
+            self._function = _Function(agent, args)
+            self._function.interpreter.when_ready(self._launch)
+            agent.conversation.grant(channel, _WINDOW)
+
+    def on_data(self, piece: Piece) -> None:
+        if self._launched:
+            return
+        if piece.stream == TASK and self._function is not None:
+            self._function.task += piece.data
+            self._agent.conversation.grant(self._channel, len(piece.data))
+            self._launch()
+            return
+        self._stdin += piece.data
+        if len(self._stdin) > MAX_STDIN:
+            self._launched = True
+            self._stdin = bytearray()
+            words = "a kept job's stdin is %d MiB at most" % (MAX_STDIN >> 20)
+            self._agent.refuse(
+                self._channel, "bad-request", words, hint="send it as a file, and name that"
+            )
+        else:
+            self._agent.conversation.grant(self._channel, len(piece.data))
+
+    def on_end(self, body: object) -> None:
+        self._stdin_ended = True
+        self._launch()
+
+    def _launch(self) -> None:
+        """Once all that the job needs is there."""
+        function = self._function
+        if self._launched or not self._stdin_ended or (function and not function.is_whole):
+            return
+        self._launched = True
+        try:
+            self._start()
+        except Exception as exc:  # no process can be had, most likely
+            self._agent.fail(self._channel, exc)
+        self._stdin = bytearray()
+        self._function = None
+
+    def _start(self) -> None:
+        function = self._function
+        if function is not None and function.interpreter.gone:
+            raise Refused("no-python", "the interpreter was killed")
+        forkserver = _forkserver_of(self._agent)
+        keep_fds = [forkserver.fd]
+        death_pipe = None
+        if self._job["lifetime"] == "session":
+            bound = _session_jobs(self._agent, self._path)
+            bound.job_ids.append(self._job["id"])
+            death_pipe = bound.death_pipe
+            keep_fds.append(death_pipe)
+            self._job["session"] = bound.identity
+        args = (
+            self._path,
+            self._job,
+            self._env,
+            None if function is None else function.cold_start(),
+            self._stdin,
+            (forkserver.fd, forkserver.pid),
+            death_pipe,
+            self._manner,
+        )
+        self._agent.helper(starting.start, args, self._ended, keep_fds=tuple(keep_fds))
+
+    def on_close(self) -> None:
+        self._given_up = True
+        if not self._launched:
+            # Nothing was started, and the caller that gave up need not ask: the id is used up.
+            self._launched = True
+            _surely(self._agent, starting.seal, (self._path, self._job["id"]))
+
+    def _ended(self, answer: Any, refused: Refused | None) -> None:
+        """The helper has done its part, or was killed over it."""
+        if isinstance(refused, EndedEarly) and not self._given_up:
+            try:
+                help_twice(
+                    self._agent, starting.finish, (self._path, self._job["id"]), self._started
+                )
+                return
+            except OSError:
+                pass  # no process can be had
+        self._started(answer, refused)
+
+    def _started(self, answer: Any, refused: Refused | None) -> None:
+        if refused is None:
+            known.remember(answer["view"], answer["process"])
+        if self._given_up:
+            _surely(self._agent, control.take_back, (self._path, self._job["id"]))
+        elif refused is not None:
+            self._agent.fail(self._channel, refused)
+        else:
+            self._agent.accept(self._channel, answer["view"])
+            follow.watch_started(self._agent, self._channel, self._path, answer["view"])
+
+
+class _Function:
+    """What a function job needs beyond what commands do."""
+
+    def __init__(self, agent: Agent, args: dict[str, Any]) -> None:
+        """Raises Refused."""
+        from remit._agent.functions import interpreter
+        from remit._agent.returned import function_job
+
+        self._head, self._size = function_job.task_head(args, None, {})
+        self.task = bytearray(arguments.take(args, "task", bytes, default=b""))
+        self.interpreter = interpreter.of(agent, arguments.path(args, "python"))
+        if self._size > MAX_TASK:
+            raise Refused(
+                "bad-request",
+                "a kept function and its arguments are %d MiB at most" % (MAX_TASK >> 20),
+                hint="put large data into a file there, and name that",
+            )
+
+    @property
+    def is_whole(self) -> bool:
+        """Also where what is still missing will not come any more."""
+        gone = self.interpreter.gone
+        return gone or (self.interpreter.is_ready and len(self.task) >= self._size)
+
+    def cold_start(self) -> tuple[list[bytes], bytes]:
+        argv, script = self.interpreter.cold_start()
+        return argv, b"".join((script, self._head, self.task))
+
+
+_forkserver: list[Forkserver] = []
+
+
+def _forkserver_of(agent: Agent) -> Forkserver:
+    """The agent's one forkserver, made at first use, and again where it was killed."""
+    if not _forkserver or _forkserver[0].fd < 0:
+        _forkserver[:] = [Forkserver(agent)]
+    return _forkserver[0]
+
+
+def _job(args: dict[str, Any]) -> dict[str, Any]:
+    """What job.json says: neither values of the environment nor stdin."""
+    command = arguments.command(args)
+    if "function" in command:
+        words: object = command
+    elif "line" in command:
+        words = {"line": json.from_bytes(command["line"])}
+    else:
+        words = {"argv": [json.from_bytes(word) for word in command["argv"]]}
+    cwd = arguments.path(args, "cwd")
+    lifetime = arguments.take(args, "lifetime", str, default="detached")
+    if lifetime not in _LIFETIMES:
+        raise Refused("bad-request", "the lifetime %r is none" % lifetime)
+    limits = _limits(args, lifetime)
+    job = {
+        "format": files.FORMAT,
+        "id": arguments.job_id(args, "id"),
+        "name": arguments.name(args),
+        "group": arguments.take(args, "group", str, default=None),
+        "command": words,
+        "cwd": None if cwd is None else json.from_bytes(cwd),
+        "created": time.time(),
+        "placement": arguments.take(args, "placement", str, default="keep"),
+        "lifetime": lifetime,
+        "merge": arguments.take(args, "merge", bool, default=False),
+        "leftovers": arguments.leftovers(args),
+        "limits": limits,
+    }
+    try:
+        json.dumps(job)
+    except TypeError as exc:
+        raise Refused("bad-request", "the limits cannot be written down: %s" % exc) from exc
+    return job
+
+
+def _limits(args: dict[str, Any], lifetime: str) -> dict[str, Any]:
+    """Those that the supervisor is to see to, and whatever else the caller wants written down."""
+    limits = dict(arguments.take(args, "limits", dict, default={}))
+    timeout = arguments.seconds(args, "timeout", None)
+    if timeout is not None:
+        limits["timeout"] = timeout
+    lease = arguments.seconds(limits, "lease", None)
+    if (lease is not None) != (lifetime == "lease"):
+        raise Refused("bad-request", "the lifetime lease needs a limit of that name, no other one")
+    most = arguments.take(limits, "max_output", int, default=None)
+    if most is not None and not 0 < most < 1 << 62:
+        raise Refused("bad-request", "the limit max_output is no number of bytes")
+    if limits.get("on_max", "stop") not in _ON_MAX or ("on_max" in limits and most is None):
+        raise Refused("bad-request", "the limit on_max is stop or truncate, with max_output")
+    return limits
+
+
+class _SessionJobs:
+    """The kept jobs that are bound to this session, for its end.
+
+    A session that ends in order stops and removes them. However else the agent ends, the death pipe
+    ends with it, and their supervisors stop them; what they wrote stays for a day.
+    """
+
+    def __init__(self, agent: Agent, path: bytes) -> None:
+        self._agent = agent
+        self._path = path
+        self.job_ids: list[str] = []
+        # Only this process holds the other end; forks close it first thing.
+        self.death_pipe, self._other_end = os.pipe()
+        self.identity = lookup.agent_identity(os.getpid())
+
+    def __call__(self, finished: Callable[..., object]) -> None:
+        if not self._agent.conversation.parted:
+            finished()
+            return
+
+        def done(left: Any, refused: Refused | None) -> None:
+            finished([refused.message] if refused is not None else left)
+
+        self._agent.helper(control.end_session, (self._path, self.job_ids), done)
+
+
+def _session_jobs(agent: Agent, path: bytes) -> _SessionJobs:
+    for callback in agent.on_session_end:
+        if isinstance(callback, _SessionJobs):
+            return callback
+    bound = _SessionJobs(agent.session, path)
+    agent.on_session_end.append(bound)
+    return bound

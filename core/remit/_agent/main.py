@@ -1,0 +1,419 @@
+"""The agent: serves one caller over one link, until the caller leaves or cannot be heard any more.
+
+One thread. Nothing in the loop waits: what takes time is left to helper processes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from binascii import hexlify
+from typing import TYPE_CHECKING
+
+from remit._agent.base import descriptors, fds, process_tree
+from remit._agent.base.children import Children
+from remit._agent.base.helpers import Helper, Refused, refusal_of
+from remit._agent.base.lifetimes import Lifetimes, now
+from remit._agent.base.link import Link, import_verbs
+from remit._agent.base.loop import Loop
+from remit._wire.conversation import PROTOCOL, ProtocolError, Pulse
+from remit._wire.msgpack import UnpackError, pack, unpack
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, NoReturn
+
+    from remit._agent.base.helpers import Done
+    from remit._agent.base.loop import Timer
+    from remit._agent.base.subreaper import Subreaper
+    from remit._agent.functions.interpreter import Interpreter
+    from remit._agent.returned.return_job import ReturnJob
+    from remit._jobdir.statedir import State
+
+
+# Seconds that the end of a session may take: stopping its jobs, then sending what is queued.
+END_PATIENCE = 12.0
+LAST_WORDS_PATIENCE = 3.0
+# Seconds after which the janitor is told what can wait.
+NEWS_DELAY = 1.0
+SILENCE = 15.0
+# How ids begin that stand for entered terminals.
+TERMINAL = "terminal"
+NO_PROC = "there is no /proc that shows processes, without which no job could be stopped"
+
+
+def run(tell_fd: int) -> NoReturn:
+    """The agent's whole life, on fds 0 and 1. ``tell_fd`` is the pipe to the janitor."""
+    status = 1
+    try:
+        # Whoever prints or reads by mistake shall not hit the link.
+        link_in, link_out = os.dup(0), os.dup(1)
+        fds.point_at_null(0, 1)
+        status = Agent(link_in, link_out, tell_fd).run()
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(status)
+
+
+class Agent(Link):
+    """The link that the session is, and what all links share."""
+
+    def __init__(self, link_in: int, link_out: int, tell_fd: int) -> None:
+        super().__init__(Loop(), link_in, link_out)
+        self.session = self  # of a local caller it is the host
+        self.watch_fd = self.loop.watch_fd
+        self.unwatch_fd = self.loop.unwatch_fd
+        self.call_later = self.loop.call_later
+        self.children = Children(self.loop)
+        self.local_callers: list[
+            Link
+        ] = []  # who came by another way: `remit._agent.enter.local_caller`
+        # Called at the end of the session, each with a callback that it calls when it is done,
+        # with the descriptions of what it could not end.
+        self.on_session_end: list[Callable[[Callable[..., object]], object]] = [self._end_returned]
+        self.returned: dict[str, ReturnJob] = {}
+        self.lifetimes = Lifetimes()  # of jobs, interpreters and terminals
+        self.terminals: set[str] = set()
+        self.interpreters: dict[bytes | None, Interpreter] = {}  # for functions, by their paths
+        self.hello: dict[str, Any] = {}  # the caller's
+        self.state: State | None = None
+        self.state_problem: str | None = None
+        self.pulse = Pulse(SILENCE, time.monotonic())
+        self._orphans: Subreaper | None = None
+        self._tell_fd = tell_fd
+        self._news = b""
+        self._news_timer: Timer | None = None
+        self._greeted = False
+        self.ending = False  # no new jobs
+        self._parted = False
+        self._termed = False
+        self._status: int | None = None
+
+    def run(self) -> int:
+        """Serves until the session is over; the exit status."""
+        descriptors.raise_limit()
+        os.set_blocking(self._link_out, False)
+        os.set_blocking(self._tell_fd, False)
+        for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
+            signal.signal(signum, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._note_term)
+        self.watch_fd(self._link_in, self._read_link)
+        # Nothing is to be read there: it is ready once nobody holds the other end.
+        self.watch_fd(self._tell_fd, self._bereft)
+        while self._status is None:
+            for link in [self, *self.local_callers]:
+                link.write_link()
+            self.loop.turn(self.pulse.next_look(time.monotonic()))
+            self._look_at_pulse()
+            if self._termed:
+                self._finish(128 + signal.SIGTERM, "the agent was told to end")
+        # The link may be shared with a shell that goes on after us.
+        os.set_blocking(self._link_out, True)
+        return self._status
+
+    # -- for the modules of the verbs
+
+    @property
+    def orphans(self) -> Subreaper:
+        """Made at the first use: sessions that start no job need no ctypes."""
+        if self._orphans is None:
+            from remit._agent.base.subreaper import Subreaper
+
+            self._orphans = Subreaper(self.children, self.lifetimes)
+        return self._orphans
+
+    def helper(
+        self,
+        function: Callable[..., object],
+        args: tuple[object, ...],
+        done: Done,
+        keep_fds: tuple[int, ...] = (),
+    ) -> None:
+        """Calls ``function(*args)`` in a fork, then ``done(value, None)`` or ``done(None, why)``.
+
+        The value has to be one that MessagePack can say. Of the agent's file descriptors the fork
+        keeps 0 to 2 and ``keep_fds``. Raises OSError where no process can be had.
+        """
+        helper = Helper(function, args, keep_fds)
+        over: list[bool] = []
+
+        def finish() -> None:
+            if not over:
+                over.append(True)
+                self.unwatch_fd(helper.fd)
+                os.close(helper.fd)
+                done(*helper.result())
+
+        def readable() -> None:
+            if helper.read():
+                finish()
+
+        def ended(status: int) -> None:
+            if not over:
+                helper.read()
+                finish()
+
+        self.watch_fd(helper.fd, readable)
+        self.children.watch(helper.pid, ended)
+
+    def take(self, steps: process_tree.Steps[Any], done: Done) -> None:
+        """Takes these steps in a helper, then calls ``done`` as `helper` does. Where no process
+        can be had for that they are taken here, between turns of the loop: what runs is to be
+        ended all the same."""
+
+        def step() -> None:
+            try:
+                pause = next(steps)
+            except StopIteration as over:
+                done(over.value, None)
+            except Exception as exc:
+                done(None, refusal_of(exc))
+            else:
+                self.call_later(pause, step)
+
+        try:
+            self.helper(process_tree.take, (steps,), done)
+        except OSError:
+            self.call_later(0, step)
+
+    def session_job(self, job_id: str, alive: bool, left: bool = False) -> None:
+        """Tells the janitor of a session-bound job: before it is started, and when it is over.
+
+        ``left``: whether anything that it started may run on. Twice is quiet.
+        """
+        if alive:
+            at = now()
+            self.lifetimes.began(job_id, at)
+            self._tell("+%s %d\n" % (job_id, -1 if at is None else at))
+        else:
+            self.lifetimes.ended(job_id, left)
+            self._tell("-%s %d\n" % (job_id, left))
+        if alive or left:
+            # What is started before the janitor knows might be left behind, and what runs on
+            # without its job be taken for one's that runs.
+            self.send_news()
+
+    def session_root(self, job_id: str, root: tuple[int, int]) -> None:
+        """Tells the janitor of the first process of a job, by pid and start time."""
+        self._tell("=%s %d %d\n" % ((job_id, *root)))
+
+    def session_terminal(self, pid: int, root: tuple[int, int]) -> str:
+        """Tells the janitor of a terminal's first process; the id that stands for the terminal,
+        for `session_job` once that has ended."""
+        job_id = "%s%d" % (TERMINAL, pid)
+        self.terminals.add(job_id)
+        # It is told of after it began, and may have started somebody before now.
+        self.lifetimes.began(job_id, root[1] or None)
+        self.session_job(job_id, True)
+        # No job's id is in its environment: where orphans are not adopted nothing else tells it.
+        self.session_root(job_id, root)
+        self.send_news()
+        return job_id
+
+    def _tell(self, line: str) -> None:
+        self._news += line.encode()
+        if self._news_timer is None:
+            self._news_timer = self.call_later(NEWS_DELAY, self.send_news)
+
+    def send_news(self) -> None:
+        """Tells the janitor at once what it has not been told."""
+        if self._news_timer is not None:
+            self._news_timer.cancel()
+            self._news_timer = None
+        try:
+            self._news = self._news[os.write(self._tell_fd, self._news) :]
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:
+            self._news = b""  # nobody is left to be told
+        if self._news:
+            self._news_timer = self.call_later(NEWS_DELAY, self.send_news)
+
+    def remove_at_end(self, directory: bytes) -> None:
+        """Has the janitor remove that directory of a control socket, should we be killed before."""
+        self._tell("/%s\n" % hexlify(directory).decode())
+        self.send_news()
+
+    # -- what arrives
+
+    def _heard(self) -> None:
+        self.pulse.heard(time.monotonic())
+
+    def _greet(self, body: bytes) -> None:
+        try:
+            hello = unpack(body)
+        except UnpackError as exc:
+            raise ProtocolError("the hello: %s" % exc) from exc
+        if not isinstance(hello, dict):
+            raise ProtocolError("the hello is no map")
+        self.hello = hello
+        silence, patience = _seconds(hello, "silence"), _seconds(hello, "patience")
+        self.pulse = Pulse(silence or SILENCE, time.monotonic(), patience)
+        self._greeted = True
+        problem = None if process_tree.look(os.getpid()) else NO_PROC
+        self.conversation.hello(pack(dict(self._own_hello(), problem=problem)))
+        if problem is not None:
+            self._finish(2, problem)
+            return
+        # Once the hello is out: what comes next is most likely a request.
+        self.call_later(0, import_verbs)
+        if hello.get("protocol") != PROTOCOL:
+            self._finish(2, "this agent speaks protocol %d" % PROTOCOL)
+
+    def _told(self, body: bytes) -> None:
+        """A caller that is about to be stopped says so, and when it goes on again."""
+        try:
+            told = unpack(body)
+        except UnpackError:
+            return  # of a later version
+        if isinstance(told, dict) and isinstance(told.get("away"), bool):
+            self.pulse.away = told["away"]
+
+    def _own_hello(self) -> dict[str, object]:
+        system = os.uname()
+        facts: dict[str, object] = {
+            "protocol": PROTOCOL,
+            "features": [],
+            "resume": None,
+            # This program came from the caller.
+            "version": self.hello.get("version"),
+            "python": "%d.%d.%d" % sys.version_info[:3],
+            "executable": os.fsencode(sys.executable or ""),
+            "hostname": system.nodename,
+            "uid": os.geteuid(),
+            "pid": os.getpid(),
+            "platform": "%s %s %s" % (system.sysname, system.release, system.machine),
+            "time": time.time(),
+        }
+        facts.update(_account())
+        facts.update(self._choose_state())
+        return facts
+
+    def _choose_state(self) -> dict[str, object]:
+        from remit._jobdir import statedir
+
+        asked = self.hello.get("state")
+        try:
+            state = statedir.State(statedir.choose(asked if isinstance(asked, bytes) else None))
+            problem = state.problem()
+        except Refused as exc:
+            self.state_problem = exc.message
+            return {"state": None, "state_problem": exc.message}
+        self.state_problem = problem
+        if problem is None:
+            self.state = state
+        return {"state": state.path, "state_problem": problem}
+
+    # -- what goes out
+
+    def _said(self) -> None:
+        self.pulse.said(time.monotonic())
+
+    def _look_at_pulse(self) -> None:
+        now = time.monotonic()
+        if self.ending:
+            # The caller has left: it is not listened to any more.
+            self.pulse.heard(now)
+        if self.pulse.dead(now):
+            self._cut()
+        elif self.pulse.due(now):
+            # Where something waits to be sent, that is the sign of life, once it can be.
+            if self._greeted and not self._out and not self.conversation.queued:
+                self.conversation.ping()
+            self.pulse.said(now)
+
+    # -- the end
+
+    def _end_returned(self, finished: Callable[..., object]) -> None:
+        if self.returned:
+            from remit._agent.returned import return_job
+
+            return_job.end_all(self, finished)
+        else:
+            finished()
+
+    def _cut(self) -> None:
+        """The link has ended, or the caller has not been heard for too long."""
+        self.loop.unwatch_writable(self._link_out)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self._link_out, False)
+        os.close(null)
+        self._finish(0, None)
+
+    def _bereft(self) -> None:
+        """The janitor was killed. Nobody would end what we leave should we be killed as well, so
+        the session ends while we can do that; its caller may open another."""
+        self.unwatch_fd(self._tell_fd)
+        if not self.ending:
+            self._cut()
+
+    def _note_term(self, *_: object) -> None:
+        self._termed = True  # the loop, which the signal has woken, looks at it
+
+    def _finish(self, status: int, reason: str | None) -> None:
+        """Ends the session: its jobs, then the last words, then the agent."""
+        if self.ending:
+            return
+        self.ending = True
+        self.unwatch_fd(self._link_in)
+        left: list[str] = []
+        pending = [len(self.on_session_end) + 1]
+
+        def finished(survivors: object = ()) -> None:
+            left.extend(survivors)  # type: ignore[arg-type]
+            pending[0] -= 1
+            if not pending[0]:
+                self._say_goodbye(status, reason, left)
+
+        for callback in list(self.on_session_end):
+            try:
+                callback(finished)
+            except Exception:
+                sys.excepthook(*sys.exc_info())
+                finished()
+        finished()
+        self.call_later(END_PATIENCE, lambda: self._say_goodbye(status, reason, left))
+
+    def _say_goodbye(self, status: int, reason: str | None, left: list[str]) -> None:
+        if self._parted:
+            return
+        self._parted = True
+        deadline = time.monotonic() + LAST_WORDS_PATIENCE
+
+        def last_words() -> None:
+            # What was queued before goes out before: nothing may follow a goodbye.
+            if self.conversation.queued and time.monotonic() < deadline:
+                self.call_later(0.01, last_words)
+                return
+            goodbye: dict[str, object] = {"left": left}
+            if reason is not None:
+                goodbye["reason"] = reason
+            if self._greeted:
+                self.conversation.goodbye(pack(goodbye))
+            leave()
+
+        def leave() -> None:
+            if (self._out or self.conversation.queued) and time.monotonic() < deadline:
+                self.call_later(0.01, leave)
+                return
+            self.send_news()
+            self._status = status
+
+        last_words()
+
+
+def _seconds(hello: dict[str, Any], name: str) -> float | None:
+    value = hello.get(name)
+    return float(value) if isinstance(value, (int, float)) and value > 0 else None
+
+
+def _account() -> dict[str, object]:
+    import pwd
+
+    try:
+        entry = pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return {"user": str(os.geteuid()), "home": os.environb.get(b"HOME", b"/")}
+    return {"user": entry.pw_name, "home": os.fsencode(entry.pw_dir)}

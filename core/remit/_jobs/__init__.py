@@ -1,0 +1,1 @@
+"""Jobs as the caller holds them, and what they produce."""

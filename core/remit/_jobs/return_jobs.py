@@ -1,0 +1,54 @@
+"""The return jobs of one session: those that run are held here, the others by who has a handle."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from remit._types import JobInfo
+
+if TYPE_CHECKING:
+    from remit._jobs.return_job import ReturnJob
+
+# How many finished ones are remembered.
+_REMEMBERED: Final = 1000
+
+
+class ReturnJobs:
+    """See the module. A finished job whose handle is gone leaves what is known of it, and of those
+    only the last ones are remembered."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, ReturnJob] = {}
+        self._handles: weakref.WeakValueDictionary[str, ReturnJob] = weakref.WeakValueDictionary()
+        self._ended: dict[str, JobInfo] = {}
+
+    def add(self, job: ReturnJob) -> None:
+        self._running[job.id] = job
+
+    def ended(self, job: ReturnJob) -> None:
+        if self._running.pop(job.id, None) is None:
+            return
+        self._handles[job.id] = job
+        self._ended[job.id] = attrs.evolve(job._info, has_more_data=False)
+        if len(self._ended) > _REMEMBERED:
+            del self._ended[next(iter(self._ended))]
+
+    def remove(self, job_id: str) -> None:
+        self._running.pop(job_id, None)
+        self._handles.pop(job_id, None)
+        self._ended.pop(job_id, None)
+
+    def running(self) -> list[ReturnJob]:
+        return list(self._running.values())
+
+    def infos(self) -> list[JobInfo]:
+        """What is known of each."""
+        live = {job.id: job.info for job in [*self._handles.values(), *self._running.values()]}
+        return list({**self._ended, **live}.values())
+
+    def handle(self, job_id: str) -> ReturnJob | None:
+        """None where it is not known, or nobody has it any more."""
+        return self._running.get(job_id) or self._handles.get(job_id)

@@ -1,0 +1,1 @@
+"""The caller's end of a link, from the bytes that bring an agent up to its end."""

@@ -1,0 +1,1 @@
+"""Sessions, and the hubs that they live in."""

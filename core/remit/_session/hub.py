@@ -1,0 +1,180 @@
+"""Where sessions live: a hub's tasks, in a task of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+import anyio.abc
+import attrs
+
+from remit._jobs.job import Job
+from remit._jobs.request import Work
+from remit._link.background import Home, outlast, spawn
+from remit._plugins import plugins
+from remit._session.session import Session, Settings
+from remit._target import parse_target
+
+
+class Hub:
+    """Sessions opened and closed in any task of one event loop. Made by `open_hub` and used as a
+    context manager, once; or by `Hub.open`, and closed by `aclose`. An exception of the body leaves
+    it as it is.
+
+    Its sessions live in a task of the hub's own: no cancel scope around them ends them, and what
+    cleans up after a cancel still has them.
+    """
+
+    def __init__(self) -> None:
+        self._home: Home | None = None
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._sessions: set[Session] = set()
+
+    @classmethod
+    async def open(cls) -> Self:
+        """An open hub, for programs without a block to leave: `aclose` it, from any task."""
+        return await cls().__aenter__()
+
+    async def __aenter__(self) -> Self:
+        if self._home is not None:
+            raise RuntimeError("a hub is entered once: open another by remit.open_hub()")
+        self._home = Home("the hub")
+        self._leave, self._gone, opened = anyio.Event(), anyio.Event(), anyio.Event()
+        spawn(partial(self._live, opened))
+        try:
+            await outlast(opened)
+        except BaseException:
+            self._leave.set()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Closes all sessions; see `Session.aclose`. Twice is quiet."""
+        if self._home is None:
+            return
+        self._home.check()
+        self._leave.set()
+        await outlast(self._gone)
+
+    async def _live(self, opened: anyio.Event) -> None:
+        """Everything the hub does by itself. Raises nothing."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
+                opened.set()
+                await self._leave.wait()
+                async with anyio.create_task_group() as closing:
+                    for session in list(self._sessions):
+                        closing.start_soon(session.aclose)
+        finally:
+            self._tasks = None
+            self._gone.set()
+
+    async def connect(
+        self,
+        target: str,
+        *,
+        connect_timeout: float = 30.0,
+        silence: float = 15.0,
+        reconnect: float | None = 300.0,
+        trust: bool = False,
+        workers: int | None = None,
+        calls_per_worker: int = 1000,
+    ) -> Session:
+        """Opens a session; see `remit.connect`. It lives until `Session.aclose`, or until the hub
+        is left."""
+        settings = Settings(
+            connect_timeout=connect_timeout,
+            silence=silence,
+            reconnect=reconnect,
+            trust=trust,
+            workers=workers,
+            calls_per_worker=calls_per_worker,
+        )
+        parsed, transport = parse_target(target, plugins(), connect_timeout=connect_timeout)
+        if self._home is not None:
+            self._home.check()
+        if self._tasks is None or self._leave.is_set():
+            raise RuntimeError("the hub is not open")
+        session = Session(parsed, transport, plugins(), settings)
+        self._sessions.add(session)
+        self._tasks.start_soon(self._serve, session)
+        try:
+            await session._ready()
+        except BaseException:
+            await session.aclose()
+            raise
+        return session
+
+    async def _serve(self, session: Session) -> None:
+        try:
+            await session._serve()
+        finally:
+            self._sessions.discard(session)
+
+
+def open_hub() -> Hub:
+    """For applications: ``async with remit.open_hub() as hub: session = await hub.connect(…)``."""
+    return Hub()
+
+
+@asynccontextmanager
+async def connect(
+    target: str,
+    *,
+    connect_timeout: float = 30.0,
+    silence: float = 15.0,
+    reconnect: float | None = 300.0,
+    trust: bool = False,
+    workers: int | None = None,
+    calls_per_worker: int = 1000,
+) -> AsyncGenerator[Session]:
+    """A session with ``target`` for the length of an ``async with``.
+
+    Within ``connect_timeout`` seconds an agent must be up. A link on which nothing is heard for
+    ``silence`` seconds is taken for dead and made anew for up to ``reconnect`` seconds (None: for
+    ever, 0: not at all). ``trust`` accepts pickled results from the target. ``workers`` is how many
+    processes there serve `Session.call` (None: one for each processor), and ``calls_per_worker``
+    after how many calls each is replaced.
+
+    Raises ValueError and TargetError before anything is started, ConnectError (also
+    AuthenticationError, BootstrapError) where no agent came up. Leaving, or a cancel, closes the
+    session: its session-bound jobs are stopped, detached ones run on.
+    """
+    async with open_hub() as hub:
+        yield await hub.connect(
+            target,
+            connect_timeout=connect_timeout,
+            silence=silence,
+            reconnect=reconnect,
+            trust=trust,
+            workers=workers,
+            calls_per_worker=calls_per_worker,
+        )
+
+
+@asynccontextmanager
+async def start(target: str, work: Work, *args: Any, **options: Any) -> AsyncGenerator[Job]:
+    """One job over a session of its own, its results returned here; the job ends with the block.
+
+    ``options`` are those of `connect` and of `Session.start`.
+    """
+    settings = {
+        field.name: options.pop(field.name)
+        for field in attrs.fields(Settings)
+        if field.name in options
+    }
+    async with connect(target, **settings) as session:
+        yield await session.start(work, *args, **options)

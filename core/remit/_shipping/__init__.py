@@ -1,0 +1,1 @@
+"""Functions, their arguments and packages, on their way to another interpreter."""
