@@ -79,7 +79,7 @@ def lowest(session: nox.Session) -> None:
 ON_TARGET = ["tests/agent", "tests/enter", "tests/kept", "tests/workflows", "tests/core"]
 AS_CALLER = [
     *("tests/agent/test_programs.py", "tests/agent/test_as_written.py"),
-    *("tests/core/test_functions.py", "tests/core/test_packages.py"),
+    *("tests/shipping/test_programs.py", "tests/shipping/test_packages.py"),
     *("tests/workflows/test_pythons.py", "tests/workflows/test_kept_functions.py"),
 ]
 

@@ -15,10 +15,10 @@ from anyio.from_thread import start_blocking_portal
 from hypothesis import given, settings
 
 import remit
-from core import values_table
-from core.test_values import nested
-from core.values_table import EXPECTED, SAME, alike, make
 from remit._link import agent_payload
+from values import values_table
+from values.test_codec import nested
+from values.values_table import EXPECTED, SAME, alike, make
 
 HERE = "travelling_values"
 # What a function that goes by source may be given.

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from core import values_table
-from core.values_table import EXPECTED, alike, make
 from remit._link import agent_payload
 from remit._shipping import worker_payload
 from remit._values import codec
 from testbed import pythons
+from values import values_table
+from values.values_table import EXPECTED, alike, make
 
 INTERPRETERS = [
     pytest.param(found, id=found.version, marks=pytest.mark.real) for found in pythons.found()

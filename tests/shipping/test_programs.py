@@ -156,7 +156,7 @@ def uses_settings() -> Any:
 
 
 def imports_relatively() -> None:
-    from . import conftest as conftest
+    from . import test_packages as test_packages
 
 
 def new_syntax(values: list[int]) -> int:

@@ -35,11 +35,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import remit
-from core.values_table import EXPECTED, alike, make
 from remit import Limits, ResultError, Struct
 from remit._jobs.values import decode, encode
 from remit._values import codec
 from remit._values.limits import ValueRefused
+from values.values_table import EXPECTED, alike, make
 
 HERE = __name__
 
@@ -54,8 +54,8 @@ def back(value: object) -> Any:
 
 @pytest.mark.parametrize("text", EXPECTED)
 def test_a_value_comes_back_as_the_table_says(text: str) -> None:
-    value = make(text, "core.values_table")
-    expected = make(EXPECTED[text], "core.values_table")
+    value = make(text, "values.values_table")
+    expected = make(EXPECTED[text], "values.values_table")
     assert alike(back(value), expected)
     assert alike(decode(bytearray(sent([value])))[0], expected)
 

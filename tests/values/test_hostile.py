@@ -19,10 +19,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from core.values_table import EXPECTED, make
 from remit import Limits, ResultError
 from remit._jobs.values import decode, encode
 from remit._values import codes
+from values.values_table import EXPECTED, make
 
 
 def ext(code: int, body: bytes) -> bytes:
@@ -187,7 +187,7 @@ def test_hostile_bytes_are_refused_in_bounded_memory(name: str) -> None:
     assert set(sys.modules) == before
 
 
-ENCODED = [sent(make(text, "core.values_table")) for text in EXPECTED]
+ENCODED = [sent(make(text, "values.values_table")) for text in EXPECTED]
 ENCODED += [sent(np.arange(6).reshape(2, 3).T), sent(np.float32(1)), sent(np.zeros(2, "i4,f8"))]
 ENCODED = [data for data in ENCODED if len(data) < 2000]
 

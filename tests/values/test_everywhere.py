@@ -23,11 +23,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core.test_values_old import INTERPRETERS, sources
-from core.values_table import alike
 from remit import EnumMember, ExceptionRecord, ResultError, Struct
 from remit._jobs.values import decode, encode
 from testbed import pythons
+from values.test_old_pythons import INTERPRETERS, sources
+from values.values_table import alike
 
 __all__ = ["sources"]  # a fixture
 
