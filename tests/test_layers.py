@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 
 import remit
+from remit._agent.enter import control_socket
 from remit._shipping import worker_payload
 
 ROOT = Path(__file__).parents[1]
@@ -27,8 +28,10 @@ SHARED = {
     "remit._wire.frames",
     "remit._wire.msgpack",
     "remit._wire.records",
+    "remit._wire.refusal",
     "remit._wire.sanitize",
     "remit._wire.states",
+    "remit._wire.streams",
 }
 # Bytes or words in, values out: no I/O, no clock, no event loop.
 PURE = {*SHARED, "remit._errors", "remit._link.messages", "remit._target", "remit._types"} | {
@@ -164,9 +167,6 @@ FLOORS = (
 # What still looks up, most of it for a type alone. Nothing may be added.
 LOOKS_UP = {
     ("_jobdir.liveness", "_agent.base.process_tree"),
-    ("_jobdir.retention", "_agent.base.helpers"),
-    ("_jobdir.statedir", "_agent.base.helpers"),
-    ("_jobdir.views", "_agent.base.helpers"),
     ("_agent.base.helpers", "_agent.main"),
     ("_agent.base.link", "_agent.verbs"),
     ("_agent.enter.enter", "_agent.main"),
@@ -226,7 +226,29 @@ def test_no_module_needs_itself_to_be_loaded() -> None:
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
-class _LoadTime(ast.NodeTransformer):
+def test_a_launcher_is_sent_all_that_it_needs_and_no_more() -> None:
+    # Packages are sent empty.
+    files = [module for module in CORE_MODULES if module.path.stem != "__init__"]
+    used = {m.name: ours(imports(_Running().visit(m.tree), NAMES)) for m in files}
+    found: set[str] = set()
+    todo = {"remit._agent.enter.launcher"}
+    while todo:
+        name = todo.pop()
+        found.add(name)
+        packages = {".".join(name.split(".")[:n]) for n in range(1, name.count(".") + 1)}
+        todo |= (packages | used.get(name, set())) - found
+    assert sorted(found) == list(control_socket._MODULES)
+
+
+class _Running(ast.NodeTransformer):
+    """Leaves out what is for types alone."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        named = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        return None if named else self.generic_visit(node)
+
+
+class _LoadTime(_Running):
     """Leaves out what does not run when the module is imported."""
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
@@ -234,10 +256,6 @@ class _LoadTime(ast.NodeTransformer):
 
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
         return None
-
-    def visit_If(self, node: ast.If) -> ast.AST | None:
-        named = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-        return None if named else self.generic_visit(node)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ FAULTS = """
 
 def _faulty(verb, error, stage, accepted):
     import os
-    from remit._agent.base.helpers import Refused
+    from remit._wire.refusal import Refused
 
     def fail(*args):
         raise eval(error)

@@ -23,10 +23,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from remit._agent.base.helpers import Refused
 from remit._agent.base.loop import Loop
 from remit._agent.functions import pool, workers
 from remit._wire.conversation import Piece
+from remit._wire.refusal import Refused
 from remit._worker import calls as there
 
 SIZE = struct.Struct(">Q")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from remit._agent.base.helpers import Refused
 from remit._agent.enter import control_socket
 from remit._jobdir import statedir
+from remit._wire.refusal import Refused
 from testbed import needs
 
 

@@ -75,8 +75,8 @@ class Turn:
 
     def __call__(self, bad: Any, name: Any, job_id: Any, *args: Any) -> Any:
         """The answer, None where it is to be asked again. ``bad``: the number of the call."""
-        from remit._agent.base.helpers import Refused
         from remit._agent.kept import looks
+        from remit._wire.refusal import Refused
 
         self.faults.bad, self.faults.count, self.faults.armed = (bad,), 0, True
         try:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from agent.harness import new_id
-from remit._agent.base.helpers import Refused
 from remit._agent.kept import forkserver, starting
 from remit._jobdir import files, liveness
+from remit._wire.refusal import Refused
 
 KILLED = Refused("start-failed", "the job was not run: its supervisor was killed")
 

@@ -130,7 +130,7 @@ class TestTruncate:
             f"{MINIMAL}\n"
             "import os\n"
             "from remit._jobdir import files, retention\n"
-            "from remit._agent.base.helpers import Refused\n"
+            "from remit._wire.refusal import Refused\n"
             f"fd = os.open({str(state_dir)!r}, os.O_RDONLY)\n"
             "files.prepare(fd)\n"
             "try: retention.check(fd)\n"

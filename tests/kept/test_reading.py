@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from agent.harness import Collected, Refused, Wire, job, new_id
 from remit._jobdir import files as jobdir
 from remit._jobdir.cursor import Cursor
+from remit._wire import refusal
 from remit._wire.conversation import LEAST_CHARGE, Piece
 from remit._wire.frames import DATA
 from remit._wire.msgpack import unpack
@@ -420,7 +421,6 @@ def test_save_writes_a_whole_private_file_on_the_target(wire: Wire, tmp_path: Pa
 def test_an_existing_file_keeps_its_mode_and_a_refused_save_leaves_nothing(
     wire: Wire, state_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from remit._agent.base import helpers
     from remit._agent.kept import lookup
 
     job_id = kept(wire, "echo new")
@@ -433,7 +433,7 @@ def test_an_existing_file_keeps_its_mode_and_a_refused_save_leaves_nothing(
     before = sorted(tmp_path.iterdir())
     state, to = os.fsencode(state_dir), os.fsencode(tmp_path / "out")
     monkeypatch.setattr(lookup, "_COPY_TRIES", 0)
-    with pytest.raises(helpers.Refused, match="freed faster"):
+    with pytest.raises(refusal.Refused, match="freed faster"):
         lookup.save(state, job_id, to, None, "stdout")
     assert sorted(tmp_path.iterdir()) == before
     assert (tmp_path / "out").read_text() == "new\n"

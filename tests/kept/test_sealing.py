@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from agent.harness import new_id
-from remit._agent.base.helpers import Refused
 from remit._agent.kept import control, starting
 from remit._jobdir import files
+from remit._wire.refusal import Refused
 
 # What is done between two of these is nobody else's to see.
 STEPS = ("open", "stat", "read", "write", "listdir", "unlink", "rmdir", "utime", "rename")

@@ -9,11 +9,11 @@ from typing import Any, cast
 
 import pytest
 
-from remit._agent.base.helpers import Refused
 from remit._agent.base.loop import Loop
 from remit._agent.kept import looks
 from remit._agent.kept.turns import Turns
 from remit._agent.main import Agent
+from remit._wire.refusal import Refused
 
 # Around what the kernel takes at once, and what a process reads at once.
 SIZES = (0, 1, 15, 16, 17, 65_535, 212_992, 262_144, 262_145, 1 << 20, (3 << 20) + 1)

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from agent.harness import Wire, job, processes_of, wait_until_ended
-from remit._agent.base.helpers import Refused
 from remit._agent.kept import control
 from remit._jobdir import liveness, views
+from remit._wire.refusal import Refused
 
 
 @pytest.fixture

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 from remit._agent.base import descriptors, fds, process_tree
 from remit._agent.base.children import Children
-from remit._agent.base.helpers import Helper, Refused, refusal_of
+from remit._agent.base.helpers import Helper, refusal_of
 from remit._agent.base.lifetimes import Lifetimes, now
 from remit._agent.base.link import Link, import_verbs
 from remit._agent.base.loop import Loop
 from remit._wire.conversation import PROTOCOL, ProtocolError, Pulse
 from remit._wire.msgpack import UnpackError, pack, unpack
+from remit._wire.refusal import Refused
 
 if TYPE_CHECKING:
     from typing import Any, Callable, NoReturn

@@ -11,8 +11,8 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from remit._agent.base.helpers import Refused
 from remit._jobdir import files
+from remit._wire.refusal import Refused
 
 if TYPE_CHECKING:
     from typing import Any

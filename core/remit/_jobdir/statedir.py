@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 
-from remit._agent.base.helpers import Refused
+from remit._wire.refusal import Refused
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_LINKS = 40  # as the kernel follows

@@ -11,9 +11,9 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from remit._agent.base.helpers import Refused
 from remit._jobdir import files, json, liveness, statedir
 from remit._wire import states
+from remit._wire.refusal import Refused
 
 if TYPE_CHECKING:
     from typing import Any

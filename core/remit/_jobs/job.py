@@ -19,7 +19,7 @@ from remit._jobs.decoder import FunctionFailure
 from remit._jobs.function_output import Teller
 from remit._jobs.receiver import Receiver
 from remit._jobs.request import Function, Start
-from remit._jobs.result import STDERR_TAIL, CommandOutput, FunctionResult
+from remit._jobs.result import CommandOutput, FunctionResult
 from remit._jobs.stores import Store
 from remit._link.link import Link, Listener
 from remit._link.messages import JobMap, JobNews, Stopped, decode
@@ -27,6 +27,7 @@ from remit._link.notify import Changes, Notifier
 from remit._types import CommandResult, JobInfo, JobState, Outcome
 from remit._wire.conversation import Piece
 from remit._wire.sanitize import one_line
+from remit._wire.streams import STDERR_TAIL
 from remit.abc import Channel, Placement, Position
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from remit._jobs.receiver import SpoolReader
 from remit._jobs.request import Function, Start, own_directory
 from remit._link.link import Link, own_trouble
 from remit._link.messages import JobMap, JobPage, Nothing, Saved
-from remit._shipping.shipment import TASK
 from remit._types import JobInfo, JobState, LogoutWarning, Outcome
 from remit._wire.sanitize import one_line
+from remit._wire.streams import TASK
 from remit.abc import Placement, Position, StoreReader
 
 if TYPE_CHECKING:

@@ -15,12 +15,10 @@ from remit._jobs.stores import Reader, Store
 from remit._types import CommandResult, Gap, JobState, Outcome, Record
 from remit._wire import records
 from remit._wire.records import Malformed, Said, Splitter
+from remit._wire.streams import STDERR_TAIL
 
 if TYPE_CHECKING:
     from remit._jobs.job import Job
-
-# Bytes of the end of stderr that an error tells.
-STDERR_TAIL = 4096
 
 
 class CommandOutput:

@@ -31,10 +31,10 @@ from remit._jobs.stores import Store
 from remit._jobs.surcharge import Surcharges
 from remit._link.link import own_trouble
 from remit._link.messages import JobMap, moment
-from remit._shipping.shipment import TASK
 from remit._types import PIPE, STREAMS, Gap, JobInfo, JobState, Outcome, Record
 from remit._wire.conversation import Piece
 from remit._wire.records import HEAD, Malformed, Said, Splitter
+from remit._wire.streams import TASK
 from remit.abc import Position, StoreReader
 
 if TYPE_CHECKING:

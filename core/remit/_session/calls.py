@@ -12,12 +12,12 @@ import anyio.lowlevel
 
 from remit._errors import JobFailed, RemitError, RemoteProtocolError
 from remit._jobs import function_output
-from remit._jobs.result import STDERR_TAIL
 from remit._link.link import Link, Listener
 from remit._link.messages import NotRun, PoolEnd, Workers, decode
 from remit._session.interpreters import Interpreter
 from remit._shipping.runtime import Runtime
 from remit._wire.conversation import Piece, charge
+from remit._wire.streams import STDERR_TAIL
 
 if TYPE_CHECKING:
     from remit._session.session import Session

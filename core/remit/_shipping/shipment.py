@@ -8,8 +8,6 @@ import attrs
 
 from remit._shipping.runtime import Runtime
 
-# The stream of DATA on which the rest of a task goes that is too large for its request.
-TASK = 7
 _WITH_THE_REQUEST = 1 << 18
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from remit import TargetError
-from remit._agent.base.helpers import Refused
 from remit._jobdir import statedir
+from remit._wire.refusal import Refused
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remit._agent.base.helpers import Refused
+from remit._wire.refusal import Refused
 
 if TYPE_CHECKING:
     from typing import Any

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from remit._agent.base import fds
 from remit._wire.msgpack import UnpackError, pack, unpack
+from remit._wire.refusal import Refused
 
 if TYPE_CHECKING:
     from typing import Any, Callable, NoReturn
@@ -21,25 +22,6 @@ if TYPE_CHECKING:
     Done = Callable[[Any, "Refused | None"], object]
 
 _SIZE = struct.Struct(">Q")
-
-
-class Refused(Exception):
-    """What was asked cannot be done: a refusal of docs/wire.md, with its code and facts."""
-
-    def __init__(
-        self,
-        code: str,
-        message: str,
-        evidence: str | None = None,
-        hint: str | None = None,
-        **facts: object,
-    ) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.evidence = evidence
-        self.hint = hint
-        self.facts = facts
 
 
 class EndedEarly(Refused):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from remit._agent.base.helpers import Refused, failed, refusal_of
+from remit._agent.base.helpers import failed, refusal_of
 from remit._agent.base.loop import report
 from remit._wire.conversation import AGENT, LEAST_CHARGE, Conversation, ProtocolError
 from remit._wire.frames import (
@@ -25,6 +25,7 @@ from remit._wire.frames import (
     REQUEST,
 )
 from remit._wire.msgpack import UnpackError, pack, unpack
+from remit._wire.refusal import Refused
 
 if TYPE_CHECKING:
     from typing import Any, Callable

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from remit._agent.base.helpers import Refused
+from remit._wire.refusal import Refused
 
 try:
     import resource

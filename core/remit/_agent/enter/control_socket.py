@@ -15,9 +15,9 @@ import sys
 from binascii import hexlify
 from typing import TYPE_CHECKING
 
-from remit._agent.base.helpers import Refused
 from remit._agent.enter import rc_files
 from remit._jobdir import statedir
+from remit._wire.refusal import Refused
 
 if TYPE_CHECKING:
     from typing import Callable
@@ -64,25 +64,24 @@ _LAUNCH = "from remit._agent.enter.launcher import run\nrun(connection, sys.argv
 # What the launcher needs of what the agent was sent.
 _MODULES = (
     "remit",
-    "remit._wire",
-    "remit._wire.frames",
-    "remit._wire.conversation",
-    "remit._wire.msgpack",
-    "remit._wire.states",
-    "remit._jobdir",
     "remit._agent",
     "remit._agent.base",
-    "remit._agent.enter",
     "remit._agent.base.arguments",
-    "remit._agent.enter.client",
     "remit._agent.base.environment",
-    "remit._agent.base.fds",
-    "remit._wire.sanitize",
-    "remit._agent.base.helpers",
-    "remit._jobdir.json",
+    "remit._agent.base.manner",
+    "remit._agent.enter",
+    "remit._agent.enter.client",
     "remit._agent.enter.launcher",
     "remit._agent.enter.listing",
-    "remit._agent.base.manner",
+    "remit._jobdir",
+    "remit._jobdir.json",
+    "remit._wire",
+    "remit._wire.conversation",
+    "remit._wire.frames",
+    "remit._wire.msgpack",
+    "remit._wire.refusal",
+    "remit._wire.sanitize",
+    "remit._wire.states",
 )
 
 

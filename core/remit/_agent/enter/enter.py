@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from remit._agent.base import arguments, process_tree, pty, spawn
 from remit._agent.base.environment import account
-from remit._agent.base.helpers import Refused
 from remit._agent.enter import control_socket, rc_files
 from remit._agent.enter.local_caller import LocalCaller
 from remit._jobdir import statedir
 from remit._wire.conversation import Piece
+from remit._wire.refusal import Refused
 
 if TYPE_CHECKING:
     from typing import Any, Callable

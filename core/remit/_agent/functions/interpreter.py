@@ -16,9 +16,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from remit._agent.base import arguments, process_tree
-from remit._agent.base.helpers import Refused
 from remit._agent.base.spawn import SpawnError, spawn
 from remit._wire.msgpack import pack, unpack
+from remit._wire.refusal import Refused
 
 if TYPE_CHECKING:
     from typing import Any, Callable, Sequence

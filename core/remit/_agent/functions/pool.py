@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from remit._agent.base import arguments
 from remit._agent.base.helpers import refusal_of
 from remit._agent.functions import interpreter
-from remit._agent.functions.workers import PACKET, STDERR_TAIL, Worker
+from remit._agent.functions.workers import PACKET, Worker
 from remit._wire.conversation import Piece
+from remit._wire.streams import STDERR_TAIL
 
 if TYPE_CHECKING:
     from typing import Any, Sequence

@@ -17,6 +17,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from remit._wire.msgpack import pack
+from remit._wire.streams import STDERR_TAIL
 
 if TYPE_CHECKING:
     from typing import Iterator, Sequence
@@ -33,7 +34,6 @@ PACKET = 1 << 16
 # And docs/wire.md: what the caller is told.
 DIED = 4  # packed [exit status or None, signal or None, the end of stderr]
 TAIL = 5  # the end of stderr, before a FAILED
-STDERR_TAIL = 4096
 _TOTAL = struct.Struct(">Q")
 
 # Seconds that calls take at most of a worker that is given some ahead; and how long the first of

@@ -12,7 +12,6 @@ import time
 from typing import TYPE_CHECKING
 
 from remit._agent.base import process_tree
-from remit._agent.base.helpers import Refused
 from remit._agent.kept import starting, unsupervised
 from remit._agent.kept.lookup import Opened, gone_or_unknown, not_found, opened
 from remit._agent.kept.starting import CLAIM_PATIENCE
@@ -20,6 +19,7 @@ from remit._agent.kept.starting import GRACE as GRACE
 from remit._jobdir import files, liveness, mailbox, views
 from remit._jobdir.statedir import State
 from remit._wire import states
+from remit._wire.refusal import Refused
 
 if TYPE_CHECKING:
     from typing import Any, Callable

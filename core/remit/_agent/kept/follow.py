@@ -13,13 +13,14 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from remit._agent.base import arguments
-from remit._agent.base.helpers import EndedEarly, Refused, help_twice
+from remit._agent.base.helpers import EndedEarly, help_twice
 from remit._agent.base.inotify import Inotify
 from remit._agent.kept import known, looks, lookup
 from remit._agent.kept.turns import Turns
 from remit._jobdir import files, views
 from remit._wire import states
 from remit._wire.conversation import PIECE, Piece
+from remit._wire.refusal import Refused
 
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterator

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 from remit._agent.base import descriptors, environment, logind, oom, process_tree, subreaper
 from remit._agent.base.environment import rename
 from remit._agent.base.fds import point_at_null
-from remit._agent.base.helpers import Refused, forget_the_agent
+from remit._agent.base.helpers import forget_the_agent
 from remit._agent.kept import ending, supervisor
 from remit._jobdir import liveness
+from remit._wire.refusal import Refused
 
 if TYPE_CHECKING:
     from typing import NoReturn

@@ -11,12 +11,12 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from remit._agent.base import inotify
-from remit._agent.base.helpers import Refused
 from remit._agent.kept import lookup
 from remit._jobdir import files, lease, liveness, statedir, views
 from remit._jobdir.cursor import Cursor
 from remit._wire import states
 from remit._wire.conversation import PIECE, charge
+from remit._wire.refusal import Refused
 
 if TYPE_CHECKING:
     from typing import Any, Callable

@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from remit._agent.base import process_tree, scan
-from remit._agent.base.helpers import Refused
 from remit._jobdir import files, liveness, statedir, views
 from remit._jobdir.statedir import State
 from remit._wire import states
 from remit._wire.msgpack import pack
+from remit._wire.refusal import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

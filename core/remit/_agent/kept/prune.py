@@ -12,11 +12,11 @@ from collections import namedtuple
 from typing import TYPE_CHECKING
 
 from remit._agent.base import scan
-from remit._agent.base.helpers import Refused
 from remit._agent.kept import control, lookup
 from remit._jobdir import files, liveness, views
 from remit._jobdir.statedir import State
 from remit._wire import states
+from remit._wire.refusal import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,13 +10,13 @@ import time
 from typing import TYPE_CHECKING
 
 from remit._agent.base import logind
-from remit._agent.base.helpers import Refused
 from remit._agent.kept import forkserver, supervisor, unsupervised
 from remit._agent.kept.lookup import open_job
 from remit._jobdir import files, json, lease, retention, statedir, views
 from remit._jobdir.statedir import State
 from remit._wire import states
 from remit._wire.msgpack import pack
+from remit._wire.refusal import Refused
 
 if TYPE_CHECKING:
     from typing import Any

@@ -15,8 +15,9 @@ import time
 from collections import deque, namedtuple
 from typing import TYPE_CHECKING
 
-from remit._agent.base.helpers import EndedEarly, Refused, failed, forget_the_agent
+from remit._agent.base.helpers import EndedEarly, failed, forget_the_agent
 from remit._wire.msgpack import UnpackError, pack, unpack
+from remit._wire.refusal import Refused
 
 if TYPE_CHECKING:
     from typing import Any, Callable, NoReturn

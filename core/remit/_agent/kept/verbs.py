@@ -11,10 +11,12 @@ import time
 from typing import TYPE_CHECKING
 
 from remit._agent.base import arguments, manner
-from remit._agent.base.helpers import EndedEarly, Refused, help_twice, refusal_of
+from remit._agent.base.helpers import EndedEarly, help_twice, refusal_of
 from remit._agent.kept import control, follow, known, lookup, starting
 from remit._agent.kept.forkserver import Forkserver
 from remit._jobdir import files, json, statedir
+from remit._wire.refusal import Refused
+from remit._wire.streams import TASK
 
 if TYPE_CHECKING:
     from typing import Any, Callable
@@ -27,7 +29,6 @@ MAX_STDIN = 64 << 20
 # And so is a function, which must not be on one either. Stream 7 brings what its request had no
 # room for: `remit._agent.returned.function_job`.
 MAX_TASK = 256 << 20
-TASK = 7
 _WINDOW = 1 << 18
 _MAX_PAGE = 10000
 # Seconds until something is tried again for which no process could be had.

@@ -12,13 +12,14 @@ import struct
 from typing import TYPE_CHECKING
 
 from remit._agent.base import arguments, process_tree
-from remit._agent.base.helpers import Refused
 from remit._agent.base.spawn import SpawnError
 from remit._agent.functions import interpreter
-from remit._agent.returned.return_job import RECORDS, STDERR, STDOUT, ReturnJob
+from remit._agent.returned.return_job import ReturnJob
 from remit._agent.returned.stdin import Stdin
 from remit._wire.msgpack import pack
 from remit._wire.records import Spotter
+from remit._wire.refusal import Refused
+from remit._wire.streams import RECORDS, STDERR, STDOUT, TASK
 
 if TYPE_CHECKING:
     from typing import Any
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from remit._agent.main import Agent
     from remit._wire.conversation import Piece
 
-# The stream on which a task comes that is too large for its request.
-TASK = 7
 _SIZE = struct.Struct(">I")
 # What the fork is told once it may call the function; it exits where it is told nothing.
 GO = b"g"

@@ -15,11 +15,12 @@ import time
 from typing import TYPE_CHECKING
 
 from remit._agent.base import arguments, oom, process_tree
-from remit._agent.base.helpers import Refused
 from remit._agent.base.spawn import SpawnError, failure, spawn_soon
 from remit._agent.returned.stdin import Stdin
 from remit._wire import states
 from remit._wire.conversation import MAX_PIECE, Piece
+from remit._wire.refusal import Refused
+from remit._wire.streams import NAMES, RECORDS, STDERR, STDOUT
 
 try:
     import termios
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from remit._agent.base.loop import Timer
     from remit._agent.main import Agent
 
-STDOUT, STDERR, RECORDS = 1, 2, 3
-NAMES = {STDOUT: "stdout", STDERR: "stderr", RECORDS: "records"}
 # How long output may be held open by others once the first process has ended.
 DRAIN = 2.0
 # Seconds between TERM and KILL for what a job leaves behind, and at the end of the session.
