@@ -203,8 +203,7 @@ async def test_a_cancelled_result_leaves_what_it_had_taken(
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stores, "_DRAIN", 0.2)
-    monkeypatch.setattr(stores, "_FREE", 0.2)
+    """With what was cancelled, and goes on."""
     monkeypatch.setattr(stores, "GRACE", 0.2)
     monkeypatch.setattr(background, "GRACE", 0.2)
 
@@ -244,6 +243,9 @@ async def test_a_store_without_an_end_is_its_jobs_trouble(
     sqlite_like: ModuleType, monkeypatch: pytest.MonkeyPatch, method: str, fault: Any, words: str
 ) -> None:
     monkeypatch.setattr(sqlite_like.Store, method, fault)
+    if fault in (_for_ever, _shielded):
+        # Of what works nothing has to be done within a moment.
+        monkeypatch.setattr(stores, {"_write": "_DRAIN", "aclose": "_FREE"}[method], 0.2)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         async with remit.connect("local:") as session:
