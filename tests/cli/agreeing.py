@@ -17,8 +17,9 @@ JOB = "jaaaaaaaaaaaa"
 OUTCOME = {"exit_status": 0, "reason": "exited"}
 
 
-# Where a target can come to hang: before its agent is up, before it answers, before a job's end.
-STAGES = ("connecting", "asked", "running")
+# Where a target can come to hang: before its agent is up, before it answers, before a job's end,
+# before it answers the goodbye.
+STAGES = ("connecting", "asked", "running", "leaving")
 
 
 class Agreeing(FakeTransport):
@@ -44,13 +45,15 @@ async def _play(agent: FakeAgent, *, hangs: str, reached: Callable[[], object]) 
     while True:
         for event in agent.events:
             if event.kind == frames.GOODBYE:
-                return
+                if hangs != "leaving":
+                    return
+                reached()
             if event.kind == frames.REQUEST:
-                if hangs == "asked" or (hangs and _do(agent, event, ends=False)):
+                if hangs in ("", "leaving"):
+                    _do(agent, event)
+                elif hangs == "asked" or _do(agent, event, ends=False):
                     await agent.flush()
                     reached()
-                elif not hangs:
-                    _do(agent, event)
         await agent.flush()
         data = await agent.peer.receive()
         if not data:

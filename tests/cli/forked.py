@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import os
+import pkgutil
 import resource
 import select
 import signal
@@ -12,12 +15,17 @@ from collections.abc import Callable, Sequence
 from typing import IO
 
 import attrs
+import pydantic
 
+import remit.cli
 from cli.agreeing import Agreeing
+from remit._link import agent_payload
 from remit._plugins import plugins
-from remit.cli import _collecting, _demo, _main
+from remit._session.session import Callers
+from remit.cli import _collecting, _demo, _interrupts, _main
 
 LIMIT = 30.0
+FOR_EVER = 3600.0
 
 
 @attrs.frozen
@@ -38,9 +46,12 @@ def forked(
     before: Callable[[], object] = int,
     hangs: str = "",
     number: signal.Signals | None = None,
+    again: bool = False,
 ) -> Done:
     """Runs the words. ``before`` is called in the child, and does to its descriptors what it likes;
-    with ``number`` that signal is sent once the target ``hangs`` there."""
+    with ``number`` that signal is sent once the target ``hangs`` there, ``again`` and again until
+    it ends, however long a target has for a goodbye."""
+    _load()
     out, told_out = os.pipe()
     err, told_err = os.pipe()
     ready, told_ready = os.pipe()
@@ -52,6 +63,7 @@ def forked(
                 os.dup2(ours, fd)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.closerange(3, told_ready)
+            _interrupts._FAREWELL = FOR_EVER if again else 0.1
             status = _child(line, before, Agreeing(hangs, lambda: os.write(told_ready, b"r")))
         finally:
             os._exit(status)
@@ -61,12 +73,23 @@ def forked(
         if number is not None:
             _await(ready, pid)
             os.kill(pid, number)
-        status = os.waitstatus_to_exitcode(_wait(pid))
+        status = os.waitstatus_to_exitcode(_wait(pid, number if again else None))
         with open(out, closefd=False) as stdout, open(err, closefd=False) as stderr:
             return Done(status if status >= 0 else 128 - status, stdout.read(), stderr.read())
     finally:
         for fd in (out, err, ready):
             os.close(fd)
+
+
+@functools.cache
+def _load() -> None:
+    """All that a command would import and make: once, for all that are forked."""
+    for module in pkgutil.iter_modules(remit.cli.__path__):
+        if module.name != "__main__":
+            importlib.import_module(f"remit.cli.{module.name}")
+    pydantic.TypeAdapter(str)  # typer's
+    plugins()
+    agent_payload.payload(True)
 
 
 def _child(line: Sequence[str], before: Callable[[], object], target: Agreeing) -> int:
@@ -78,6 +101,7 @@ def _child(line: Sequence[str], before: Callable[[], object], target: Agreeing) 
         """Another process would know nothing of that target."""
 
     _collecting.collect = collect  # type: ignore[assignment]
+    Callers.farewell = FOR_EVER  # so that it shows who waits for that
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -107,12 +131,14 @@ def _await(ready: int, pid: int) -> None:
         raise AssertionError("the target was not asked")
 
 
-def _wait(pid: int) -> int:
+def _wait(pid: int, number: signal.Signals | None = None) -> int:
     until = time.monotonic() + LIMIT
     while time.monotonic() < until:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             return status
         time.sleep(0.005)
+        if number is not None:
+            os.kill(pid, number)
     os.kill(pid, signal.SIGKILL)
     return os.waitpid(pid, 0)[1]

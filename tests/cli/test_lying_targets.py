@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.fake_agent import FakeAgent, agent_script, pack
-from remit import RemitError
+from remit import JobInfo, RemitError
 from remit._plugins import plugins
 from remit._wire import frames
 from remit._wire.conversation import Event
@@ -83,11 +83,15 @@ answers = st.fixed_dictionaries(
     }
 )
 
+
+def ignored(_: object) -> None: ...
+
+
 Command = Callable[[], Awaitable[object]]
 OPTIONS: dict[str, Any] = {"older_than": "1s", "max_total": None, "dry_run": False}
 commands: st.SearchStrategy[Command] = st.one_of(
-    st.just(functools.partial(_prune.prune, LIAR, **OPTIONS)),
-    st.just(_jobs.known_here),
+    st.just(functools.partial(_prune.prune, LIAR, ignored, **OPTIONS)),
+    st.just(functools.partial(_jobs.show_known, ignored)),
     st.builds(
         lambda verb, word, on, more: functools.partial(verb, [word], on, **more),
         st.just(_manage.remove),
@@ -174,5 +178,7 @@ def test_a_target_does_not_pass_for_another(home: Path) -> None:
     for note in _known.read():
         if note.id != OWN:
             _known.drop(note.id, note.target)
-    (job,) = anyio.run(_jobs.known_here)
+    shown: list[JobInfo] = []
+    anyio.run(_jobs.show_known, shown.extend)
+    (job,) = shown
     assert (job.id, job.location) == (OWN, "liar")

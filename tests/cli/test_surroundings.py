@@ -97,11 +97,29 @@ STAGES = [
     *((command, stage) for command in REACHING for stage in ("connecting", "asked")),
     *((command, "running") for command in ("run", "enter", "receive", "wait")),
     ("start --keep", "connecting"),
+    *((command, "leaving") for command in (*REACHING, "jobs", "start --keep")),
 ]
+# What was done by then is told: where to find it in stdout, and the last line of stderr.
+DONE_BY_THEN = {
+    "start --keep": ("j", ""),
+    "jobs": (JOB, ""),
+    "jobs TARGET": (JOB, ""),
+    "wait": (f"{JOB}  Completed", ""),
+    "save": ("/saved", ""),
+    "prune": ("", "remit: removed 0 jobs on fake:x, 0"),
+}
 
 
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize(("command", "stage"), STAGES)
 def test_a_signal_ends_it_at_any_stage(command: str, stage: str, number: signal.Signals) -> None:
     done = forked(COMMANDS[command][0].split(), hangs=stage, number=number)
-    assert (done.status, done.last) == (128 + number, ""), done
+    told, last = DONE_BY_THEN.get(command, ("", "")) if stage == "leaving" else ("", "")
+    assert (done.status, done.last) == (128 + number, last), done
+    assert told in done.stdout if told else not done.stdout, done
+
+
+@pytest.mark.parametrize("command", ["run", "receive", "start --keep", "wait"])
+def test_who_insists_waits_for_no_goodbye(command: str) -> None:
+    line = COMMANDS[command][0].split()
+    assert forked(line, hangs="leaving", number=signal.SIGINT, again=True).status == 130

@@ -8,10 +8,11 @@ import os
 import random
 import sys
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from types import ModuleType
-from typing import Any, TypeVar, overload
+from typing import Any, ClassVar, TypeVar, overload
 
 import anyio
 import anyio.abc
@@ -82,11 +83,33 @@ _MOST_WORKERS = 1 << 16
 
 
 class Callers:
-    """What agents are told of the callers in this process, besides what each session says."""
+    """What goes for all callers in this process, besides what each session says."""
 
     # Seconds that an agent waits for a caller that says nothing; None: those of ``silence``. A
     # program that is stopped or sleeps with its computer is silent, and comes back.
     patience: float | None = None
+    # Seconds that an agent has for an orderly end.
+    farewell = _CLOSE_GRACE
+    _leaving: ClassVar[set[anyio.CancelScope]] = set()
+
+    @classmethod
+    def hurry(cls, seconds: float) -> None:
+        """Whoever takes leave of an agent, now or later, waits no longer than this for its answer.
+        An agent ends all the same once its link is gone."""
+        cls.farewell = min(cls.farewell, seconds)
+        for scope in cls._leaving:
+            scope.deadline = min(scope.deadline, anyio.current_time() + seconds)
+
+    @classmethod
+    @contextmanager
+    def leaving(cls) -> Iterator[None]:
+        """The time that an orderly end may take."""
+        with anyio.move_on_after(cls.farewell) as scope:
+            cls._leaving.add(scope)
+            try:
+                yield
+            finally:
+                cls._leaving.discard(scope)
 
 
 def _connect_timeout(value: object) -> float:
@@ -441,7 +464,7 @@ class Session:
         link = self._link
         if link is not None:
             link.goodbye()
-            with anyio.move_on_after(_CLOSE_GRACE):
+            with Callers.leaving():
                 while self._link is link:
                     await self._notifier.wait()
         self._scope.cancel()

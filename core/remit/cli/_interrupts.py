@@ -6,9 +6,17 @@ import os
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
+
+from remit._session.session import Callers
+
+_T = TypeVar("_T")
+
+# Seconds that a target has for an orderly end once somebody wants us to end. It ends by itself what
+# is session-bound, however we leave it.
+_FAREWELL = 2.0
 
 
 class Interrupts:
@@ -46,7 +54,36 @@ class Interrupts:
                     # The far end notices that the link is gone, and ends what is session-bound.
                     os._exit(128 + number)
                 self.status = 128 + number
+                Callers.hurry(_FAREWELL)
                 self._asked.set()
+
+
+async def cut_short_by_ctrl_c(work: Callable[[], Awaitable[_T]]) -> _T:
+    """Runs ``work`` where Ctrl-C is the event loop's: it cancels, and sessions take leave in spite
+    of it, but soon."""
+    results: list[_T] = []
+    problems: list[BaseException] = []
+
+    async def act() -> None:
+        try:
+            results.append(await work())
+        except BaseException as exc:
+            problems.append(exc)
+        finally:
+            over.set()
+
+    over = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        # In a task of its own: a cancel of this one is how a Ctrl-C shows.
+        tasks.start_soon(act)
+        try:
+            await over.wait()
+        except anyio.get_cancelled_exc_class():
+            Callers.hurry(_FAREWELL)
+            raise
+    for problem in problems:
+        raise problem
+    return results[0]
 
 
 def heeded(*numbers: signal.Signals) -> list[signal.Signals]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import anyio
 
 import remit
-from remit import JobInfo, RemitError
+from remit import JobInfo, RemitError, Session
 from remit.cli import _known, _local
 from remit.cli._descriptor import Descriptor
+from remit.cli._interrupts import beside
 from remit.cli._known import Note
 from remit.cli._render import JobListing
 from remit.cli._report import say
@@ -40,8 +41,9 @@ async def show_kept(target: str, listing: JobListing) -> None:
     await stdout.write(listing.end().encode())
 
 
-async def known_here() -> list[JobInfo]:
-    """The jobs of this computer and those noted elsewhere, as their targets tell them now.
+async def show_known(show: Callable[[Sequence[JobInfo]], None]) -> None:
+    """Has the jobs of this computer shown, and those noted elsewhere as their targets tell them
+    now; once all have told, whether they let us go or not.
 
     A target that gives no answer is told on stderr, and its jobs are DISCONNECTED. So is a job of
     which its target knows nothing: the directory that it is kept in may be away for a while. A note
@@ -50,37 +52,59 @@ async def known_here() -> list[JobInfo]:
     here = _local.jobs()
     own = {job.id for job in here}
     notes = [note for note in _known.read() if note.id not in own]
-    answers: list[JobInfo] = []
-    async with anyio.create_task_group() as tasks:
-        by_target = sorted(notes, key=lambda note: note.target)
-        for target, group in groupby(by_target, key=lambda note: note.target):
-            tasks.start_soon(_ask, target, list(group), answers)
-    order = {note.id: number for number, note in enumerate(notes)}
-    return here + sorted(answers, key=lambda job: order[job.id])
+    by_target: dict[str, list[Note]] = {}
+    for note in notes:
+        by_target.setdefault(note.target, []).append(note)
+    answers = _Answers(len(by_target))
+    async with beside(*(partial(_ask, *group, answers) for group in by_target.items())):
+        await answers.complete()
+        order = {note.id: number for number, note in enumerate(notes)}
+        show(here + sorted(answers.jobs, key=lambda job: order[job.id]))
 
 
-async def _ask(target: str, notes: Sequence[Note], answers: list[JobInfo]) -> None:
-    there: dict[str, JobInfo] | None = None
-    gone: set[str] = set()
+class _Answers:
+    """What targets have told, of which there are ``missing`` more."""
+
+    def __init__(self, missing: int) -> None:
+        self.jobs: list[JobInfo] = []
+        self._missing = missing
+        self._complete = anyio.Event()
+
+    def add(self, jobs: Iterable[JobInfo]) -> None:
+        self.jobs += jobs
+        self._missing -= 1
+        self._complete.set()
+
+    async def complete(self) -> None:
+        while self._missing:
+            self._complete = anyio.Event()
+            await self._complete.wait()
+
+
+async def _ask(target: str, notes: Sequence[Note], answers: _Answers) -> None:
+    answered = False
     problem = f"no answer in {ASK_LIMIT:g} s"
     with anyio.move_on_after(ASK_LIMIT):
         try:
             async with remit.connect(target, connect_timeout=ASK_LIMIT, reconnect=0) as session:
-                found = {job.id: job for job in await session.jobs()}
-                for note in notes:
-                    if note.id not in found and await session._is_gone(note.id):
-                        gone.add(note.id)
-                there = found
+                answers.add(await _told(session, notes))
+                answered = True
         except RemitError as exc:
             problem = exc.message
-    if there is None:
+    if not answered:
         say(f"remit: {target}: {problem}")
-        answers += [note.unreachable(problem) for note in notes]
-        return
+        answers.add(note.unreachable(problem) for note in notes)
+
+
+async def _told(session: Session, notes: Sequence[Note]) -> list[JobInfo]:
+    """What its target tells of each."""
+    there = {job.id: job for job in await session.jobs()}
+    jobs: list[JobInfo] = []
     for note in notes:
         if note.id in there:
-            answers.append(there[note.id])
-        elif note.id not in gone:
-            answers.append(note.unreachable(_UNKNOWN))
+            jobs.append(there[note.id])
+        elif not await session._is_gone(note.id):
+            jobs.append(note.unreachable(_UNKNOWN))
         elif note.age() > _NEW:
-            _known.drop(note.id, target)
+            _known.drop(note.id, note.target)
+    return jobs

@@ -13,6 +13,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
+from remit import Pruned
 from remit._plugins import PluginWarning, plugins
 from remit.cli._report import UsageError, say, told, write_all
 
@@ -153,7 +154,7 @@ def jobs(
         if target is not None:
             _await(_jobs.show_kept, target, listing)
         else:
-            _print(listing.part(_await(_jobs.known_here)) + listing.end())
+            _await(_jobs.show_known, lambda jobs: _print(listing.part(jobs) + listing.end()))
 
 
 @app.command()
@@ -282,12 +283,14 @@ def prune(
     """Remove jobs kept on TARGET that are over: the old ones, or the oldest."""
     from remit.cli import _prune
 
-    with told():
-        pruned = _await(
-            _prune.prune, target, older_than=older_than, max_total=max_total, dry_run=dry_run
-        )
+    def show(pruned: Sequence[Pruned]) -> None:
         _print(_prune.json(pruned) if as_json else _prune.table(pruned, _width()))
         _prune.tell_sum(pruned, target, dry_run=dry_run)
+
+    with told():
+        _await(
+            _prune.prune, target, show, older_than=older_than, max_total=max_total, dry_run=dry_run
+        )
 
 
 @app.command()
@@ -358,10 +361,11 @@ def _await(function: Callable[..., Awaitable[Any]], *args: Any, **options: Any) 
 
     import anyio
 
-    from remit.cli import _stopped
+    from remit.cli import _interrupts, _stopped
 
     _stopped.expect()
-    return anyio.run(functools.partial(function, *args, **options))
+    work = functools.partial(function, *args, **options)
+    return anyio.run(_interrupts.cut_short_by_ctrl_c, work)
 
 
 def _exit(function: Callable[..., Awaitable[int]], *args: Any, **options: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 
@@ -15,9 +15,14 @@ _HEAD = ("ID", "NAME", "STATE", "FINISHED", "SIZE")
 
 
 async def prune(
-    target: str, *, older_than: str | None, max_total: str | None, dry_run: bool
-) -> list[Pruned]:
-    """What was removed there, or would be. Raises UsageError."""
+    target: str,
+    show: Callable[[Sequence[Pruned]], None],
+    *,
+    older_than: str | None,
+    max_total: str | None,
+    dry_run: bool,
+) -> None:
+    """Has what was removed there, or would be, shown. Raises UsageError."""
     age = None if older_than is None else _amounts.seconds("--older-than", older_than)
     total = None if max_total is None else _amounts.size("--max-total", max_total)
     if age is None and total is None:
@@ -27,10 +32,10 @@ async def prune(
         )
     async with remit.connect(target) as session:
         pruned = await session.prune(older_than=age, max_total=total, dry_run=dry_run)
-    if not dry_run:
-        for job in pruned:
-            _known.drop(job.id, target)
-    return pruned
+        if not dry_run:
+            for job in pruned:
+                _known.drop(job.id, target)
+        show(pruned)
 
 
 def tell_sum(pruned: Sequence[Pruned], target: str, *, dry_run: bool) -> None:

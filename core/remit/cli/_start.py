@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -17,7 +18,8 @@ from remit.cli._known import Note
 from remit.cli._report import BROKEN_PIPE, OK, UsageError, answer, report, say
 from remit.cli._work import Work
 
-Begin = Callable[[str, str, Work], Awaitable[None]]
+# Entered once the job runs.
+Begin = Callable[[str, str, Work], AbstractAsyncContextManager[None]]
 
 
 def limits(*, keep: bool, lease: str | None, max_output: str | None, on_max: str) -> dict[str, Any]:
@@ -49,12 +51,7 @@ async def start(
 
     ``kept``: what `limits` says.
     """
-    if keep:
-        begin: Begin = partial(_keep, limits=kept or {})
-    else:
-        from remit.cli._collecting import collect
-
-        begin = collect
+    begin: Begin = partial(_kept, limits=kept or {}) if keep else _collected
     status = OK
     limiter = anyio.CapacityLimiter(throttle)
     interrupts = Interrupts()
@@ -63,12 +60,11 @@ async def start(
         nonlocal status
         job_id = remit.new_job_id()
         try:
-            async with limiter:
-                await begin(target, job_id, work)
+            async with limiter, begin(target, job_id, work):
+                # At once: a target that lets nobody go is not to keep it from who asked.
+                status = max(status, _tell(job_id, target))
         except (RemitError, OSError) as exc:
             status = max(status, report(exc))
-        else:
-            status = max(status, _tell(job_id, target))
 
     async def each() -> int:
         async with anyio.create_task_group() as tasks:
@@ -90,7 +86,18 @@ def _tell(job_id: str, target: str) -> int:
     return OK
 
 
-async def _keep(target: str, job_id: str, work: Work, *, limits: Mapping[str, Any]) -> None:
+@asynccontextmanager
+async def _collected(target: str, job_id: str, work: Work) -> AsyncGenerator[None]:
+    from remit.cli._collecting import collect
+
+    await collect(target, job_id, work)
+    yield
+
+
+@asynccontextmanager
+async def _kept(
+    target: str, job_id: str, work: Work, *, limits: Mapping[str, Any]
+) -> AsyncGenerator[None]:
     """A job that is kept on its target, and a note here of where it is.
 
     The note comes first: a job that nobody knows of would be worse than one that is not there.
@@ -124,6 +131,7 @@ async def _keep(target: str, job_id: str, work: Work, *, limits: Mapping[str, An
         except BaseException:
             _known.drop(job_id, target)
             raise
-    if job_id in _local.ids():
-        # It is in our own state directory, which is looked at anyway.
-        _known.drop(job_id, target)
+        if job_id in _local.ids():
+            # It is in our own state directory, which is looked at anyway.
+            _known.drop(job_id, target)
+        yield
