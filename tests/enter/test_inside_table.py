@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +24,7 @@ from enter.entered import control_dir as the_control_dir
 from remit._agent.base.importer import Importer
 from remit._agent.enter import control_socket
 from remit._link import agent_payload
-from remit._wire.conversation import AGENT, LEAST_CHARGE, PROTOCOL, Conversation
+from remit._wire.conversation import AGENT, LEAST_CHARGE, PROTOCOL, Conversation, Event
 from remit._wire.frames import GOODBYE, REQUEST
 from remit._wire.msgpack import pack, unpack
 from testbed import pythons, run
@@ -166,11 +167,42 @@ ASKING: dict[str, str] = {
     "save": "save it saved",
     "rm": "rm it",
 }
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 STAGES: dict[str, list[str]] = {
     "connecting": list(ASKING),
     "asked": list(ASKING),
     "running": ["receive", "wait"],
+    "leaving": list(ASKING),
 }
+# What is answered where they may come as far as leaving, and what is told by then.
+JOB: dict[str, object] = {"id": "jaaa", "name": None, "state": "COMPLETED", "outcome": {}}
+ANSWERS: dict[str, dict[str, object]] = {
+    "find": {"jobs": [JOB]},
+    "start": JOB,
+    "jobs": {"jobs": [], "next": None},
+    "watch": JOB,
+    "stop": {"survivors": []},
+    "save": {"path": b"/saved"},
+    "remove": {},
+}
+TOLD = {"start": "j", "jobs": "ID", "wait": "jaaa", "save": "/saved"}
+# Stays where it has said goodbye, and waits for ever to have a job taken back.
+HELD = """
+import time
+from remit._agent.enter import client, launcher
+launcher._PATIENCE = 1e6
+leave = client.Client.leave
+client.Client.leave = lambda self: (leave(self), time.sleep(1e6))
+"""
+
+
+def held_code() -> bytes:
+    text = zlib.decompress(control_socket.launch_code()[8:]).decode()
+    assert text.endswith(control_socket._LAUNCH)
+    packed = zlib.compress(
+        f"{text[: -len(control_socket._LAUNCH)]}{HELD}{control_socket._LAUNCH}".encode()
+    )
+    return b"%08d" % len(packed) + packed
 
 
 @attrs.define
@@ -179,25 +211,30 @@ class Silent:
 
     stage: str
     door: control_socket.ControlSocket
-    code: bytes = attrs.field(factory=control_socket.launch_code)
+    code: bytes = attrs.field(factory=held_code)
     reached: threading.Semaphore = attrs.field(factory=lambda: threading.Semaphore(0))
     callers: list[socket.socket] = attrs.field(factory=list)
 
     def serve(self, count: int) -> None:
-        with ThreadPoolExecutor(count) as threads:
-            for _ in range(count):
-                run.wait_until(lambda: self._admit(threads), "somebody to come")
+        for _ in range(count):
+            run.wait_until(self._admit, "somebody to come", timeout=30.0)
 
     def leave(self) -> None:
         for caller in self.callers:
+            with contextlib.suppress(OSError):  # it left first
+                caller.shutdown(socket.SHUT_RDWR)  # whoever reads from it
             caller.close()
 
-    def _admit(self, threads: ThreadPoolExecutor) -> bool:
+    def _admit(self) -> bool:
         fd = self.door.admit()
         if fd is not None:
             self.callers.append(socket.socket(fileno=fd))
-            threads.submit(self._answer, self.callers[-1])
+            threading.Thread(target=self._serve, args=self.callers[-1:], daemon=True).start()
         return fd is not None
+
+    def _serve(self, caller: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # it was ended
+            self._answer(caller)
 
     def _answer(self, caller: socket.socket) -> None:
         if self.stage == "connecting":
@@ -208,19 +245,31 @@ class Silent:
         conversation.hello(pack({"protocol": PROTOCOL, "features": []}))
         while data := caller.recv(1 << 16):
             for event in conversation.receive(data):
-                if event.kind == REQUEST:
-                    verb: str = unpack(event.body)[0]  # type: ignore[index]
-                    if self.stage == "running" and verb == "find":
-                        conversation.reply(event.channel, pack({"jobs": [{"id": "jaaa"}]}))
-                        continue
-                    if self.stage == "running":
-                        answer = {"position": {}, "state": "RUNNING"}
-                        conversation.accept(event.channel, pack(answer))
-                        caller.sendall(conversation.data_to_send())
+                assert event.kind != GOODBYE or self.stage == "leaving"
+                if event.kind == GOODBYE or (
+                    event.kind == REQUEST and not self._goes_on(conversation, event)
+                ):
                     self.reached.release()
-                    return
-                assert event.kind != GOODBYE
             caller.sendall(conversation.data_to_send())
+
+    def _goes_on(self, conversation: Conversation, request: Event) -> bool:
+        """Answers as far as the stage is not reached; whether more is to come before it is."""
+        verb: str = unpack(request.body)[0]  # type: ignore[index]
+        if self.stage in ("asked", "taking back"):
+            return False
+        if verb == "find":
+            conversation.reply(request.channel, pack(ANSWERS[verb]))
+            return True
+        if self.stage == "running":
+            answer = {"position": {}, "state": "RUNNING"}
+            conversation.accept(request.channel, pack(answer))
+            return False
+        if verb in ("read", "watch"):
+            conversation.accept(request.channel, pack(ANSWERS.get(verb, {"position": {}})))
+            conversation.end(request.channel, pack({"job": JOB}))
+        else:
+            conversation.reply(request.channel, pack(ANSWERS[verb]))
+        return True
 
 
 @pytest.fixture
@@ -246,21 +295,21 @@ def silent(
         yield make
 
 
+def _asking(agent: Silent, verb: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [os.fsdecode(agent.door.path) + "/remit", *ASKING[verb].split()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_like_a_shell,
+    )
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_signal_ends_it_at_any_stage(silent: Callable[[str], Silent], stage: str) -> None:
     agent = silent(stage)
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-    rows = [(verb, number) for verb in STAGES[stage] for number in signals]
-    asking = [
-        subprocess.Popen(
-            [os.fsdecode(agent.door.path) + "/remit", *ASKING[verb].split()],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=_like_a_shell,
-        )
-        for verb, _ in rows
-    ]
+    rows = [(verb, number) for verb in STAGES[stage] for number in SIGNALS]
+    asking = [_asking(agent, verb) for verb, _ in rows]
     try:
         agent.serve(len(rows))
         for _ in rows:
@@ -274,9 +323,33 @@ def test_a_signal_ends_it_at_any_stage(silent: Callable[[str], Silent], stage: s
                 # It asks for its job to be removed, and would wait for the answer for a while.
                 agent.leave()
             said = process.communicate(timeout=30)
-            if said != ("", "") or process.returncode not in (-number, 128 + number):
+            told = TOLD.get(verb, "") if stage == "leaving" else ""
+            right = said[0].startswith(told) if told else not said[0]
+            if not right or said[1] or process.returncode not in (-number, 128 + number):
                 wrong.append((verb, number, process.returncode, said))
         assert wrong == []
+    finally:
+        for process in asking:
+            process.kill()
+        agent.leave()
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_does_not_wait_for_a_job_to_be_taken_back(
+    silent: Callable[[str], Silent], first: signal.Signals
+) -> None:
+    agent = silent("taking back")
+    asking = [_asking(agent, "start") for _ in SIGNALS]
+    try:
+        agent.serve(len(asking))
+        for numbers in ([first] * len(asking), SIGNALS):
+            for _ in asking:
+                assert agent.reached.acquire(timeout=30)
+            for process, number in zip(asking, numbers, strict=True):
+                process.send_signal(number)
+        said = [process.communicate(timeout=30) for process in asking]
+        assert [process.returncode for process in asking] == [-number for number in SIGNALS]
+        assert said == [("", "")] * len(asking)
     finally:
         for process in asking:
             process.kill()
