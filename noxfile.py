@@ -97,7 +97,9 @@ def python314(session: nox.Session) -> None:
     session.run("python", "-m", "testbed.unstable", str(versions), env={"PYTHONPATH": "tests"})
     found = {"REMIT_TEST_PYTHONS": str(versions)}
     run = ["-m", "pytest", *SPREAD, *session.posargs]
-    session.run("python", *run, *ON_TARGET, "-k", "3.14", env=found)
+    # One test preloads a library that was built for this computer's own C library.
+    choice = "3.14 and not c_library_keeps_more_signals"
+    session.run("python", *run, *ON_TARGET, "-k", choice, env=found)
 
     (program,) = versions.glob("3.14.*/bin/python3")
     there = scratch / "caller"

@@ -10,9 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.harness import DEADLINE, Wire, job, processes_of, wait_until_ended
+from testbed import pythons
 from testbed.processes import Process, descendants, find
 
-MOST_PRIVATE = 1_400_000  # bytes for each of several, on average; the benchmarks ask for less
+# Bytes for each of several, on average; the benchmarks ask for less. Python 3.14 writes to more of
+# its pages itself: 1.46 MB, with the same code.
+MOST_PRIVATE = 1_400_000
+MOST_PRIVATE_ON_314 = 1_600_000
 
 
 def keep(wire: Wire, *argv: str) -> str:
@@ -41,10 +45,13 @@ def private(pid: int) -> int:
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) * 1024
 
 
-def test_a_supervisor_keeps_little_memory_to_itself(wire: Wire, state_dir: Path) -> None:
+def test_a_supervisor_keeps_little_memory_to_itself(
+    wire: Wire, state_dir: Path, python: pythons.Interpreter
+) -> None:
     jobs = [keep(wire, "sleep", "1000") for _ in range(3)]
     taken = [private(supervisor_of(state_dir, job_id)) for job_id in jobs]
-    assert sum(taken) / len(taken) < MOST_PRIVATE, taken
+    most = MOST_PRIVATE if python.minor < 14 else MOST_PRIVATE_ON_314
+    assert sum(taken) / len(taken) < most, taken
     for job_id in jobs:
         wire.call("stop", job=job_id, grace=5.0)
 
