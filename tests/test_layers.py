@@ -166,7 +166,6 @@ FLOORS = (
 )
 # What still looks up, most of it for a type alone. Nothing may be added.
 LOOKS_UP = {
-    ("_jobdir.liveness", "_agent.base.process_tree"),
     ("_agent.base.helpers", "_agent.main"),
     ("_agent.base.link", "_agent.verbs"),
     ("_agent.enter.enter", "_agent.main"),

@@ -7,16 +7,16 @@ import signal
 import time
 
 from agent.harness import Wire, new_id, wait_until_ended, wait_until_gone
-from remit._agent.base import process_tree
+from remit._jobdir import proc
 
 
 def stop(pid: int) -> None:
     """Returns once it has stopped."""
     os.kill(pid, signal.SIGSTOP)
-    process = process_tree.look(pid)
+    process = proc.look(pid)
     while process is not None and process.state != "T":
         time.sleep(0.01)
-        process = process_tree.look(pid)
+        process = proc.look(pid)
 
 
 def test_an_agent_whose_janitor_was_killed_ends_its_session(wire: Wire) -> None:

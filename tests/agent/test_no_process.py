@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent.harness import Refused, Wire, new_id, processes_of, wait_until_gone
-from remit._agent.base import process_tree
+from remit._jobdir import proc
 from testbed import processes, pythons
 from testbed.limits import ProcessLimit
 
@@ -60,7 +60,7 @@ def test_a_job_stands_still_and_goes_on(wire: Wire, take_processes: Callable[[],
     job_id, _ = up(wire, "echo up; sleep 1000")
     take_processes()
     assert wire.call("suspend", job=job_id)["state"] == "SUSPENDED"
-    states = [process_tree.look(pid).state for pid in processes_of(job_id)]  # type: ignore[union-attr]
+    states = [proc.look(pid).state for pid in processes_of(job_id)]  # type: ignore[union-attr]
     assert set(states) == {"T"}
     assert wire.call("resume", job=job_id)["state"] == "RUNNING"
 

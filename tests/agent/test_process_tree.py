@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from remit._agent.base.lifetimes import Lifetimes
-from remit._agent.base.process_tree import Process, chosen
+from remit._agent.base.process_tree import chosen
+from remit._jobdir.proc import Process
 
 INIT, AGENT, HELPER, SHELL = 1, 2, 3, 90
 # More than are ever in use. Who is born gets one of the lowest: they are used again soon.

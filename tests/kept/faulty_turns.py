@@ -23,12 +23,11 @@ NOTHING = dict.fromkeys(WHOLE, 0)
 
 def job(state: Any, number: Any, ended: Any) -> Any:
     """The id and the directory of a job that has printed; where it runs, by a lock that is held."""
-    from remit._agent.base import process_tree
-    from remit._jobdir import files, liveness
+    from remit._jobdir import files, liveness, proc
 
     job_id, path, dir_fd = FAULTY.prepared(state, number)
     files.write_json(dir_fd, files.JOB, {"format": 1, "id": job_id, "command": {"argv": ["x"]}})
-    me = {"pid": os.getpid(), "start_time": process_tree.start_time(os.getpid())}
+    me = {"pid": os.getpid(), "start_time": proc.start_time(os.getpid())}
     process = dict(liveness.here(), started=1.0, supervisor=me, **me)
     files.write_json(dir_fd, files.PROCESS, process)
     for name, data in ((b"stdout", STDOUT), (b"stderr", STDERR)):

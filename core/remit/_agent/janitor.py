@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from remit._agent.base import fds, process_tree, subreaper
 from remit._agent.base.lifetimes import Lifetimes
+from remit._jobdir import proc
 
 if TYPE_CHECKING:
     from typing import Callable, NoReturn
@@ -146,7 +147,7 @@ class _Janitor:
             for directory in self._directories:
                 control_socket.remove(directory)
 
-    def _searching(self) -> Callable[[], dict[int, process_tree.Process]]:
+    def _searching(self) -> Callable[[], dict[int, proc.Process]]:
         """What ran when the link ended: jobs with all that is theirs, and what leads a terminal's
         session, which the kernel has told of the hang-up. What ended by itself took nothing with
         it, and kept jobs have supervisors."""
@@ -155,12 +156,12 @@ class _Janitor:
         ids = {name.encode(): roots for name, roots in jobs.items()}
         search = process_tree.Search(ids, subreaper.strays(self._lifetimes, jobs, ()))
 
-        def find() -> dict[int, process_tree.Process]:
+        def find() -> dict[int, proc.Process]:
             self._reap()
             found = search() if jobs else {}
             for pid, start in leaders:
-                leader = process_tree.look(pid)
-                if leader is not None and process_tree.lives(pid, start):
+                leader = proc.look(pid)
+                if leader is not None and proc.lives(pid, start):
                     found[pid] = leader
             return found
 

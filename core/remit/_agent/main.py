@@ -18,6 +18,7 @@ from remit._agent.base.helpers import Helper, refusal_of
 from remit._agent.base.lifetimes import Lifetimes, now
 from remit._agent.base.link import Link, import_verbs
 from remit._agent.base.loop import Loop
+from remit._jobdir import proc
 from remit._wire.conversation import PROTOCOL, ProtocolError, Pulse
 from remit._wire.msgpack import UnpackError, pack, unpack
 from remit._wire.refusal import Refused
@@ -253,7 +254,7 @@ class Agent(Link):
         silence, patience = _seconds(hello, "silence"), _seconds(hello, "patience")
         self.pulse = Pulse(silence or SILENCE, time.monotonic(), patience)
         self._greeted = True
-        problem = None if process_tree.look(os.getpid()) else NO_PROC
+        problem = None if proc.look(os.getpid()) else NO_PROC
         self.conversation.hello(pack(dict(self._own_hello(), problem=problem)))
         if problem is not None:
             self._finish(2, problem)

@@ -12,8 +12,7 @@ import os
 import struct
 from typing import TYPE_CHECKING
 
-from remit._agent.base import process_tree
-from remit._jobdir import files
+from remit._jobdir import files, proc
 
 if TYPE_CHECKING:
     from typing import Any
@@ -75,7 +74,7 @@ def suspended(process: dict[str, Any]) -> bool:
     if not reachable(process):
         return False
     pid = process.get("pid")
-    first = process_tree.look(pid) if isinstance(pid, int) else None
+    first = proc.look(pid) if isinstance(pid, int) else None
     return first is not None and first.state == "T" and first.start == process.get("start_time")
 
 
@@ -110,7 +109,7 @@ def alive(dir_fd: int) -> bool:
         if not isinstance(supervisor, dict) or not reachable(process):
             raise
         pid = supervisor.get("pid")
-        found = process_tree.look(pid) if type(pid) is int else None
+        found = proc.look(pid) if type(pid) is int else None
         if found is None or found.state in "ZX":
             return False
         return bool(found.start == supervisor.get("start_time"))

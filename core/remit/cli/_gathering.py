@@ -12,8 +12,8 @@ import time
 from contextlib import suppress
 
 from remit import Job, Record, TargetError
-from remit._agent.base import fds, process_tree
-from remit._jobdir import files, json, liveness, mailbox, statedir
+from remit._agent.base import fds
+from remit._jobdir import files, json, liveness, mailbox, proc, statedir
 from remit.cli import _state
 from remit.cli._work import Work
 
@@ -36,7 +36,7 @@ class StandIn:
             finally:
                 os._exit(0)
         os.close(reader)
-        self.start_time = process_tree.start_time(self.pid)
+        self.start_time = proc.start_time(self.pid)
 
     def suspend(self) -> None:
         os.kill(self.pid, signal.SIGSTOP)
@@ -81,7 +81,7 @@ class Gathering:
             pid=stand_in.pid,
             start_time=stand_in.start_time,
             started=time.time(),
-            supervisor={"pid": os.getpid(), "start_time": process_tree.start_time(os.getpid())},
+            supervisor={"pid": os.getpid(), "start_time": proc.start_time(os.getpid())},
         )
         files.write_json(self._dir, files.PROCESS, process)
         files.unclaim(self._dir)

@@ -7,7 +7,7 @@ import signal
 from collections import deque
 from typing import TYPE_CHECKING
 
-from remit._agent.base import process_tree
+from remit._jobdir import proc
 
 if TYPE_CHECKING:
     from typing import Callable
@@ -43,7 +43,7 @@ class Children:
         may even have come and gone."""
         status = self._unclaimed.pop(pid, None)
         self.watch(pid, callback)
-        if status is not None and process_tree.look(pid) is None:
+        if status is not None and proc.look(pid) is None:
             self._tell(pid, status)
 
     def forget(self, pid: int) -> None:

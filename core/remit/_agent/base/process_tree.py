@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections import namedtuple
 from typing import TYPE_CHECKING
+
+from remit._jobdir import proc
 
 if TYPE_CHECKING:
     from typing import Callable, Collection, Generator, Iterable, Mapping, TypeVar
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     Root = tuple[int, int]  # pid and start time of a job's first process
     _Result = TypeVar("_Result")
     Steps = Generator[float, None, _Result]
-
-# ``start`` is in clock ticks since boot; ``state`` one letter, both as in proc(5).
-Process = namedtuple("Process", "pid ppid pgid sid state start")
 
 VARIABLE = b"REMIT_JOB"
 # What supervisors of kept jobs are called in /proc/PID/comm.
@@ -38,36 +36,9 @@ HANG_UP_TIME = 0.2
 _MOST_NAMES = 64
 
 
-def processes() -> dict[int, Process]:
-    """All that /proc shows, zombies included."""
-    found = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            process = look(int(name))
-            if process is not None:
-                found[process.pid] = process
-    return found
-
-
-def look(pid: int) -> Process | None:
-    data = _read("/proc/%d/stat" % pid)
-    # The name, in parentheses, may hold anything, parentheses included.
-    fields = data[data.rfind(b")") + 1 :].split()
-    if len(fields) < 20:
-        return None
-    state, (ppid, pgid, sid), start = fields[0].decode(), map(int, fields[1:4]), int(fields[19])
-    return Process(pid, ppid, pgid, sid, state, start)
-
-
-def start_time(pid: int) -> int | None:
-    """The ``start`` of the process with this pid, or None where there is none."""
-    process = look(pid)
-    return None if process is None else process.start
-
-
 def job_of(pid: int) -> bytes | None:
     """The id of the job in whose environment this program was started, as far as we may know."""
-    return _job_in(_read("/proc/%d/environ" % pid))
+    return _job_in(proc.read("/proc/%d/environ" % pid))
 
 
 def _job_in(environment: bytes) -> bytes | None:
@@ -77,23 +48,13 @@ def _job_in(environment: bytes) -> bytes | None:
     return None
 
 
-def describe(process: Process) -> str:
-    name = name_of(process.pid).decode("utf-8", "replace")
+def describe(process: proc.Process) -> str:
+    name = proc.name_of(process.pid).decode("utf-8", "replace")
     return "pid %d (%s)" % (process.pid, name)
 
 
-def name_of(pid: int) -> bytes:
-    return _read("/proc/%d/comm" % pid).strip()
-
-
-def lives(pid: object, start: object) -> bool:
-    """Whether that very process still runs: an ended one that nobody has reaped does not."""
-    process = look(pid) if type(pid) is int else None
-    return process is not None and process.start == start and process.state not in "ZX"
-
-
 def chosen(
-    everyone: Mapping[int, Process],
+    everyone: Mapping[int, proc.Process],
     certain: Iterable[int],
     ancestors: Collection[int],
     is_supervisor: Callable[[int], bool],
@@ -135,7 +96,7 @@ class Search:
     def __init__(
         self,
         jobs: Mapping[bytes, Iterable[Root]],
-        strays: Callable[[dict[int, Process]], Iterable[int]] | None = None,
+        strays: Callable[[dict[int, proc.Process]], Iterable[int]] | None = None,
         by_session: bool = True,
     ) -> None:
         """``jobs`` are the first processes by job ids. ``strays`` gives, of all processes, those
@@ -147,9 +108,9 @@ class Search:
         self._strays = strays
         self._by_session = by_session
 
-    def __call__(self) -> dict[int, Process]:
+    def __call__(self) -> dict[int, proc.Process]:
         """By pid, parents first; never the calling process or one above it."""
-        everyone = processes()
+        everyone = proc.processes()
         ancestors = ancestry(everyone)
         certain = [pid for pid, process in everyone.items() if (pid, process.start) in self._known]
         certain += _bearers(everyone, ancestors, self._ids)
@@ -162,24 +123,24 @@ class Search:
         return {pid: everyone[pid] for pid in oldest_first if everyone[pid].state not in "ZX"}
 
 
-def members(job_id: bytes, roots: Iterable[Root]) -> dict[int, Process]:
+def members(job_id: bytes, roots: Iterable[Root]) -> dict[int, proc.Process]:
     """The live processes of a job, never the calling process or one above it."""
     return Search({job_id: roots})()
 
 
 def is_supervisor(pid: int) -> bool:
-    return name_of(pid) == SUPERVISOR
+    return proc.name_of(pid) == SUPERVISOR
 
 
 def _bearers(
-    everyone: Mapping[int, Process], ancestors: Collection[int], ids: Collection[bytes]
+    everyone: Mapping[int, proc.Process], ancestors: Collection[int], ids: Collection[bytes]
 ) -> list[int]:
     """Those who bear one of these ids in their environment."""
     found, mid_exec = [], []
     for pid, process in everyone.items():
         if pid in ancestors or process.state in "ZX":
             continue
-        environment = _read("/proc/%d/environ" % pid)
+        environment = proc.read("/proc/%d/environ" % pid)
         if _job_in(environment) in ids:
             found.append(pid)
         elif not environment and _is_ours(pid):
@@ -194,14 +155,14 @@ def _bearers(
 def _is_ours(pid: int) -> bool:
     """Whether it is a program of this account; one of the kernel's own has no memory."""
     try:
-        return bool(_read("/proc/%d/statm" % pid).split()[0].strip(b"0")) and (
+        return bool(proc.read("/proc/%d/statm" % pid).split()[0].strip(b"0")) and (
             os.stat("/proc/%d" % pid).st_uid == os.geteuid()
         )
     except (OSError, IndexError):
         return False  # gone meanwhile
 
 
-def ancestry(everyone: Mapping[int, Process]) -> set[int]:
+def ancestry(everyone: Mapping[int, proc.Process]) -> set[int]:
     """The pids of the calling process and of those above it."""
     pids = set()
     pid = os.getpid()
@@ -211,7 +172,7 @@ def ancestry(everyone: Mapping[int, Process]) -> set[int]:
     return pids
 
 
-def send(process: Process, signum: int) -> bool:
+def send(process: proc.Process, signum: int) -> bool:
     """Sends the signal if this is still the same process. Quiet where it is gone or not ours;
     False where it is not ours to signal."""
     try:
@@ -219,7 +180,7 @@ def send(process: Process, signum: int) -> bool:
             fd = os.pidfd_open(process.pid)
             try:
                 # The descriptor stays with one process: looked at now, the check holds.
-                if start_time(process.pid) == process.start:
+                if proc.start_time(process.pid) == process.start:
                     signal.pidfd_send_signal(fd, signum)
             finally:
                 os.close(fd)
@@ -227,11 +188,11 @@ def send(process: Process, signum: int) -> bool:
     except ProcessLookupError:
         return True
     except PermissionError:
-        return bool(start_time(process.pid) != process.start)
+        return bool(proc.start_time(process.pid) != process.start)
     except OSError:
         pass  # an older kernel, or a filter that knows no pidfd
     try:
-        if start_time(process.pid) == process.start:
+        if proc.start_time(process.pid) == process.start:
             os.kill(process.pid, signum)
     except ProcessLookupError:
         pass
@@ -242,7 +203,7 @@ def send(process: Process, signum: int) -> bool:
 
 def wake(pid: int, start: int) -> bool:
     """Lets that very process go on where a signal has stopped it; whether one had."""
-    process = look(pid)
+    process = proc.look(pid)
     if process is None or process.start != start or process.state not in "Tt":
         return False
     send(process, signal.SIGCONT)
@@ -251,7 +212,7 @@ def wake(pid: int, start: int) -> bool:
 
 def kill(pid: int, start: int, signum: int = signal.SIGKILL) -> None:
     """Sends the signal to that very process, where it is still there."""
-    process = look(pid)
+    process = proc.look(pid)
     if process is not None and process.start == start:
         send(process, signum)
 
@@ -269,13 +230,13 @@ def interrupting(roots: Iterable[Root], grace: float) -> Steps[float]:
     roots = list(roots)
     until = time.monotonic() + grace
     deadline = time.monotonic() + grace / 2
-    first = [look(pid) for pid, _ in roots]
+    first = [proc.look(pid) for pid, _ in roots]
     living = [one for one in first if one is not None and (one.pid, one.start) in roots]
     for process in living:
         send(process, signal.SIGINT)
         send(process, signal.SIGCONT)
     pause = 0.005
-    while time.monotonic() < deadline and any(lives(one.pid, one.start) for one in living):
+    while time.monotonic() < deadline and any(proc.lives(one.pid, one.start) for one in living):
         yield pause
         pause = min(2 * pause, 0.1)
     return max(0.0, until - time.monotonic())
@@ -297,13 +258,13 @@ def looking(function: Callable[..., _Result], *args: object) -> Steps[_Result]:
     return function(*args)
 
 
-def end(find: Callable[[], dict[int, Process]], grace: float) -> list[str]:
+def end(find: Callable[[], dict[int, proc.Process]], grace: float) -> list[str]:
     """As `stop`, for whatever ``find`` finds, looking again and again for newcomers."""
     survivors: list[str] = take(ending(find, grace))
     return survivors
 
 
-def ending(find: Callable[[], dict[int, Process]], grace: float) -> Steps[list[str]]:
+def ending(find: Callable[[], dict[int, proc.Process]], grace: float) -> Steps[list[str]]:
     """`end` in steps, for who has something else to do meanwhile: gives the seconds to wait."""
     told: dict[tuple[int, int], bool] = {}  # and whether we may signal it
     deadline = time.monotonic() + grace
@@ -335,12 +296,12 @@ def ending(find: Callable[[], dict[int, Process]], grace: float) -> Steps[list[s
     return [describe(process) for process in found.values()]
 
 
-def named(find: Callable[[], dict[int, Process]]) -> list[str]:
+def named(find: Callable[[], dict[int, proc.Process]]) -> list[str]:
     """Those that ``find`` finds, described; the oldest where there are very many."""
     return [describe(process) for process in list(find().values())[:_MOST_NAMES]]
 
 
-def naming_in_the_end(find: Callable[[], dict[int, Process]]) -> Steps[list[str]]:
+def naming_in_the_end(find: Callable[[], dict[int, proc.Process]]) -> Steps[list[str]]:
     """As `named`, in steps, of those who do not heed the hang-up that has just come."""
     if not find():
         return []
@@ -348,7 +309,7 @@ def naming_in_the_end(find: Callable[[], dict[int, Process]]) -> Steps[list[str]
     return named(find)
 
 
-def pause(find: Callable[[], dict[int, Process]]) -> None:
+def pause(find: Callable[[], dict[int, proc.Process]]) -> None:
     """Stops those in their tracks (SIGSTOP), newcomers included."""
     stopped: set[int] = set()
     while True:
@@ -361,7 +322,7 @@ def pause(find: Callable[[], dict[int, Process]]) -> None:
         stopped.update(running)
 
 
-def unpause(find: Callable[[], dict[int, Process]]) -> None:
+def unpause(find: Callable[[], dict[int, proc.Process]]) -> None:
     """Lets those go on (SIGCONT)."""
     for process in find().values():
         send(process, signal.SIGCONT)
@@ -372,7 +333,7 @@ def holders(inodes: set[int]) -> list[str]:
     those above it."""
     names = {"pipe:[%d]" % inode for inode in inodes}
     found = []
-    everyone = processes()
+    everyone = proc.processes()
     ancestors = ancestry(everyone)
     for process in everyone.values():
         if process.pid in ancestors:
@@ -388,21 +349,3 @@ def holders(inodes: set[int]) -> list[str]:
 
 def _fds(directory: str) -> list[str]:
     return os.listdir(directory)
-
-
-def _read(path: str) -> bytes:
-    try:
-        fd = os.open(path, os.O_RDONLY)
-    except OSError:
-        return b""
-    pieces: list[bytes] = []
-    try:
-        while True:
-            piece = os.read(fd, 1 << 16)
-            if not piece:
-                return b"".join(pieces)
-            pieces.append(piece)
-    except OSError:
-        return b""  # gone meanwhile, or another account's
-    finally:
-        os.close(fd)

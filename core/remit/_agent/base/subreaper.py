@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from remit._agent.base import process_tree
 from remit._agent.base.lifetimes import now
+from remit._jobdir import proc
 
 if TYPE_CHECKING:
     from typing import Any, Callable, Collection, Iterable, Mapping
@@ -83,12 +84,12 @@ class Subreaper:
                 pids = {int(word) for word in file.read().split()}
         except OSError:
             return True  # a kernel without that list
-        found = [process_tree.look(pid) for pid in pids - self._children.known]
+        found = [proc.look(pid) for pid in pids - self._children.known]
         living = [one for one in found if one is not None and one.state not in "ZX"]
         self.has_any = bool(living)
         return any(self._may_have(job_id, process) for process in living)
 
-    def _may_have(self, job_id: str, orphan: process_tree.Process) -> bool:
+    def _may_have(self, job_id: str, orphan: proc.Process) -> bool:
         bears = process_tree.job_of(orphan.pid)
         if bears not in _NOBODY:
             return bears == job_id.encode()
@@ -111,13 +112,13 @@ class Subreaper:
 
 def strays(
     lifetimes: Lifetimes, job_ids: Collection[str], known: Collection[int], until: int | None = None
-) -> Callable[[dict[int, process_tree.Process]], list[int]]:
+) -> Callable[[dict[int, proc.Process]], list[int]]:
     """Finds those whom the calling process has adopted, of which nothing but the time tells that
     they are of these jobs. ``known``: its children that are something else, as they were
     ``until`` then, in ticks."""
     adopter = os.getpid()
 
-    def find(everyone: dict[int, process_tree.Process]) -> list[int]:
+    def find(everyone: dict[int, proc.Process]) -> list[int]:
         found = [
             process.pid
             for process in everyone.values()

@@ -15,7 +15,7 @@ from remit._agent.base import arguments, process_tree, pty, spawn
 from remit._agent.base.environment import account
 from remit._agent.enter import control_socket, rc_files
 from remit._agent.enter.local_caller import LocalCaller
-from remit._jobdir import statedir
+from remit._jobdir import proc, statedir
 from remit._wire.conversation import Piece
 from remit._wire.refusal import Refused
 
@@ -102,7 +102,7 @@ class Entered:
 
     def begin(self) -> None:
         self._agent.children.watch(self._pid, self._program_ended)
-        root = (self._pid, process_tree.start_time(self._pid) or 0)
+        root = (self._pid, proc.start_time(self._pid) or 0)
         self._terminal = self._agent.session_terminal(self._pid, root)
         self._agent.on_session_end.append(self._session_ends)
         self._agent.conversation.grant(self._channel, TYPED_WINDOW)

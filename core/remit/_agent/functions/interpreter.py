@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from remit._agent.base import arguments, process_tree
 from remit._agent.base.spawn import SpawnError, spawn
+from remit._jobdir import proc
 from remit._wire.msgpack import pack, unpack
 from remit._wire.refusal import Refused
 
@@ -133,7 +134,7 @@ class Interpreter:
             theirs.close()
             os.close(null)
         self.pid = pid
-        self.start = process_tree.start_time(pid) or 0
+        self.start = proc.start_time(pid) or 0
         ours.setblocking(False)
         self._socket = ours
         self._adopts = agent.orphans.adopting  # should it be killed, its children become ours
@@ -240,7 +241,7 @@ class Interpreter:
 
     def watch(self, pid: int, ended: Callable[[int | None], object]) -> None:
         """Calls ``ended(status)`` once the child has ended; None where that cannot be known."""
-        self._ended[pid] = process_tree.start_time(pid), self._agent.loop.bound(ended)
+        self._ended[pid] = proc.start_time(pid), self._agent.loop.bound(ended)
         if pid in self._early:
             self._child_over(pid, self._early.pop(pid))
         elif self._adopts:
@@ -256,7 +257,7 @@ class Interpreter:
     def _look_for_ends(self) -> None:
         """Where its children have gone to init, which tells nothing."""
         for pid, (start, _) in list(self._ended.items()):
-            if not process_tree.lives(pid, start):
+            if not proc.lives(pid, start):
                 self._child_over(pid, None)
         if self._ended:
             self._agent.call_later(_LOOK, self._look_for_ends)

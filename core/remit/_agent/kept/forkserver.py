@@ -22,7 +22,7 @@ from remit._agent.base.environment import rename
 from remit._agent.base.fds import point_at_null
 from remit._agent.base.helpers import forget_the_agent
 from remit._agent.kept import ending, supervisor
-from remit._jobdir import liveness
+from remit._jobdir import liveness, proc
 from remit._wire.refusal import Refused
 
 if TYPE_CHECKING:
@@ -123,8 +123,8 @@ class _Ordering:
         self._poll.register(report, select.POLLIN)
         self._poll.register(telling, select.POLLOUT)
         os.set_blocking(telling, False)
-        self._forkserver = process_tree.look(forkserver_pid)
-        self._supervisor: process_tree.Process | None = None
+        self._forkserver = proc.look(forkserver_pid)
+        self._supervisor: proc.Process | None = None
         self._words = b""
         self._stops = 0
 
@@ -167,7 +167,7 @@ class _Ordering:
         pid, newline, rest = after.partition(b"\n")
         if self._supervisor is not None or not (newline and pid.isdigit()):
             return piece
-        self._supervisor = process_tree.look(int(pid))
+        self._supervisor = proc.look(int(pid))
         return before + rest
 
     def _look_after(self) -> None:
@@ -247,7 +247,7 @@ def _settle(orders_fd: int) -> supervisor.Supervisor:
     # What is found out, imported and made ready for use here is so for all of them.
     liveness.here()
     environment.account()
-    process_tree.start_time(os.getpid())
+    proc.start_time(os.getpid())
     subreaper.load()
     newborn = supervisor.Supervisor()
     gc.disable()

@@ -13,8 +13,8 @@ from collections import namedtuple
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from remit._agent.base import process_tree, scan
-from remit._jobdir import files, liveness, statedir, views
+from remit._agent.base import scan
+from remit._jobdir import files, liveness, proc, statedir, views
 from remit._jobdir.statedir import State
 from remit._wire import states
 from remit._wire.msgpack import pack
@@ -262,13 +262,13 @@ def session_lives(job: dict[str, Any]) -> bool:
         return False
     if liveness.reachable(session):
         pid = session.get("pid")
-        return process_tree.lives(pid, session.get("start_time"))
+        return proc.lives(pid, session.get("start_time"))
     return not liveness.same_host(session) or liveness.same_boot(session)
 
 
 def agent_identity(pid: int) -> dict[str, Any]:
     """How job.json tells which agent's session a job is bound to."""
-    return dict(liveness.here(), pid=pid, start_time=process_tree.start_time(pid))
+    return dict(liveness.here(), pid=pid, start_time=proc.start_time(pid))
 
 
 # -- results

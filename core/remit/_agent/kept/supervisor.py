@@ -23,7 +23,7 @@ from remit._agent.base.subreaper import become_subreaper
 from remit._agent.kept import ending, trouble
 from remit._agent.kept.barrier import Turns
 from remit._agent.kept.spool import Spool
-from remit._jobdir import files, lease, liveness, mailbox
+from remit._jobdir import files, lease, liveness, mailbox, proc
 from remit._wire import msgpack
 
 if TYPE_CHECKING:
@@ -188,9 +188,9 @@ class Supervisor:
         process: dict[str, Any] = dict(
             liveness.here(),
             pid=own,
-            start_time=process_tree.start_time(own),
+            start_time=proc.start_time(own),
             started=self._started,
-            supervisor={"pid": self._me, "start_time": process_tree.start_time(self._me)},
+            supervisor={"pid": self._me, "start_time": proc.start_time(self._me)},
         )
         # From here on nobody else runs this job: what dies before this line has not run it.
         files.write_json(self._dir_fd, files.PROCESS, process)
@@ -449,7 +449,7 @@ class Supervisor:
     def _roots(self) -> list[tuple[int, int]]:
         if not self._start and self._phase == RUNS:
             # Until it has been reaped its pid is its own.
-            self._start = process_tree.start_time(self._pid) or 0
+            self._start = proc.start_time(self._pid) or 0
         return [(self._pid, self._start)]
 
     def _search(self) -> process_tree.Search:
@@ -459,7 +459,7 @@ class Supervisor:
             {self._work.id: self._roots()}, adopted, by_session=not self._adopts
         )
 
-    def _adopted(self, everyone: dict[int, process_tree.Process]) -> list[int]:
+    def _adopted(self, everyone: dict[int, proc.Process]) -> list[int]:
         """Our children, but for supervisors of other jobs, which were started from within this."""
         return [
             process.pid

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from remit._agent.base import process_tree
-from remit._jobdir import liveness
+from remit._jobdir import liveness, proc
 
 if TYPE_CHECKING:
     from typing import Any
@@ -56,7 +56,7 @@ def supervisor_of(process: dict[str, Any]) -> Root | None:
 def runs(process: dict[str, Any]) -> bool:
     """Whether the first process or its supervisor still runs here."""
     roots = [root(process), supervisor_of(process)]
-    return liveness.reachable(process) and any(each and process_tree.lives(*each) for each in roots)
+    return liveness.reachable(process) and any(each and proc.lives(*each) for each in roots)
 
 
 def end(job_id: str, process: dict[str, Any], grace: float, patience: float) -> list[str]:
@@ -67,18 +67,18 @@ def end(job_id: str, process: dict[str, Any], grace: float, patience: float) -> 
     """
     roots = [each for each in (root(process),) if each is not None]
     supervisor = supervisor_of(process)
-    if supervisor is not None and process_tree.lives(*supervisor):
+    if supervisor is not None and proc.lives(*supervisor):
         # A signal takes neither a file nor an answer.
         process_tree.kill(*supervisor, signum=signal.SIGTERM)
         watch = Watch(supervisor)
         until = time.monotonic() + patience
-        while process_tree.lives(*supervisor) and time.monotonic() < until and watch.look():
+        while proc.lives(*supervisor) and time.monotonic() < until and watch.look():
             time.sleep(_POLL)
         # What lost its parent is known as the child of its supervisor alone.
         roots += [
             (each.pid, each.start)
-            for each in process_tree.processes().values()
-            if each.ppid == supervisor[0] and process_tree.lives(*supervisor)
+            for each in proc.processes().values()
+            if each.ppid == supervisor[0] and proc.lives(*supervisor)
         ]
         if process_tree.wake(*supervisor):
             process_tree.kill(*supervisor)

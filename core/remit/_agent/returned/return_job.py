@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from remit._agent.base import arguments, oom, process_tree
 from remit._agent.base.spawn import SpawnError, failure, spawn_soon
 from remit._agent.returned.stdin import Stdin
+from remit._jobdir import proc
 from remit._wire import states
 from remit._wire.conversation import MAX_PIECE, Piece
 from remit._wire.refusal import Refused
@@ -259,7 +260,7 @@ class ReturnJob:
         if not self._pid:
             return []
         if not self._start and self._status is None:
-            self._start = process_tree.start_time(self._pid) or 0
+            self._start = proc.start_time(self._pid) or 0
         return [(self._pid, self._start)]
 
     def _tell_root(self) -> None:
