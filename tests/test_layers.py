@@ -34,8 +34,8 @@ SHARED = {
     "remit._wire.streams",
 }
 # Bytes or words in, values out: no I/O, no clock, no event loop.
-PURE = {*SHARED, "remit._errors", "remit._link.messages", "remit._target", "remit._types"} | {
-    "remit.abc"
+PURE = {*SHARED, "remit._decoding", "remit._errors", "remit._function_records"} | {
+    *("remit._link.messages", "remit._target", "remit._types", "remit.abc"),
 }
 WORLD = {"anyio", "asyncio", "trio", "select", "selectors", "signal", "socket", "subprocess"} | {
     "threading",
@@ -161,8 +161,9 @@ FLOORS = (
     *("_wire", "_values", "_jobdir"),
     *("_agent.base", "_agent.functions", "_agent.returned", "_agent.kept", "_agent.enter"),
     *("_agent", "_worker"),
-    *("_version", "_amounts", "_types", "_errors", "abc", "_hookspecs", "_plugins", "_target"),
-    *("_pump", "_process", "_link", "_shipping", "_jobs", "_session", "", "testing", "cli"),
+    *("_version", "_amounts", "_types", "_errors", "_decoding", "_function_records", "abc"),
+    *("_hookspecs", "_plugins", "_target", "_pump", "_process"),
+    *("_link", "_shipping", "_jobs", "_session", "", "testing", "cli"),
 )
 # What still looks up, most of it for a type alone. Nothing may be added.
 LOOKS_UP = {
@@ -179,7 +180,6 @@ LOOKS_UP = {
     ("_agent.returned.function_job", "_agent.main"),
     ("_agent.returned.return_job", "_agent.main"),
     ("_agent.returned.stdin", "_agent.main"),
-    ("abc", "_jobs.decoder"),
     ("_jobs.job", "_session.session"),
     ("_jobs.kept_job", "_session.session"),
     ("_jobs.return_job", "_session.session"),

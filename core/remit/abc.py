@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import attrs
 
 from remit._errors import ConnectError
-from remit._jobs.decoder import DecodedRecord, FunctionFailure, RecordDecoder
+from remit._function_records import DecodedRecord, FunctionFailure, RecordDecoder
 from remit._types import JobInfo, Outcome, Record
 from remit._wire.sanitize import harmless, one_line
 

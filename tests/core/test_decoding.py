@@ -6,7 +6,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from remit import ResultError
+from remit import ResultError, _function_records
 from remit._jobs import function_output
 from remit._values import codec
 
@@ -58,4 +58,4 @@ async def test_many_values_are_decoded_in_few_threads_at_a_time() -> None:
 async def test_what_a_thread_refuses_is_refused_here() -> None:
     body = b"".join(codec.encode(list(range(20_000))))[:-1]
     with pytest.raises(ResultError, match="makes no sense"):
-        await function_output.beside(len(body), function_output.taken, body, "f()")
+        await function_output.beside(len(body), _function_records.taken, body, "f()")

@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import remit
+from remit._decoding import decode
 from remit._errors import LocalProtocolError, RemitError
-from remit._link.messages import JobMap, JobPage, PrunedPage, Refusal, decode
+from remit._link.messages import JobMap, JobPage, PrunedPage, Refusal
 from remit._plugins import plugins
 from remit._wire import frames as wire
 from remit._wire.conversation import LEAST_CHARGE, PIECE

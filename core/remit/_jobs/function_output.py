@@ -9,14 +9,12 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack
 import anyio
 import anyio.to_thread
 import attrs
-import msgspec
 from anyio.lowlevel import RunVar
 
+from remit._decoding import moment
 from remit._errors import JobFailed, RemitError, RemoteProtocolError, ResultError
-from remit._link.messages import decode, moment
-from remit._types import LogRecord, Progress, Record, Stream, WarningRecord
-from remit._values import codec
-from remit._values.limits import ValueRefused
+from remit._function_records import Failure, plain, taken
+from remit._types import Record, Stream
 from remit._wire import records
 from remit._wire.records import Said
 
@@ -33,16 +31,6 @@ _STREAMS: dict[int, Stream] = {
 _IN_THREAD_FROM = 1 << 12
 _MOST_THREADS = 4
 _limiter: RunVar[anyio.CapacityLimiter] = RunVar("remit decoding")
-
-
-class Failure(msgspec.Struct, kw_only=True):
-    """How a function failed: `remit._worker.failures`."""
-
-    kind: str
-    type: str
-    message: str
-    traceback: str
-    notes: list[str] = []
 
 
 @attrs.frozen
@@ -101,14 +89,6 @@ def _threads() -> anyio.CapacityLimiter:
         return _limiter.get()
 
 
-def taken(body: bytes | bytearray | memoryview, whose: str) -> Any:
-    """The value in an encoding. Raises ResultError."""
-    try:
-        return codec.decode(body)
-    except ValueRefused as exc:
-        raise ResultError(f"the result of {whose} makes no sense: {exc}") from exc
-
-
 def unpickled(body: bytes | bytearray | memoryview, trust: bool, whose: str) -> Any:
     """The value in a pickle, from a target that is trusted. Raises ResultError."""
     if not trust:
@@ -120,20 +100,6 @@ def unpickled(body: bytes | bytearray | memoryview, trust: bool, whose: str) -> 
         return pickle.loads(body)
     except Exception as exc:
         raise ResultError(f"the result of {whose} cannot be unpickled: {exc!r}") from exc
-
-
-def plain(stream: str, body: bytes) -> LogRecord | WarningRecord | Progress:
-    """The content of a record that is no value. Raises RemoteProtocolError."""
-    if stream == "log":
-        return LogRecord(*decode(body, tuple[int, str, str, float]))
-    if stream == "warning":
-        return WarningRecord(*decode(body, tuple[str, str, str, int]))
-    return Progress(*decode(body, tuple[float, float | None, str]))
-
-
-def failure(body: bytes | bytearray) -> Failure:
-    """What stands in a record of the kind FAILURE. Raises RemoteProtocolError."""
-    return decode(bytes(body).partition(b"\0")[2], Failure)
 
 
 def failed(failure: Failure, whose: str, **facts: Any) -> JobFailed | ResultError:

@@ -14,15 +14,16 @@ import anyio.lowlevel
 import attrs
 
 from remit._amounts import seconds
+from remit._decoding import decode
 from remit._errors import JobFailed, JobStateError, RemitError, RemoteProtocolError
-from remit._jobs.decoder import FunctionFailure
+from remit._function_records import FunctionFailure
 from remit._jobs.function_output import Teller
 from remit._jobs.receiver import Receiver
 from remit._jobs.request import Function, Start
 from remit._jobs.result import CommandOutput, FunctionResult
 from remit._jobs.stores import Store
 from remit._link.link import Link, Listener
-from remit._link.messages import JobMap, JobNews, Stopped, decode
+from remit._link.messages import JobMap, JobNews, Stopped
 from remit._link.notify import Changes, Notifier
 from remit._types import CommandResult, JobInfo, JobState, Outcome
 from remit._wire.conversation import Piece

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import anyio.lowlevel
 import attrs
 
+from remit._decoding import decode, moment
 from remit._errors import JobStateError, LinkLost, RemitError, RemoteProtocolError, ResultError
 from remit._jobs.function_output import Teller
 from remit._link.link import Link, Listener
-from remit._link.messages import AllSent, Freed, ReadAccepted, ReadEnd, decode, moment
+from remit._link.messages import AllSent, Freed, ReadAccepted, ReadEnd
 from remit._link.notify import Notifier
 from remit._types import STREAMS, Gap, Record, SessionState
 from remit._wire.conversation import Piece, charge

@@ -6,9 +6,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from remit import _function_records
 from remit._errors import JobStateError, RemitError, RemoteProtocolError, ResultError
+from remit._function_records import FunctionFailure
 from remit._jobs import function_output
-from remit._jobs.decoder import FunctionFailure
 from remit._jobs.function_output import Teller, beside
 from remit._jobs.receiver import Turns
 from remit._jobs.stores import Reader, Store
@@ -101,7 +102,7 @@ class FunctionResult:
         with suppress(RemitError):
             await self._find_used_up()
             if self._end is not None and self._end.kind == records.FAILURE:
-                return FunctionFailure.of(function_output.failure(self._end.body))
+                return FunctionFailure.of(_function_records.failure(self._end.body))
         return None
 
     async def _take(self, record: Record) -> None:
@@ -141,7 +142,7 @@ class FunctionResult:
         outcome = job.outcome or Outcome()
         failure = None
         if end is not None and end.kind == records.FAILURE:
-            failure = function_output.failure(end.body)
+            failure = _function_records.failure(end.body)
         if failure is not None and outcome.reason == "exited":
             raise function_output.failed(
                 failure,

@@ -14,6 +14,7 @@ import anyio
 import anyio.lowlevel
 import attrs
 
+from remit._decoding import moment
 from remit._errors import (
     JobStateError,
     LinkLost,
@@ -30,7 +31,7 @@ from remit._jobs.request import Function, Start
 from remit._jobs.stores import Store
 from remit._jobs.surcharge import Surcharges
 from remit._link.link import own_trouble
-from remit._link.messages import JobMap, moment
+from remit._link.messages import JobMap
 from remit._types import PIPE, STREAMS, Gap, JobInfo, JobState, Outcome, Record
 from remit._wire.conversation import Piece
 from remit._wire.records import HEAD, Malformed, Said, Splitter

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import anyio
 
+from remit._decoding import decode
 from remit._errors import (
     LinkLost,
     LocalProtocolError,
@@ -27,7 +28,7 @@ from remit._errors import (
 from remit._link import heartbeat
 from remit._link.background import Home
 from remit._link.carrier import Carried
-from remit._link.messages import Failure, Goodbye, Hello, Refusal, decode, decode_event, encode
+from remit._link.messages import Failure, Goodbye, Hello, Refusal, decode_event, encode
 from remit._link.notify import Notifier
 from remit._wire import frames
 from remit._wire.conversation import (

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 from remit import _errors
-from remit._errors import RemitError, RemoteProtocolError
+from remit._decoding import decode, moment
+from remit._errors import RemitError
 from remit._types import JobInfo, JobState, Outcome, Pruned
 
-_T = TypeVar("_T")
-
 _encoder = msgspec.msgpack.Encoder()
-_decoders: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
-
 
 # What may become part of a path, a line or a decision here is checked by type, once: it is refused
 # where it is decoded. (No "$": that also matches before a newline.)
@@ -280,30 +276,8 @@ def _cut(text: str | None) -> str | None:
     return None if text is None else text[:_MOST_TEXT]
 
 
-def moment(time: float | None) -> datetime | None:
-    """An aware datetime of Unix seconds. Raises RemoteProtocolError for a time that cannot be."""
-    if time is None:
-        return None
-    try:
-        return datetime.fromtimestamp(time, UTC)
-    except (ValueError, OverflowError, OSError) as exc:
-        raise RemoteProtocolError(f"the agent told a time of {time!r}") from exc
-
-
 def encode(value: object) -> bytes:
     return _encoder.encode(value)
-
-
-def decode(body: bytes, kind: type[_T]) -> _T:
-    """The value in ``body``. Raises RemoteProtocolError where it is no ``kind``."""
-    decoder = _decoders.get(kind)
-    if decoder is None:
-        decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind)
-    try:
-        value: _T = decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
-        raise RemoteProtocolError(f"the agent's {kind.__name__} makes no sense: {exc}") from exc
-    return value
 
 
 def decode_event(body: bytes) -> tuple[str, bytes]:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 import anyio.lowlevel
 
+from remit._decoding import decode
 from remit._errors import JobFailed, RemitError, RemoteProtocolError
+from remit._function_records import Failure, taken
 from remit._jobs import function_output
 from remit._link.link import Link, Listener
-from remit._link.messages import NotRun, PoolEnd, Workers, decode
+from remit._link.messages import NotRun, PoolEnd, Workers
 from remit._session.interpreters import Interpreter
 from remit._shipping.runtime import Runtime
 from remit._wire.conversation import Piece, charge
@@ -281,12 +283,12 @@ class Calls(Listener):
         kind, body = call.answer
         whose = f"{name}() on {self._place}"
         if kind == _VALUE:
-            return function_output.taken(body, whose)
+            return taken(body, whose)
         if kind == _PICKLED:
             return function_output.unpickled(body, self._trust, whose)
         if kind == _FAILED:
             raise function_output.failed(
-                decode(bytes(body), function_output.Failure),
+                decode(bytes(body), Failure),
                 whose,
                 location=self._place,
                 reason="exited",

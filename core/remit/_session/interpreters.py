@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import anyio
 import attrs
 
+from remit._decoding import decode
 from remit._errors import JobFailed, LinkLost, RemitError
 from remit._link.link import Link, Listener, own_trouble
-from remit._link.messages import Greeting, PackageCount, decode
+from remit._link.messages import Greeting, PackageCount
 from remit._link.notify import Notifier
 from remit._shipping import worker_payload
 from remit._shipping.packages import Package

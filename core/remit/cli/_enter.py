@@ -13,8 +13,8 @@ import anyio
 import msgspec
 
 from remit import JobState, Outcome, RemitError, Session, connect
+from remit._decoding import decode
 from remit._link.link import Link, Listener
-from remit._link.messages import decode
 from remit._link.notify import Notifier
 from remit._wire.conversation import Piece, charge
 from remit.cli import _endings, _interrupts, _rawmode

@@ -6,11 +6,14 @@ from datetime import datetime
 from typing import Any, Literal, Self
 
 import attrs
+import msgspec
 
 from remit._amounts import count
+from remit._decoding import decode, moment
 from remit._errors import RemoteProtocolError, ResultError
-from remit._jobs import function_output
-from remit._link.messages import moment
+from remit._types import LogRecord, Progress, WarningRecord
+from remit._values import codec
+from remit._values.limits import ValueRefused
 from remit._wire import records
 from remit._wire.records import Malformed, Splitter
 
@@ -25,6 +28,16 @@ _KINDS: dict[int, Literal["value", "log", "warning", "progress", "failure", "end
 }
 
 
+class Failure(msgspec.Struct, kw_only=True):
+    """How a function failed: `remit._worker.failures`."""
+
+    kind: str
+    type: str
+    message: str
+    traceback: str
+    notes: list[str] = []
+
+
 @attrs.frozen
 class FunctionFailure:
     """``data`` of a record of the kind ``failure``: what the function raised."""
@@ -35,7 +48,7 @@ class FunctionFailure:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, failure: function_output.Failure) -> Self:
+    def of(cls, failure: Failure) -> Self:
         return cls(failure.type, failure.message, failure.traceback, tuple(failure.notes))
 
 
@@ -68,7 +81,7 @@ class DecodedRecord:
         if self.pickled:
             raise ResultError("a pickle is not decoded where it is stored")
         if self.kind == "value":
-            return function_output.taken(self.raw, "a function")
+            return taken(self.raw, "a function")
         try:
             return self._plain()
         except RemoteProtocolError as exc:
@@ -78,8 +91,8 @@ class DecodedRecord:
         if self.kind == "end":
             return None
         if self.kind == "failure":
-            return FunctionFailure.of(function_output.failure(self.raw))
-        return function_output.plain(self.kind, self.raw)
+            return FunctionFailure.of(failure(self.raw))
+        return plain(self.kind, self.raw)
 
 
 class RecordDecoder:
@@ -116,3 +129,25 @@ def _decoded(said: records.Said) -> DecodedRecord:
         pickled=plain != said.kind,
         raw=bytes(said.body),
     )
+
+
+def taken(body: bytes | bytearray | memoryview, whose: str) -> Any:
+    """The value in an encoding. Raises ResultError."""
+    try:
+        return codec.decode(body)
+    except ValueRefused as exc:
+        raise ResultError(f"the result of {whose} makes no sense: {exc}") from exc
+
+
+def plain(stream: str, body: bytes) -> LogRecord | WarningRecord | Progress:
+    """The content of a record that is no value. Raises RemoteProtocolError."""
+    if stream == "log":
+        return LogRecord(*decode(body, tuple[int, str, str, float]))
+    if stream == "warning":
+        return WarningRecord(*decode(body, tuple[str, str, str, int]))
+    return Progress(*decode(body, tuple[float, float | None, str]))
+
+
+def failure(body: bytes | bytearray) -> Failure:
+    """What stands in a record of the kind FAILURE. Raises RemoteProtocolError."""
+    return decode(bytes(body).partition(b"\0")[2], Failure)
