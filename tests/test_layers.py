@@ -167,19 +167,6 @@ FLOORS = (
 )
 # What still looks up, most of it for a type alone. Nothing may be added.
 LOOKS_UP = {
-    ("_agent.base.helpers", "_agent.main"),
-    ("_agent.base.link", "_agent.verbs"),
-    ("_agent.enter.enter", "_agent.main"),
-    ("_agent.enter.local_caller", "_agent.main"),
-    ("_agent.functions.interpreter", "_agent.main"),
-    ("_agent.functions.pool", "_agent.main"),
-    ("_agent.kept.follow", "_agent.main"),
-    ("_agent.kept.forkserver", "_agent.main"),
-    ("_agent.kept.turns", "_agent.main"),
-    ("_agent.kept.verbs", "_agent.main"),
-    ("_agent.returned.function_job", "_agent.main"),
-    ("_agent.returned.return_job", "_agent.main"),
-    ("_agent.returned.stdin", "_agent.main"),
     ("_jobs.job", "_session.session"),
     ("_jobs.kept_job", "_session.session"),
     ("_jobs.return_job", "_session.session"),

@@ -296,6 +296,13 @@ class TestStrip:
         names = {node.id for node in ast.walk(ast.parse(stripped)) if isinstance(node, ast.Name)}
         assert not names & {"TYPE_CHECKING", "Any", "Callable", "NoReturn"}
 
+    def test_what_is_for_type_checkers_alone_is_not_sent(self) -> None:
+        lazily = agent_payload.preparation((3, 7))
+        for name, source in agent_payload.modules().items():
+            sent = lazily(source)
+            assert "TYPE_CHECKING" not in sent, name
+            assert sent.count("\n") == source.count("\n")
+
     def test_the_modules_are_the_shared_ones_and_the_agents(self) -> None:
         names = set(agent_payload.modules())
         assert {"remit._wire", "remit._wire.frames", "remit._wire.states"} < names

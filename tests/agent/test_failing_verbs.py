@@ -41,39 +41,39 @@ def _faulty(verb, error, stage, accepted):
                 os.abort()
             self.closed = True
 
-    def faulty(agent, channel, args):
+    def faulty(link, channel, args):
         if accepted:
-            agent.accept(channel, {})
-        agent.handlers[channel] = handler = Handler()
-        agent.conversation.grant(channel, 100)
+            link.accept(channel, {})
+        link.handlers[channel] = handler = Handler()
+        link.conversation.grant(channel, 100)
         setattr(handler, "on_" + stage, fail)
         if stage == "verb":
             fail()
         elif stage == "room":
-            agent._waiting_for_room = True
+            link._waiting_for_room = True
         elif stage == "timer":
-            agent.call_later(0, fail)
+            link.loop.call_later(0, fail)
         elif stage == "fd":
             reader, writer = os.pipe()
             os.close(writer)
-            agent.watch_fd(reader, fail)
+            link.loop.watch_fd(reader, fail)
         elif stage == "helper":
-            agent.helper(os.getpid, (), fail)
+            link.session.helper(os.getpid, (), fail)
         elif stage == "child":
             pid = os.fork()
             if not pid:
                 os._exit(0)
-            agent.children.watch(pid, fail)
+            link.session.children.watch(pid, fail)
         elif stage == "large":
-            agent.reply(channel, "x" * (1 << 20))
+            link.reply(channel, "x" * (1 << 20))
 
     return faulty
 
 
 def _wrapped(name, verb):
-    def either(agent, channel, args):
+    def either(link, channel, args):
         fault = args.pop("fault", None)
-        (verb if fault is None else _faulty(name, *fault))(agent, channel, args)
+        (verb if fault is None else _faulty(name, *fault))(link, channel, args)
 
     return either
 

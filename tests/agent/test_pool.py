@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from remit._agent.base.loop import Loop
+from remit._agent.base.loop import Loop, Timer
 from remit._agent.functions import pool, workers
 from remit._wire.conversation import Piece
 from remit._wire.refusal import Refused
@@ -34,31 +34,15 @@ PIECE = 1 << 16
 SIZES = st.sampled_from([0, 1, 100, 40_000, PIECE - 40, PIECE, 150_000, 400_000])
 
 
-class Timer:
-    def __init__(self, callback: Callable[[], object]) -> None:
-        self.callback: Callable[[], object] | None = callback
-
-    def cancel(self) -> None:
-        self.callback = None
-
-
-class Agent:
-    """What a pool uses of one; what the caller is told is gathered in ``answers``."""
+class Watches(Loop):
+    """Timers are due when the test says so."""
 
     def __init__(self) -> None:
-        self.loop = Loop()
-        self.watch_fd = self.loop.watch_fd
-        self.unwatch_fd = self.loop.unwatch_fd
-        self.conversation = self
+        super().__init__()
         self.timers: list[Timer] = []
-        self.left = 0  # credit
-        self.begun: dict[tuple[int, int], bytearray] = {}
-        self.answers: dict[int, list[tuple[int, bytes]]] = {}
-        self.refused: dict[int, str] = {}
-        self.ended: list[Any] = []
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
-        self.timers.append(Timer(callback))
+        self.timers.append(Timer(callback, None))
         return self.timers[-1]
 
     def fire(self) -> None:
@@ -66,6 +50,19 @@ class Agent:
         for timer in timers:
             if timer.callback is not None:
                 timer.callback()
+
+
+class Link:
+    """What a pool uses of one; what the caller is told is gathered in ``answers``."""
+
+    def __init__(self) -> None:
+        self.loop = Watches()
+        self.conversation = self
+        self.left = 0  # credit
+        self.begun: dict[tuple[int, int], bytearray] = {}
+        self.answers: dict[int, list[tuple[int, bytes]]] = {}
+        self.refused: dict[int, str] = {}
+        self.ended: list[Any] = []
 
     def credit(self, channel: int) -> int:
         return self.left
@@ -246,7 +243,7 @@ class Walk(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.agent = Agent()
+        self.link = Link()
         self.source = Source()
         self.wire: deque[Piece] = deque()  # sent and not yet there
         self.pieces = 0
@@ -261,7 +258,7 @@ class Walk(RuleBasedStateMachine):
     @initialize(size=st.integers(1, 4), most=st.sampled_from([1, 3, 1000]))
     def open(self, size: int, most: int) -> None:
         self.pool = pool.Pool(
-            self.agent,  # type: ignore[arg-type]
+            self.link,  # type: ignore[arg-type]
             7,
             self.source,  # type: ignore[arg-type]
             size,
@@ -325,7 +322,7 @@ class Walk(RuleBasedStateMachine):
     def open_calls(self) -> list[int]:
         """Those that were sent, and nobody has answered or cancelled."""
         unsent = {one.number for one in self.sending if one.kind == pool.CALL}
-        over = unsent | self.cancelled | self.agent.answers.keys() | self.agent.refused.keys()
+        over = unsent | self.cancelled | self.link.answers.keys() | self.link.refused.keys()
         return [number for number in self.calls if number not in over]
 
     def cancel(self, what: str, number: int) -> None:
@@ -347,7 +344,7 @@ class Walk(RuleBasedStateMachine):
 
     @rule(size=st.sampled_from([1, PIECE, 4 * PIECE]))
     def grants(self, size: int) -> None:
-        self.agent.left += size
+        self.link.left += size
         self.pool.on_credit()
 
     # -- the workers
@@ -405,18 +402,18 @@ class Walk(RuleBasedStateMachine):
 
     @rule()
     def time_passes(self) -> None:
-        self.agent.fire()
+        self.link.loop.fire()
 
     @rule()
     def turns(self) -> None:
-        self.agent.loop.turn(0)
+        self.link.loop.turn(0)
 
     # -- what must hold
 
     @invariant()
     def each_answer_is_right(self) -> None:
-        assert not self.agent.ended
-        for number, answers in self.agent.answers.items():
+        assert not self.link.ended
+        for number, answers in self.link.answers.items():
             assert len(answers) == 1, "answered twice"
             kind, body = answers[0]
             if kind == workers.VALUE:
@@ -432,7 +429,7 @@ class Walk(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "pool"):
             return
-        self.agent.left = 1 << 40
+        self.link.left = 1 << 40
         self.source.refuses = False
         for one in list(self.sending):
             self.send(one, 1 << 20)
@@ -443,15 +440,15 @@ class Walk(RuleBasedStateMachine):
             for puppet in self.puppets():
                 self.bear(puppet)
             moved = [puppet.read() or puppet.say() for puppet in self.puppets()]
-            self.agent.loop.turn(0)
+            self.link.loop.turn(0)
             quiet = 0 if any(moved) else quiet + 1
         self.each_answer_is_right()
         assert not self.open_calls(), "never answered"
         assert not self.pool._queue
         assert not self.pool._parts._begun
         assert not self.pool._orders
-        assert not self.agent.begun or {n for _, n in self.agent.begun} <= (
-            self.cancelled | self.agent.answers.keys()
+        assert not self.link.begun or {n for _, n in self.link.begun} <= (
+            self.cancelled | self.link.answers.keys()
         )
         self.nothing_is_kept()
 
@@ -469,7 +466,7 @@ class Walk(RuleBasedStateMachine):
             puppet.read()
         assert not self.pool._workers
         assert not self.puppets()
-        assert not self.agent.loop._watched
+        assert not self.link.loop._watched
 
 
 @pytest.fixture(autouse=True)
@@ -522,9 +519,9 @@ def test_any_order_of_calls_cancels_and_deaths() -> None:
     ids=str,
 )
 def test_what_is_malformed_ends_the_channel_and_says_so(pieces: list[Piece]) -> None:
-    agent = Agent()
-    pool_ = pool.Pool(agent, 7, Source(), 2, 10, False)  # type: ignore[arg-type]
+    link = Link()
+    pool_ = pool.Pool(link, 7, Source(), 2, 10, False)  # type: ignore[arg-type]
     for piece in pieces:
         pool_.on_data(piece)
-    (end,) = agent.ended
+    (end,) = link.ended
     assert " 1 " in end["problem"] or end["problem"].startswith("1 ")

@@ -484,7 +484,7 @@ def test_a_job_whose_program_runs_is_in_no_circle() -> None:
         """Of the agent only what holds callbacks."""
 
         def __init__(self) -> None:
-            self.children = self
+            self.children = self.loop = self
             self.held: list[object] = []
 
         def watch(self, pid: int, callback: object) -> None:
@@ -497,15 +497,15 @@ def test_a_job_whose_program_runs_is_in_no_circle() -> None:
             del self.watched
 
     class Started:
-        def begin(self, agent: Any, report: int) -> None:
-            self.entry = return_job._Entry(agent, os.getpid(), report, self.entered)
+        def begin(self, place: Any, report: int) -> None:
+            self.entry = return_job._Entry(place, os.getpid(), report, self.entered)
 
         def entered(self, *_: object) -> None:
             self.runs = True
 
     report, told = os.pipe()
-    agent, job = Watched(), Started()
-    job.begin(agent, report)
+    place, job = Watched(), Started()
+    job.begin(place, report)
     os.close(told)
     job.entry.look()
     assert job.runs

@@ -12,7 +12,6 @@ import pytest
 from remit._agent.base.loop import Loop
 from remit._agent.kept import looks
 from remit._agent.kept.turns import Turns
-from remit._agent.main import Agent
 from remit._wire.refusal import Refused
 
 # Around what the kernel takes at once, and what a process reads at once.
@@ -60,7 +59,7 @@ def opened(text: str) -> dict[str, Any]:
 def turns(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Place, Turns]]:
     monkeypatch.setattr(looks, "TURNS", {"pieces": pieces, "opened": opened})
     place = Place()
-    turns = Turns(cast(Agent, place), ())
+    turns = Turns(cast(Any, place), ())
     yield place, turns
     for worker in turns._workers:
         worker.dismiss()

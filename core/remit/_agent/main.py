@@ -16,7 +16,7 @@ from remit._agent.base import descriptors, fds, process_tree
 from remit._agent.base.children import Children
 from remit._agent.base.helpers import Helper, refusal_of
 from remit._agent.base.lifetimes import Lifetimes, now
-from remit._agent.base.link import Link, import_verbs
+from remit._agent.base.link import Link
 from remit._agent.base.loop import Loop
 from remit._jobdir import proc
 from remit._wire.conversation import PROTOCOL, ProtocolError, Pulse
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from typing import Any, Callable, NoReturn
 
     from remit._agent.base.helpers import Done
+    from remit._agent.base.link import Verb
     from remit._agent.base.loop import Timer
+    from remit._agent.base.services import SessionEnd
     from remit._agent.base.subreaper import Subreaper
     from remit._agent.functions.interpreter import Interpreter
     from remit._agent.returned.return_job import ReturnJob
@@ -60,26 +62,19 @@ def run(tell_fd: int) -> NoReturn:
 
 
 class Agent(Link):
-    """The link that the session is, and what all links share."""
+    """The link of the session's own caller, and what all links share: `services.Session`."""
 
     def __init__(self, link_in: int, link_out: int, tell_fd: int) -> None:
-        super().__init__(Loop(), link_in, link_out)
-        self.session = self  # of a local caller it is the host
-        self.watch_fd = self.loop.watch_fd
-        self.unwatch_fd = self.loop.unwatch_fd
-        self.call_later = self.loop.call_later
+        super().__init__(Loop(), link_in, link_out, _verbs)
+        self.session = self
         self.children = Children(self.loop)
-        self.local_callers: list[
-            Link
-        ] = []  # who came by another way: `remit._agent.enter.local_caller`
-        # Called at the end of the session, each with a callback that it calls when it is done,
-        # with the descriptions of what it could not end.
-        self.on_session_end: list[Callable[[Callable[..., object]], object]] = [self._end_returned]
+        self.local_callers: list[Link] = []
+        self.on_session_end: list[SessionEnd] = [self._end_returned]
         self.returned: dict[str, ReturnJob] = {}
-        self.lifetimes = Lifetimes()  # of jobs, interpreters and terminals
+        self.lifetimes = Lifetimes()
         self.terminals: set[str] = set()
-        self.interpreters: dict[bytes | None, Interpreter] = {}  # for functions, by their paths
-        self.hello: dict[str, Any] = {}  # the caller's
+        self.interpreters: dict[bytes | None, Interpreter] = {}
+        self.hello: dict[str, Any] = {}
         self.state: State | None = None
         self.state_problem: str | None = None
         self.pulse = Pulse(SILENCE, time.monotonic())
@@ -88,7 +83,7 @@ class Agent(Link):
         self._news = b""
         self._news_timer: Timer | None = None
         self._greeted = False
-        self.ending = False  # no new jobs
+        self.ending = False
         self._parted = False
         self._termed = False
         self._status: int | None = None
@@ -101,9 +96,9 @@ class Agent(Link):
         for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
             signal.signal(signum, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._note_term)
-        self.watch_fd(self._link_in, self._read_link)
+        self.loop.watch_fd(self._link_in, self._read_link)
         # Nothing is to be read there: it is ready once nobody holds the other end.
-        self.watch_fd(self._tell_fd, self._bereft)
+        self.loop.watch_fd(self._tell_fd, self._bereft)
         while self._status is None:
             for link in [self, *self.local_callers]:
                 link.write_link()
@@ -115,12 +110,11 @@ class Agent(Link):
         os.set_blocking(self._link_out, True)
         return self._status
 
-    # -- for the modules of the verbs
+    # -- for the modules of the verbs: `services.Session` says what these do
 
     @property
     def orphans(self) -> Subreaper:
-        """Made at the first use: sessions that start no job need no ctypes."""
-        if self._orphans is None:
+        if self._orphans is None:  # sessions that start no job need no ctypes
             from remit._agent.base.subreaper import Subreaper
 
             self._orphans = Subreaper(self.children, self.lifetimes)
@@ -133,18 +127,13 @@ class Agent(Link):
         done: Done,
         keep_fds: tuple[int, ...] = (),
     ) -> None:
-        """Calls ``function(*args)`` in a fork, then ``done(value, None)`` or ``done(None, why)``.
-
-        The value has to be one that MessagePack can say. Of the agent's file descriptors the fork
-        keeps 0 to 2 and ``keep_fds``. Raises OSError where no process can be had.
-        """
         helper = Helper(function, args, keep_fds)
         over: list[bool] = []
 
         def finish() -> None:
             if not over:
                 over.append(True)
-                self.unwatch_fd(helper.fd)
+                self.loop.unwatch_fd(helper.fd)
                 os.close(helper.fd)
                 done(*helper.result())
 
@@ -157,14 +146,10 @@ class Agent(Link):
                 helper.read()
                 finish()
 
-        self.watch_fd(helper.fd, readable)
+        self.loop.watch_fd(helper.fd, readable)
         self.children.watch(helper.pid, ended)
 
     def take(self, steps: process_tree.Steps[Any], done: Done) -> None:
-        """Takes these steps in a helper, then calls ``done`` as `helper` does. Where no process
-        can be had for that they are taken here, between turns of the loop: what runs is to be
-        ended all the same."""
-
         def step() -> None:
             try:
                 pause = next(steps)
@@ -173,18 +158,15 @@ class Agent(Link):
             except Exception as exc:
                 done(None, refusal_of(exc))
             else:
-                self.call_later(pause, step)
+                self.loop.call_later(pause, step)
 
         try:
             self.helper(process_tree.take, (steps,), done)
         except OSError:
-            self.call_later(0, step)
+            # What runs is to be ended all the same.
+            self.loop.call_later(0, step)
 
     def session_job(self, job_id: str, alive: bool, left: bool = False) -> None:
-        """Tells the janitor of a session-bound job: before it is started, and when it is over.
-
-        ``left``: whether anything that it started may run on. Twice is quiet.
-        """
         if alive:
             at = now()
             self.lifetimes.began(job_id, at)
@@ -198,12 +180,9 @@ class Agent(Link):
             self.send_news()
 
     def session_root(self, job_id: str, root: tuple[int, int]) -> None:
-        """Tells the janitor of the first process of a job, by pid and start time."""
         self._tell("=%s %d %d\n" % ((job_id, *root)))
 
     def session_terminal(self, pid: int, root: tuple[int, int]) -> str:
-        """Tells the janitor of a terminal's first process; the id that stands for the terminal,
-        for `session_job` once that has ended."""
         job_id = "%s%d" % (TERMINAL, pid)
         self.terminals.add(job_id)
         # It is told of after it began, and may have started somebody before now.
@@ -217,10 +196,9 @@ class Agent(Link):
     def _tell(self, line: str) -> None:
         self._news += line.encode()
         if self._news_timer is None:
-            self._news_timer = self.call_later(NEWS_DELAY, self.send_news)
+            self._news_timer = self.loop.call_later(NEWS_DELAY, self.send_news)
 
     def send_news(self) -> None:
-        """Tells the janitor at once what it has not been told."""
         if self._news_timer is not None:
             self._news_timer.cancel()
             self._news_timer = None
@@ -231,10 +209,9 @@ class Agent(Link):
         except BrokenPipeError:
             self._news = b""  # nobody is left to be told
         if self._news:
-            self._news_timer = self.call_later(NEWS_DELAY, self.send_news)
+            self._news_timer = self.loop.call_later(NEWS_DELAY, self.send_news)
 
     def remove_at_end(self, directory: bytes) -> None:
-        """Has the janitor remove that directory of a control socket, should we be killed before."""
         self._tell("/%s\n" % hexlify(directory).decode())
         self.send_news()
 
@@ -260,7 +237,7 @@ class Agent(Link):
             self._finish(2, problem)
             return
         # Once the hello is out: what comes next is most likely a request.
-        self.call_later(0, import_verbs)
+        self.loop.call_later(0, _verbs)
         if hello.get("protocol") != PROTOCOL:
             self._finish(2, "this agent speaks protocol %d" % PROTOCOL)
 
@@ -347,7 +324,7 @@ class Agent(Link):
     def _bereft(self) -> None:
         """The janitor was killed. Nobody would end what we leave should we be killed as well, so
         the session ends while we can do that; its caller may open another."""
-        self.unwatch_fd(self._tell_fd)
+        self.loop.unwatch_fd(self._tell_fd)
         if not self.ending:
             self._cut()
 
@@ -359,7 +336,7 @@ class Agent(Link):
         if self.ending:
             return
         self.ending = True
-        self.unwatch_fd(self._link_in)
+        self.loop.unwatch_fd(self._link_in)
         left: list[str] = []
         pending = [len(self.on_session_end) + 1]
 
@@ -376,7 +353,7 @@ class Agent(Link):
                 sys.excepthook(*sys.exc_info())
                 finished()
         finished()
-        self.call_later(END_PATIENCE, lambda: self._say_goodbye(status, reason, left))
+        self.loop.call_later(END_PATIENCE, lambda: self._say_goodbye(status, reason, left))
 
     def _say_goodbye(self, status: int, reason: str | None, left: list[str]) -> None:
         if self._parted:
@@ -387,7 +364,7 @@ class Agent(Link):
         def last_words() -> None:
             # What was queued before goes out before: nothing may follow a goodbye.
             if self.conversation.queued and time.monotonic() < deadline:
-                self.call_later(0.01, last_words)
+                self.loop.call_later(0.01, last_words)
                 return
             goodbye: dict[str, object] = {"left": left}
             if reason is not None:
@@ -398,12 +375,18 @@ class Agent(Link):
 
         def leave() -> None:
             if (self._out or self.conversation.queued) and time.monotonic() < deadline:
-                self.call_later(0.01, leave)
+                self.loop.call_later(0.01, leave)
                 return
             self.send_news()
             self._status = status
 
         last_words()
+
+
+def _verbs() -> dict[str, Verb]:
+    from remit._agent.verbs import VERBS
+
+    return VERBS
 
 
 def _seconds(hello: dict[str, Any], name: str) -> float | None:

@@ -1,4 +1,4 @@
-"""What a caller can ask for. Each verb is ``verb(agent, channel, arguments)``.
+"""What a caller can ask for. Each verb is ``verb(link, channel, arguments)``.
 
 A verb may raise: Refused is what it says, an OSError says what the system said, and anything else
 is a bug that is told as such. None of them ends the agent.
@@ -12,49 +12,47 @@ from remit._agent.base import arguments
 from remit._agent.returned import return_job
 
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any
 
-    from remit._agent.main import Agent
-
-    Verb = Callable[[Agent, int, dict[str, Any]], object]
+    from remit._agent.base.link import Link, Verb
 
 
-def start(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+def start(link: Link, channel: int, args: dict[str, Any]) -> None:
     if arguments.take(args, "spool", bool):
-        _kept("start")(agent, channel, args)
+        _kept("start")(link, channel, args)
     else:
-        return_job.start(agent, channel, args)
+        return_job.start(link, channel, args)
 
 
-def enter(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+def enter(link: Link, channel: int, args: dict[str, Any]) -> None:
     from remit._agent.enter import enter  # few sessions do
 
-    enter.enter(agent, channel, args)
+    enter.enter(link, channel, args)
 
 
-def python(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+def python(link: Link, channel: int, args: dict[str, Any]) -> None:
     from remit._agent.functions import interpreter  # most sessions run no functions
 
-    interpreter.python(agent, channel, args)
+    interpreter.python(link, channel, args)
 
 
-def pool(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+def pool(link: Link, channel: int, args: dict[str, Any]) -> None:
     from remit._agent.functions import pool
 
-    pool.pool(agent, channel, args)
+    pool.pool(link, channel, args)
 
 
 def _kept(name: str) -> Verb:
     """A verb that is for kept jobs alone."""
 
-    def verb(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+    def verb(link: Link, channel: int, args: dict[str, Any]) -> None:
         from remit._agent.kept import verbs  # most sessions keep nothing
 
         act = getattr(verbs, name)
-        if agent is agent.session or name not in _ABOUT_ONE:
-            act(agent, channel, args)
+        if link.local and name in _ABOUT_ONE:
+            verbs.if_own(link, channel, args, act)
         else:
-            verbs.if_own(agent, channel, args, act)
+            act(link, channel, args)
 
     return verb
 
@@ -62,12 +60,12 @@ def _kept(name: str) -> Verb:
 def _either(name: str) -> Verb:
     """A verb for jobs of both sorts; those of this session come first."""
 
-    def verb(agent: Agent, channel: int, args: dict[str, Any]) -> None:
-        job = agent.returned.get(arguments.job_id(args, "job"))
+    def verb(link: Link, channel: int, args: dict[str, Any]) -> None:
+        job = link.session.returned.get(arguments.job_id(args, "job"))
         if job is not None:
             getattr(job, name)(channel, args)
         else:
-            _kept(name)(agent, channel, args)
+            _kept(name)(link, channel, args)
 
     return verb
 

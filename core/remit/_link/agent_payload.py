@@ -22,6 +22,7 @@ _ROOT = Path(__file__).parents[1]
 # In the agent no other string stands alone on its lines.
 _DOCSTRING = re.compile(r'^([ \t]*)"""(?:[^"\\]|"(?!""))*"""[ \t]*$', re.MULTILINE)
 _COMMENT = re.compile(r"^[ \t]*# .*$", re.MULTILINE)
+_TYPES = re.compile(r"^if TYPE_CHECKING:\n(?:(?:    .*)?\n)+", re.MULTILINE)
 _SENT = ("_wire", "_jobdir", "_agent")
 
 # Every login shell hands this on as it stands within single quotes: no quote, no backslash, no
@@ -141,8 +142,10 @@ def preparation(version: tuple[int, int]) -> Callable[[str], str]:
 
 
 def _without_typing(source: str) -> str:
-    """For a Python that never looks at annotations: only the import would cost it time."""
-    return source.replace("from typing import TYPE_CHECKING\n", "TYPE_CHECKING = False\n")
+    """For a Python that never looks at annotations. Every line keeps its number."""
+    # The import alone would cost it time.
+    untyped = source.replace("from typing import TYPE_CHECKING\n", "\n")
+    return _TYPES.sub(lambda block: "\n" * block[0].count("\n"), untyped)
 
 
 def modules() -> dict[str, str]:
@@ -182,6 +185,7 @@ def strip(source: str) -> str:
     blocks become blanks, so that every line keeps its number. Raises SyntaxError where what is
     left is nothing that Python 3.6 takes.
     """
+    source = _without_typing(source)
     lines = [bytearray(line) for line in source.encode().splitlines(keepends=True)]
     for node in ast.walk(ast.parse(source)):
         _strip_node(lines, node)
@@ -207,8 +211,6 @@ def _strip_node(lines: list[bytearray], node: ast.AST) -> None:
                 _blank(lines, (target.lineno, target.col_offset), _end(target))
                 lines[target.lineno - 1][target.col_offset] = ord("0")
         case ast.ImportFrom(module="__future__" | "typing"):
-            _blank_statement(lines, node)
-        case ast.If(test=ast.Name(id="TYPE_CHECKING"), orelse=[]):
             _blank_statement(lines, node)
 
 

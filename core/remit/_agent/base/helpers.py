@@ -17,7 +17,7 @@ from remit._wire.refusal import Refused
 if TYPE_CHECKING:
     from typing import Any, Callable, NoReturn
 
-    from remit._agent.main import Agent
+    from remit._agent.base.services import Helpers
 
     Done = Callable[[Any, "Refused | None"], object]
 
@@ -49,7 +49,7 @@ def _no_process(exc: OSError) -> OSError:
 
 
 class Helper:
-    """A function that runs in a fork. Made by ``agent.helper``, which also calls `ended`."""
+    """A function that runs in a fork. Made by who is `services.Helpers`, and read there."""
 
     def __init__(
         self, function: Callable[..., object], args: tuple[object, ...], keep_fds: tuple[int, ...]
@@ -112,7 +112,7 @@ class Helper:
 
 
 def help_twice(
-    agent: Agent,
+    helpers: Helpers,
     function: Callable[..., object],
     args: tuple[object, ...],
     done: Done,
@@ -124,13 +124,13 @@ def help_twice(
     def ended(value: Any, refused: Refused | None) -> None:
         if isinstance(refused, EndedEarly):
             try:
-                agent.helper(again or function, args, done)
+                helpers.helper(again or function, args, done)
                 return
             except OSError:
                 pass  # no process can be had
         done(value, refused)
 
-    agent.helper(function, args, ended)
+    helpers.helper(function, args, ended)
 
 
 def _run(

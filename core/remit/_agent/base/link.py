@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
     from remit._agent.base.loop import Loop, Owner
+    from remit._agent.base.services import Session
     from remit._wire.conversation import Event
 
-    # The link counts as the agent: `Agent` is one, `LocalCaller` passes on what it is not itself.
-    Verb = Callable[[Any, int, dict[str, Any]], object]
+    # Is given the link that the request came by, its channel and its arguments.
+    Verb = Callable[["Link", int, dict[str, Any]], object]
+    Verbs = Callable[[], dict[str, Verb]]
 
 # Who reads pipes for the link stops where this much is waiting to be sent.
 ROOM = 1 << 20
@@ -46,9 +48,16 @@ _CRUMB = 1 << 16
 class Link:
     """The part that is the same for every caller; how it begins and ends is for the subclasses."""
 
-    def __init__(self, loop: Loop, link_in: int, link_out: int, first: bytes = b"") -> None:
-        """``first`` goes out in front of the first frame."""
+    session: Session  # what all links share
+    local = False  # whether its caller sits at the target itself
+
+    def __init__(
+        self, loop: Loop, link_in: int, link_out: int, verbs: Verbs, first: bytes = b""
+    ) -> None:
+        """``verbs`` gives the table of what may be asked for. ``first`` goes out in front of the
+        first frame."""
         self.loop = loop
+        self.verbs = verbs
         self.conversation = Conversation(AGENT, LEAST_CHARGE)
         # channel: an object with any of on_event(name, args), on_data(piece), on_end(body),
         # on_credit(), on_close() and on_room()
@@ -223,7 +232,7 @@ class Link:
             and isinstance(request[1], dict)
         ):
             raise Refused("bad-request", "a request is a verb and its arguments")
-        verb = import_verbs().get(request[0])
+        verb = self.verbs().get(request[0])
         if verb is None:
             raise Refused("bad-request", "this agent knows no %r" % request[0][:100])
         verb(self, channel, request[1])
@@ -269,9 +278,3 @@ def _call(handler: Any, method: str, *args: object) -> None:
 
 def _nothing() -> None:
     """For a watch whose only purpose is to wake the loop."""
-
-
-def import_verbs() -> dict[str, Verb]:
-    from remit._agent.verbs import VERBS
-
-    return VERBS

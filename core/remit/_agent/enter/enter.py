@@ -22,8 +22,9 @@ from remit._wire.refusal import Refused
 if TYPE_CHECKING:
     from typing import Any, Callable
 
+    from remit._agent.base.link import Link
+    from remit._agent.base.services import Session
     from remit._agent.enter.control_socket import ControlSocket
-    from remit._agent.main import Agent
 
 # Bytes that may be typed ahead of a program that does not read.
 TYPED_WINDOW = 1 << 16
@@ -42,7 +43,7 @@ _DOOR_HINT = "$REMIT_STATE_DIR there (or ?state=), a directory that only this ac
 _NOT_INHERITED = (b"LINES", b"COLUMNS", b"TERMCAP")
 
 
-def enter(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+def enter(link: Link, channel: int, args: dict[str, Any]) -> None:
     size = _size(args)
     term = arguments.take(args, "term", str)
     place = arguments.take(args, "prompt", str, default=os.uname().nodename)
@@ -58,8 +59,8 @@ def enter(agent: Agent, channel: int, args: dict[str, Any]) -> None:
             hint="`remit run` runs a command without a terminal",
             errno=exc.errno,
         ) from exc
-    door, problem = _open_door(agent, place)
-    agent.orphans  # noqa: B018 - adopts from now on: the program may leave some at once
+    door, problem = _open_door(link.session, place)
+    link.session.orphans  # noqa: B018 - adopts from now on: the program may leave some at once
     try:
         argv = _prepare(command, None if door is None else door.path, env, place)
         pid = spawn.spawn_in_terminal(argv, env, theirs)
@@ -70,21 +71,21 @@ def enter(agent: Agent, channel: int, args: dict[str, Any]) -> None:
         raise Refused("start-failed", str(exc)) from exc
     finally:
         os.close(theirs)
-    entered = Entered(agent, channel, ours, pid, door)
-    agent.handlers[channel] = entered
-    agent.accept(channel, {"prompt": rc_files.mark(place), "problem": problem})
+    entered = Entered(link, channel, ours, pid, door)
+    link.handlers[channel] = entered
+    link.accept(channel, {"prompt": rc_files.mark(place), "problem": problem})
     entered.begin()
     if command is None and door is not None:
-        agent.call_later(SHIM_PATIENCE, entered.look_for_shim)
+        link.loop.call_later(SHIM_PATIENCE, entered.look_for_shim)
 
 
 class Entered:
     """One terminal and what runs in it, from the first byte to the end of its first program."""
 
     def __init__(
-        self, agent: Agent, channel: int, ours: int, pid: int, door: ControlSocket | None
+        self, link: Link, channel: int, ours: int, pid: int, door: ControlSocket | None
     ) -> None:
-        self._agent = agent
+        self._link = link
         self._channel = channel
         self._ours = ours
         self._pid = pid
@@ -101,14 +102,14 @@ class Entered:
         self._gone: list[Callable[..., object]] = []  # to be called once the first program ended
 
     def begin(self) -> None:
-        self._agent.children.watch(self._pid, self._program_ended)
+        self._link.session.children.watch(self._pid, self._program_ended)
         root = (self._pid, proc.start_time(self._pid) or 0)
-        self._terminal = self._agent.session_terminal(self._pid, root)
-        self._agent.on_session_end.append(self._session_ends)
-        self._agent.conversation.grant(self._channel, TYPED_WINDOW)
+        self._terminal = self._link.session.session_terminal(self._pid, root)
+        self._link.session.on_session_end.append(self._session_ends)
+        self._link.conversation.grant(self._channel, TYPED_WINDOW)
         self._watch()
         if self._door is not None:
-            self._agent.watch_fd(self._door.fileno(), self._somebody_comes)
+            self._link.loop.watch_fd(self._door.fileno(), self._somebody_comes)
 
     def look_for_shim(self) -> None:
         """Says so where the shell has read none of ours: in its own terminal, since nobody else is
@@ -142,33 +143,33 @@ class Entered:
 
     def _type(self) -> None:
         """Gives the terminal what it takes of what was typed."""
-        agent, taken = self._agent, 0
+        link, taken = self._link, 0
         while self._typed and not self._closed:
             try:
                 count = os.write(self._ours, self._typed)
             except BlockingIOError:
-                agent.loop.watch_writable(self._ours, self._type)
+                link.loop.watch_writable(self._ours, self._type)
                 break
             except OSError:
                 count = len(self._typed)  # nobody is left to read it
             del self._typed[:count]
             taken += count
         else:
-            agent.loop.unwatch_writable(self._ours)
-        agent.conversation.grant(self._channel, taken)
+            link.loop.unwatch_writable(self._ours)
+        link.conversation.grant(self._channel, taken)
 
     def _watch(self) -> None:
         if not self._closed:
-            self._agent.watch_fd(self._ours, self._show)
+            self._link.loop.watch_fd(self._ours, self._show)
             if self._status is not None:
                 self._show()
 
     def _show(self) -> None:
         """Sends what the terminal shows, as far as the caller has room for it."""
         while not self._closed:
-            most = min(self._agent.conversation.credit(self._channel), _LARGEST_READ)
-            if not most or not self._agent.has_room():
-                self._agent.unwatch_fd(self._ours)
+            most = min(self._link.conversation.credit(self._channel), _LARGEST_READ)
+            if not most or not self._link.has_room():
+                self._link.loop.unwatch_fd(self._ours)
                 return
             try:
                 data = os.read(self._ours, most)
@@ -177,7 +178,7 @@ class Entered:
             except OSError:
                 data = b""  # EIO: nobody has the other end open any more
             if not data:
-                self._agent.unwatch_fd(self._ours)
+                self._link.loop.unwatch_fd(self._ours)
                 break
             self._send(data)
             if self._status is None:
@@ -190,7 +191,7 @@ class Entered:
 
     def _send(self, data: bytes) -> None:
         piece = Piece(1, self._seq, self._offset, time.time(), data)
-        self._agent.conversation.data(self._channel, piece)
+        self._link.conversation.data(self._channel, piece)
         self._seq += 1
         self._offset += len(data)
 
@@ -202,7 +203,9 @@ class Entered:
             self._local_callers = [
                 local_caller for local_caller in self._local_callers if local_caller.present
             ]
-            self._local_callers.append(LocalCaller(self._agent, fd, control_socket.launch_code()))
+            self._local_callers.append(
+                LocalCaller(self._link.session, fd, control_socket.launch_code())
+            )
 
     # -- the end
 
@@ -210,12 +213,12 @@ class Entered:
         self._status = status
         if not self._closed:
             # As long as the terminal counts as one that runs, what nobody else started is its.
-            search = self._agent.orphans.search({}, self._terminal)
-            self._agent.take(process_tree.naming_in_the_end(search), self._found_left)
-        self._agent.session_job(self._terminal, False, left=True)
+            search = self._link.session.orphans.search({}, self._terminal)
+            self._link.session.take(process_tree.naming_in_the_end(search), self._found_left)
+        self._link.session.session_job(self._terminal, False, left=True)
         for call in self._gone:
             call()
-        self._agent.on_session_end.remove(self._session_ends)
+        self._link.session.on_session_end.remove(self._session_ends)
         if not self._closed:
             self._show()
 
@@ -238,7 +241,7 @@ class Entered:
         }
         if self._left:
             end["left_behind"] = self._left
-        self._agent.end(self._channel, end)
+        self._link.end(self._channel, end)
 
     def _hang_up(self) -> None:
         """Nobody looks at the terminal any more: the program is told, and ended if need be."""
@@ -248,8 +251,8 @@ class Entered:
         # has ended to those in front. One of ours beside it would be a second one, which makes
         # bash drop what it does on its way out.
         self._close()
-        self._agent.call_later(TERM_AFTER, lambda: self._signal(signal.SIGTERM))
-        self._agent.call_later(KILL_AFTER, lambda: self._signal(signal.SIGKILL))
+        self._link.loop.call_later(TERM_AFTER, lambda: self._signal(signal.SIGTERM))
+        self._link.loop.call_later(KILL_AFTER, lambda: self._signal(signal.SIGKILL))
 
     def _signal(self, signum: int) -> None:
         # A child that nobody has waited for keeps its pid.
@@ -264,13 +267,13 @@ class Entered:
         if self._closed:
             return
         self._closed = True
-        self._agent.unwatch_fd(self._ours)
-        self._agent.loop.unwatch_writable(self._ours)
+        self._link.loop.unwatch_fd(self._ours)
+        self._link.loop.unwatch_writable(self._ours)
         os.close(self._ours)
         for local_caller in self._local_callers:
             local_caller.close()
         if self._door is not None:
-            self._agent.unwatch_fd(self._door.fileno())
+            self._link.loop.unwatch_fd(self._door.fileno())
             self._door.close()
 
 
@@ -281,7 +284,7 @@ def _size(args: dict[str, Any]) -> tuple[int, int]:
     return rows, columns
 
 
-def _open_door(agent: Agent, place: str) -> tuple[ControlSocket | None, str | None]:
+def _open_door(session: Session, place: str) -> tuple[ControlSocket | None, str | None]:
     """The way back for `remit` inside, and where there is none the reason."""
 
     def runtime() -> bytes:
@@ -291,13 +294,13 @@ def _open_door(agent: Agent, place: str) -> tuple[ControlSocket | None, str | No
         return path
 
     def state() -> bytes:
-        if agent.state is None:
-            raise Refused("no-state", agent.state_problem or "there is no state directory")
-        statedir.make_parents(agent.state.path)
-        return agent.state.path
+        if session.state is None:
+            raise Refused("no-state", session.state_problem or "there is no state directory")
+        statedir.make_parents(session.state.path)
+        return session.state.path
 
     try:
-        return control_socket.open_in_first([runtime, state], place, agent.remove_at_end), None
+        return control_socket.open_in_first([runtime, state], place, session.remove_at_end), None
     except Refused as exc:
         return None, "`remit` cannot be used inside: %s\n  try     %s" % (exc.message, _DOOR_HINT)
 

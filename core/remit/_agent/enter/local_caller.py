@@ -14,26 +14,23 @@ from remit._wire.conversation import PROTOCOL, ProtocolError
 from remit._wire.msgpack import UnpackError, pack, unpack
 
 if TYPE_CHECKING:
-    from typing import Any
-
-    from remit._agent.main import Agent
+    from remit._agent.base.services import Session
 
 
 class LocalCaller(Link):
-    """What is not the link's own is the host's: jobs, timers, helpers, the state directory."""
+    """A link to the session of the terminal that he sits at."""
 
-    def __init__(self, host: Agent, fd: int, first: bytes) -> None:
+    local = True
+
+    def __init__(self, session: Session, fd: int, first: bytes) -> None:
         """``fd`` is a connected socket, which is the local caller's from here on. ``first`` is sent
         in front of the first frame."""
-        super().__init__(host.loop, fd, fd, first)
-        self.session = host
+        super().__init__(session.loop, fd, fd, session.verbs, first)
+        self.session = session
         self.present = True
         os.set_blocking(fd, False)
-        host.local_callers.append(self)
-        host.watch_fd(fd, self._read_link)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.session, name)
+        session.local_callers.append(self)
+        self.loop.watch_fd(fd, self._read_link)
 
     def close(self) -> None:
         """Gives up all that the local caller has asked for. Twice is quiet."""

@@ -24,7 +24,8 @@ from remit._wire.refusal import Refused
 if TYPE_CHECKING:
     from typing import Any, Callable, Sequence
 
-    from remit._agent.main import Agent
+    from remit._agent.base.link import Link
+    from remit._agent.base.services import Session
     from remit._wire.conversation import Piece
 
 # What an interpreter is started with. It tells what it is, is given the size of the first package,
@@ -63,27 +64,27 @@ _REMEMBERED = 256
 _LOOK = 0.5
 
 
-def python(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+def python(link: Link, channel: int, args: dict[str, Any]) -> None:
     """The verb: an interpreter, by its path; None is the agent's own."""
     path = arguments.path(args, "python")
     count = arguments.take(args, "packages", int)
-    known = interpreters(agent)
+    known = interpreters(link.session)
     interpreter = known.get(path)
     if interpreter is None or interpreter.gone:
-        known[path] = interpreter = Interpreter(agent, path)
+        known[path] = interpreter = Interpreter(link, path)
     interpreter.open(channel, count)
 
 
-def of(agent: Agent, path: bytes | None) -> Interpreter:
+def of(session: Session, path: bytes | None) -> Interpreter:
     """The interpreter that the caller has asked for before. Raises Refused."""
-    interpreter = interpreters(agent).get(path)
+    interpreter = interpreters(session).get(path)
     if interpreter is None or interpreter.gone:
         raise Refused("no-python", "the interpreter for functions is not there any more")
     return interpreter
 
 
-def interpreters(agent: Agent) -> dict[bytes | None, Interpreter]:
-    known: dict[bytes | None, Interpreter] = agent.session.interpreters
+def interpreters(session: Session) -> dict[bytes | None, Interpreter]:
+    known: dict[bytes | None, Interpreter] = session.interpreters
     return known
 
 
@@ -94,14 +95,14 @@ _Fork = namedtuple("_Fork", "message fds sent forked")
 class Interpreter:
     """One warm interpreter, and the handler of the channel on which its packages come."""
 
-    def __init__(self, agent: Agent, path: bytes | None) -> None:
+    def __init__(self, link: Link, path: bytes | None) -> None:
         """Starts it. Raises Refused where it cannot be had."""
         self.gone = False
         self.packages: list[bytes] = []
         self.on_lost: list[Callable[[], object]] = []
         self._on_ready: list[Callable[[], object]] = []
         self.id = "w" + os.urandom(6).hex()  # as long as a job's: `remit._agent.base.environment`
-        self._agent = agent
+        self._link = link
         self._channel = 0
         self._wanted = 0  # packages that have to be there before anything is forked
         self._gathered = bytearray()
@@ -116,14 +117,14 @@ class Interpreter:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         null = os.open(os.devnull, os.O_WRONLY)
         # What it forks as a job is that one's; with calls it starts something itself: `pool`.
-        agent.session_root(self.id, (0, 0))
-        agent.send_news()
+        link.session.session_root(self.id, (0, 0))
+        link.session.send_news()
         try:
             command = {"argv": [program, b"-c", STAGE.encode()]}
             pid = spawn(self.id.encode(), command, None, {}, theirs.fileno(), null, 2)
         except (SpawnError, OSError) as exc:
             ours.close()
-            agent.session_job(self.id, False)
+            link.session.session_job(self.id, False)
             words = exc.message if isinstance(exc, SpawnError) else exc.strerror
             raise Refused(
                 "no-python",
@@ -137,23 +138,25 @@ class Interpreter:
         self.start = proc.start_time(pid) or 0
         ours.setblocking(False)
         self._socket = ours
-        self._adopts = agent.orphans.adopting  # should it be killed, its children become ours
-        agent.children.watch(pid, self._over)
-        agent.watch_fd(ours.fileno(), self._hear)
-        agent.on_session_end.append(self._session_over)
+        self._adopts = (
+            link.session.orphans.adopting
+        )  # should it be killed, its children become ours
+        link.session.children.watch(pid, self._over)
+        link.loop.watch_fd(ours.fileno(), self._hear)
+        link.session.on_session_end.append(self._session_over)
 
     # -- the channel
 
     def open(self, channel: int, packages: int) -> None:
         self._channel = channel
         self._wanted = packages
-        self._agent.handlers[channel] = self
-        self._agent.conversation.grant(channel, _WINDOW)
+        self._link.handlers[channel] = self
+        self._link.conversation.grant(channel, _WINDOW)
         if self._greeting is not None:
-            self._agent.accept(channel, self._greeting)
+            self._link.accept(channel, self._greeting)
 
     def on_data(self, piece: Piece) -> None:
-        self._agent.conversation.grant(self._channel, len(piece.data))
+        self._link.conversation.grant(self._channel, len(piece.data))
         self._gathered += piece.data
         while True:
             if self._size is None:
@@ -178,7 +181,7 @@ class Interpreter:
         for start in range(0, len(package), _PACKET):
             self._send(package[start : start + _PACKET])
         self.packages.append(package)
-        self._agent.event(self._channel, "packages", count=len(self.packages))
+        self._link.event(self._channel, "packages", count=len(self.packages))
         if self.is_ready:
             waiting, self._waiting = self._waiting, []
             for fork in waiting:
@@ -195,7 +198,7 @@ class Interpreter:
 
     def when_ready(self, callback: Callable[[], object]) -> None:
         """Calls it once all packages are there, or never will be."""
-        self._on_ready.append(self._agent.loop.bound(callback))
+        self._on_ready.append(self._link.loop.bound(callback))
         if self.is_ready or self.gone:
             self._call_ready()
 
@@ -227,7 +230,7 @@ class Interpreter:
         if self.gone:
             raise Refused("no-python", "the interpreter for functions was killed")
         # What fails in what they do is their own trouble, and not the interpreter's.
-        told = self._agent.loop.bound(forked)
+        told = self._link.loop.bound(forked)
         fork = _Fork(pack([verb, argument]), tuple(fds), sent, told)
         if self.is_ready:
             self._order(fork)
@@ -241,17 +244,17 @@ class Interpreter:
 
     def watch(self, pid: int, ended: Callable[[int | None], object]) -> None:
         """Calls ``ended(status)`` once the child has ended; None where that cannot be known."""
-        self._ended[pid] = proc.start_time(pid), self._agent.loop.bound(ended)
+        self._ended[pid] = proc.start_time(pid), self._link.loop.bound(ended)
         if pid in self._early:
             self._child_over(pid, self._early.pop(pid))
         elif self._adopts:
-            self._agent.children.watch_adopted(pid, partial(self._child_over, pid))
+            self._link.session.children.watch_adopted(pid, partial(self._child_over, pid))
         elif self.gone:
             self._look_for_ends()
 
     def _child_over(self, pid: int, status: int | None) -> None:
         _, ended = self._ended.pop(pid)
-        self._agent.children.forget(pid)
+        self._link.session.children.forget(pid)
         ended(status)
 
     def _look_for_ends(self) -> None:
@@ -260,7 +263,7 @@ class Interpreter:
             if not proc.lives(pid, start):
                 self._child_over(pid, None)
         if self._ended:
-            self._agent.call_later(_LOOK, self._look_for_ends)
+            self._link.loop.call_later(_LOOK, self._look_for_ends)
 
     def _send(self, data: bytes, fds: tuple[int, ...] = ()) -> None:
         self._out.append((data, _copies(fds)))
@@ -273,7 +276,7 @@ class Interpreter:
             try:
                 self._socket.sendmsg([data], rights)
             except BlockingIOError:
-                self._agent.loop.watch_writable(self._socket.fileno(), self._write)
+                self._link.loop.watch_writable(self._socket.fileno(), self._write)
                 return
             except OSError:
                 self._lost()
@@ -282,7 +285,7 @@ class Interpreter:
             for fd in fds:
                 os.close(fd)
         if not self.gone:
-            self._agent.loop.unwatch_writable(self._socket.fileno())
+            self._link.loop.unwatch_writable(self._socket.fileno())
 
     # -- what it tells
 
@@ -300,7 +303,7 @@ class Interpreter:
             if self._greeting is None:
                 self._lost()  # whatever it is, it is no Python
             else:
-                self._agent.accept(self._channel, self._greeting)
+                self._link.accept(self._channel, self._greeting)
         else:
             self._take_news(unpack(data))
 
@@ -336,9 +339,9 @@ class Interpreter:
         if self.gone:
             return
         self.gone = True
-        self._agent.loop.call_for(self._agent.loop.owner, self._hear_out)
-        self._agent.unwatch_fd(self._socket.fileno())
-        self._agent.loop.unwatch_writable(self._socket.fileno())
+        self._link.loop.call_for(self._link.loop.owner, self._hear_out)
+        self._link.loop.unwatch_fd(self._socket.fileno())
+        self._link.loop.unwatch_writable(self._socket.fileno())
         self._socket.close()
         for _, fds in self._out:
             for fd in fds:
@@ -352,22 +355,22 @@ class Interpreter:
         for callback in self.on_lost:
             callback()
         self._call_ready()
-        if self._agent.handlers.pop(self._channel, None) is self:
+        if self._link.handlers.pop(self._channel, None) is self:
             if self._greeting is None:
-                self._agent.refuse(
+                self._link.refuse(
                     self._channel, "no-python", "the interpreter for functions ended at once"
                 )
             else:
-                self._agent.end(self._channel, {})
+                self._link.end(self._channel, {})
 
     def _session_over(self, finished: Callable[..., object]) -> None:
         def done(survivors: object, refused: Refused | None) -> None:
-            self._agent.session_job(self.id, False)
+            self._link.session.session_job(self.id, False)
             finished(survivors or [])
 
         # Its own jobs are ended by who started them; this is for the workers and itself.
         search = process_tree.Search({self.id.encode(): [(self.pid, self.start)]})
-        self._agent.take(process_tree.ending(search, GRACE), done)
+        self._link.session.take(process_tree.ending(search, GRACE), done)
 
 
 def _greeting(data: bytes) -> dict[str, object] | None:

@@ -22,8 +22,8 @@ from remit._wire.streams import STDERR_TAIL
 if TYPE_CHECKING:
     from typing import Any, Sequence
 
+    from remit._agent.base.link import Link
     from remit._agent.functions.interpreter import Interpreter
-    from remit._agent.main import Agent
 
 # What comes from the caller: docs/wire.md.
 PROGRAM, CALL = 1, 3
@@ -38,17 +38,17 @@ _MOST = (256 << 20) + _NUMBER.size
 _AHEAD = 16
 
 
-def pool(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+def pool(link: Link, channel: int, args: dict[str, Any]) -> None:
     """The verb."""
     workers = arguments.take(args, "workers", int, default=None)
     most = arguments.take(args, "most_calls", int, default=1000)
     trust = arguments.take(args, "trust", bool, default=False)
-    source = interpreter.of(agent, arguments.path(args, "python"))
+    source = interpreter.of(link.session, arguments.path(args, "python"))
     size = workers or _processors()
-    agent.session_job(source.id, True)
-    agent.handlers[channel] = Pool(agent, channel, source, size, max(1, most), trust)
-    agent.accept(channel, {"workers": size})
-    agent.conversation.grant(channel, _WINDOW)
+    link.session.session_job(source.id, True)
+    link.handlers[channel] = Pool(link, channel, source, size, max(1, most), trust)
+    link.accept(channel, {"workers": size})
+    link.conversation.grant(channel, _WINDOW)
 
 
 def _processors() -> int:
@@ -124,14 +124,14 @@ class Pool:
 
     def __init__(
         self,
-        agent: Agent,
+        link: Link,
         channel: int,
         source: Interpreter,
         size: int,
         most_calls: int,
         trust: bool,
     ) -> None:
-        self.agent = agent
+        self.link = link
         self.channel = channel
         self.most_calls = most_calls
         self.source = source
@@ -153,7 +153,7 @@ class Pool:
             self._end({})
 
     def _end(self, why: dict[str, object]) -> None:
-        self.agent.end(self.channel, why)
+        self.link.end(self.channel, why)
         self.on_close()
 
     # -- from the caller
@@ -189,7 +189,7 @@ class Pool:
             return
         # Calls that wait for a worker hold back their successors.
         if sum(len(call.arguments) for call in self._queue) < _WINDOW:
-            self.agent.conversation.grant(self.channel, self._owed)
+            self.link.conversation.grant(self.channel, self._owed)
             self._owed = 0
 
     def on_event(self, name: str, args: dict[str, Any]) -> None:
@@ -281,7 +281,7 @@ class Pool:
         facts = {"code": why.code, "message": why.message, "hint": why.hint}
         for call in calls:
             if not (call.cancelled or self._closed):
-                self.agent.event(self.channel, "not-run", call=call.number, **facts)
+                self.link.event(self.channel, "not-run", call=call.number, **facts)
 
     def put_back(self, calls: Sequence[Call]) -> None:
         self._queue.extendleft(reversed([call for call in calls if not call.cancelled]))
@@ -296,9 +296,9 @@ class Pool:
         """Sends a part of an answer; there was credit and room for it."""
         if not self._closed:
             piece = Piece(kind, number, offset, 0.0, data)
-            self.agent.conversation.data(self.channel, piece)
+            self.link.conversation.data(self.channel, piece)
 
     def may_tell(self) -> bool:
         # As much as a packet and what may come with it.
-        enough = self.agent.conversation.credit(self.channel) >= PACKET + 2 * STDERR_TAIL
-        return self._closed or (enough and self.agent.has_room())
+        enough = self.link.conversation.credit(self.channel) >= PACKET + 2 * STDERR_TAIL
+        return self._closed or (enough and self.link.has_room())

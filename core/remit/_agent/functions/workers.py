@@ -53,7 +53,7 @@ class Worker:
         """Has it forked. Raises OSError and Refused, and then leaves nothing behind."""
         self.calls: deque[Call] = deque()  # given and not yet answered; the first one runs
         self._pool = pool
-        self._agent = pool.agent
+        self._link = pool.link
         self._known: set[int] = set()  # programs with which it has answered a call
         self._stale: set[int] = set()  # those of them that it is to forget
         self._alone = False  # what was given is more than a packet, and nothing is given with it
@@ -90,8 +90,8 @@ class Worker:
             raise
         ours.setblocking(False)
         os.set_blocking(self._stderr, False)
-        self._agent.watch_fd(ours.fileno(), self._readable)
-        self._agent.watch_fd(self._stderr, self._read_stderr)
+        self._link.loop.watch_fd(ours.fileno(), self._readable)
+        self._link.loop.watch_fd(self._stderr, self._read_stderr)
 
     def _close_sockets(self) -> None:
         self._socket.close()
@@ -136,7 +136,7 @@ class Worker:
         self._out.extend(self._packets(call))
         self._write()
         if len(self.calls) > 1 and self._timer is None:
-            self._timer = self._agent.call_later(_TOO_LONG, self._look_at_the_first)
+            self._timer = self._link.loop.call_later(_TOO_LONG, self._look_at_the_first)
 
     def _packets(self, call: Call) -> Iterator[bytes]:
         program = call.program
@@ -186,7 +186,7 @@ class Worker:
             return
         self._interrupts += 1
         self._kill_with(signal.SIGINT)
-        self._kill = self._agent.call_later(pauses[0], lambda: self._interrupt(pauses[1:]))
+        self._kill = self._link.loop.call_later(pauses[0], lambda: self._interrupt(pauses[1:]))
 
     def _kill_with(self, signum: int) -> None:
         if not self._pid:
@@ -208,7 +208,7 @@ class Worker:
             self._take_back()
             self._pool.dispatch()
         else:
-            self._timer = self._agent.call_later(_TOO_LONG - late, self._look_at_the_first)
+            self._timer = self._link.loop.call_later(_TOO_LONG - late, self._look_at_the_first)
 
     def _take_back(self) -> None:
         """What it has not read yet goes back to the pool."""
@@ -240,13 +240,13 @@ class Worker:
             try:
                 self._socket.send(self._out[0])
             except BlockingIOError:
-                self._agent.loop.watch_writable(self._socket.fileno(), self._write)
+                self._link.loop.watch_writable(self._socket.fileno(), self._write)
                 return
             except OSError:
                 return  # its end is told by the other way
             self._out.popleft()
         if not self._over:
-            self._agent.loop.unwatch_writable(self._socket.fileno())
+            self._link.loop.unwatch_writable(self._socket.fileno())
 
     # -- packets in
 
@@ -256,7 +256,7 @@ class Worker:
             return
         packet, self._held = self._held, b""
         if packet:
-            self._agent.watch_fd(self._socket.fileno(), self._readable)
+            self._link.loop.watch_fd(self._socket.fileno(), self._readable)
             self._take(packet)
         self._readable()
 
@@ -278,7 +278,7 @@ class Worker:
             return False
         if not self._pool.may_tell():
             self._held = packet
-            self._agent.unwatch_fd(self._socket.fileno())
+            self._link.loop.unwatch_fd(self._socket.fileno())
             return False
         self._take(packet)
         return True
@@ -334,7 +334,7 @@ class Worker:
             while True:
                 data = os.read(self._stderr, 1 << 16)
                 if not data:
-                    self._agent.unwatch_fd(self._stderr)
+                    self._link.loop.unwatch_fd(self._stderr)
                     return
                 self._tail = (self._tail + data)[-STDERR_TAIL:]
         except BlockingIOError:
@@ -353,16 +353,16 @@ class Worker:
         if self._over:
             return
         self._over = True
-        self._agent.unwatch_fd(self._socket.fileno())
-        self._agent.loop.unwatch_writable(self._socket.fileno())
-        self._agent.unwatch_fd(self._stderr)
+        self._link.loop.unwatch_fd(self._socket.fileno())
+        self._link.loop.unwatch_writable(self._socket.fileno())
+        self._link.loop.unwatch_fd(self._stderr)
         self._close_sockets()
         os.close(self._stderr)
         for timer in (self._timer, self._kill):
             if timer is not None:
                 timer.cancel()
         if not self._dead:
-            self._kill = self._agent.call_later(_GRACE, lambda: self._kill_with(signal.SIGKILL))
+            self._kill = self._link.loop.call_later(_GRACE, lambda: self._kill_with(signal.SIGKILL))
         self._pool.left(self)
 
     def _forked(self, pid: int, error: int) -> None:

@@ -25,8 +25,9 @@ from remit._wire.refusal import Refused
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterator
 
+    from remit._agent.base.link import Link
     from remit._agent.base.loop import Timer
-    from remit._agent.main import Agent
+    from remit._agent.base.services import Place
 
 # Seconds between two looks, with inotify beside them and without.
 _POLL = 1.0
@@ -42,7 +43,7 @@ _MARKS_AGAIN = 0.02
 _MARKS_TRIES = 100
 
 
-def read(agent: Agent, channel: int, path: bytes, args: dict[str, Any]) -> None:
+def read(link: Link, channel: int, path: bytes, args: dict[str, Any]) -> None:
     """The verb: output from a position on, in order, to the end of the job if ``follow``."""
     job_id = arguments.job_id(args, "job")
     position = _position(args, "position")
@@ -57,49 +58,49 @@ def read(agent: Agent, channel: int, path: bytes, args: dict[str, Any]) -> None:
             return
         if leaving is not None:
             # What it used up is written down before the marks are read: else it would come again.
-            leaving.followers.append(agent.loop.bound(ask))
+            leaving.followers.append(link.loop.bound(ask))
         else:
-            help_twice(agent, lookup.begin_reading, (path, job_id, position, token), done)
+            help_twice(link.session, lookup.begin_reading, (path, job_id, position, token), done)
 
     def done(begin: Any, refused: Refused | None) -> None:
         if opening.closed:
             return
         if refused is not None:
-            agent.fail(channel, refused)
+            link.fail(channel, refused)
             return
-        reader = _Reader(agent, channel, path, job_id, begin, follow, token)
-        agent.handlers[channel] = reader
+        reader = _Reader(link, channel, path, job_id, begin, follow, token)
+        link.handlers[channel] = reader
         reader.look()
 
     opening = _Opening()
-    agent.handlers[channel] = opening
+    link.handlers[channel] = opening
     ask()
 
 
-def watch(agent: Agent, channel: int, path: bytes, job_id: str) -> None:
+def watch(link: Link, channel: int, path: bytes, job_id: str) -> None:
     """The verb: each new state of the job, until it is finished and nothing of it runs."""
-    watcher = _Watcher(agent, channel, path, job_id, None)
-    agent.handlers[channel] = watcher
+    watcher = _Watcher(link, channel, path, job_id, None)
+    link.handlers[channel] = watcher
     watcher.look()
 
 
-def watch_started(agent: Agent, channel: int, path: bytes, view: dict[str, Any]) -> None:
+def watch_started(link: Link, channel: int, path: bytes, view: dict[str, Any]) -> None:
     """The same on the channel of an accepted start, until the job is finished."""
-    watcher = _Watcher(agent, channel, path, view["id"], view)
-    agent.handlers[channel] = watcher
+    watcher = _Watcher(link, channel, path, view["id"], view)
+    link.handlers[channel] = watcher
     watcher.look()
 
 
-def nudge(agent: Agent, job_id: str) -> None:
+def nudge(link: Link, job_id: str) -> None:
     """Has all who follow the job here look at it now."""
-    for handler in list(agent.handlers.values()):
+    for handler in list(link.handlers.values()):
         if isinstance(handler, _Following) and handler.job_id == job_id:
-            agent.loop.call_for(agent.owner(handler.channel), handler.look)
+            link.loop.call_for(link.owner(handler.channel), handler.look)
 
 
-def expect_removal(agent: Agent, job_id: str) -> None:
+def expect_removal(link: Link, job_id: str) -> None:
     """A removal by force is asked for here: a job that goes without a word was stopped by it."""
-    for handler in list(agent.handlers.values()):
+    for handler in list(link.handlers.values()):
         if isinstance(handler, _Watcher) and handler.job_id == job_id:
             handler.gone_by = "stopped"
 
@@ -127,15 +128,15 @@ class _Opening:
 _shared: list[tuple[Inotify, Turns]] = []
 
 
-def _shared_of(agent: Agent) -> tuple[Inotify, Turns]:
+def _shared_of(place: Place) -> tuple[Inotify, Turns]:
     """The agent's one instance of each, made at first use."""
     if not _shared:
-        loop = agent.loop
+        loop = place.loop
         before, loop.owner = loop.owner, None  # they are nobody's own
         try:
             inotify = Inotify(loop)
             keep = (inotify.fd,) if inotify.works else ()
-            _shared.append((inotify, Turns(agent.session, keep)))
+            _shared.append((inotify, Turns(place, keep)))
         finally:
             loop.owner = before
     return _shared[0]
@@ -144,15 +145,15 @@ def _shared_of(agent: Agent) -> tuple[Inotify, Turns]:
 class _Following:
     """What a reader and a watcher have in common: one turn at a time, and when the next is due."""
 
-    def __init__(self, agent: Agent, channel: int, path: bytes, job_id: str) -> None:
-        self.agent = agent
+    def __init__(self, link: Link, channel: int, path: bytes, job_id: str) -> None:
+        self.link = link
         self.channel = channel
         self.job_id = job_id
         self.closed = False
         self._path = path
-        self._inotify, self._turns = _shared_of(agent)
+        self._inotify, self._turns = _shared_of(link.session)
         self._claimed: list[int] = []  # watches
-        self._wake = agent.loop.bound(self.look)
+        self._wake = link.loop.bound(self.look)
         self._asked = False  # a turn is on its way
         self._again = False  # and another one is due after it
         self._timer: Timer | None = None
@@ -198,7 +199,7 @@ class _Following:
     def look_later(self) -> None:
         if self._timer is None and not self.closed:
             seconds = _POLL if self._inotify.works else _POLL_ALONE
-            self._timer = self.agent.call_later(seconds, self._tick)
+            self._timer = self.link.loop.call_later(seconds, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
@@ -217,10 +218,10 @@ class _Watcher(_Following):
     """Tells of the job's states on a channel."""
 
     def __init__(
-        self, agent: Agent, channel: int, path: bytes, job_id: str, started: dict[str, Any] | None
+        self, link: Link, channel: int, path: bytes, job_id: str, started: dict[str, Any] | None
     ) -> None:
         """``started``: what the caller was told in the answer to its start."""
-        super().__init__(agent, channel, path, job_id)
+        super().__init__(link, channel, path, job_id)
         self._linger = started is None
         self._first = True
         self.gone_by = "removed"  # why, should the directory vanish before an end was seen
@@ -229,7 +230,7 @@ class _Watcher(_Following):
         self._silent: Timer | None = None
 
     def _begin(self) -> None:
-        self._silent = self.agent.call_later(_SILENCE, self._hangs)
+        self._silent = self.link.loop.call_later(_SILENCE, self._hangs)
         self._ask("look", self._inotify.fd, self._first)
 
     def _answered(self, answer: Any, refused: Refused | None) -> None:
@@ -253,7 +254,7 @@ class _Watcher(_Following):
     def _refused(self, refused: Refused) -> None:
         """It is gone, or cannot be reached just now."""
         if self._view is None and not isinstance(refused, EndedEarly):
-            self.agent.fail(self.channel, refused)
+            self.link.fail(self.channel, refused)
             self.close()
         elif self._view is None:
             self.look_later()
@@ -269,13 +270,13 @@ class _Watcher(_Following):
 
     def _tell(self, view: dict[str, Any]) -> None:
         if self._view is None:
-            self.agent.accept(self.channel, view)
+            self.link.accept(self.channel, view)
         elif _essence(view) != _essence(self._view):
-            self.agent.event(self.channel, "job", **view)
+            self.link.event(self.channel, "job", **view)
         self._view = view
 
     def _end(self, view: dict[str, Any]) -> None:
-        self.agent.end(self.channel, {"job": view})
+        self.link.end(self.channel, {"job": view})
         self.close()
 
     def on_close(self) -> None:
@@ -319,7 +320,7 @@ class _Reader(_Following):
 
     def __init__(
         self,
-        agent: Agent,
+        link: Link,
         channel: int,
         path: bytes,
         job_id: str,
@@ -327,7 +328,7 @@ class _Reader(_Following):
         follow: bool,
         token: str | None,
     ) -> None:
-        super().__init__(agent, channel, path, job_id)
+        super().__init__(link, channel, path, job_id)
         self._number = next(_readers)
         self._begin_at: dict[str, int] = begin["position"]
         self._place: list[Any] = [self._begin_at, None]
@@ -348,7 +349,7 @@ class _Reader(_Following):
         self._finished: Callable[..., object] | None = None  # for the end of the session
         self.followers: list[Callable[[], object]] = []  # called once it has left
         if token is not None:
-            agent.on_session_end.append(self._session_over)
+            link.session.on_session_end.append(self._session_over)
 
     # -- output
 
@@ -385,7 +386,7 @@ class _Reader(_Following):
             return
         if self._first:
             self._first = False
-            self.agent.accept(self.channel, {"position": self._begin_at})
+            self.link.accept(self.channel, {"position": self._begin_at})
             if not answer["superseded"]:
                 self._claim(*answer["watches"])
         if answer["superseded"]:
@@ -394,10 +395,10 @@ class _Reader(_Following):
         if answer["freed"] != self._told_freed:
             # It may overtake data, but comes before the piece that goes on behind a gap.
             self._told_freed = answer["freed"]
-            self.agent.event(self.channel, "freed", position=self._told_freed)
+            self.link.event(self.channel, "freed", position=self._told_freed)
         self._place = answer["place"]
         for piece in _unpacked(answer["data"]):
-            self.agent.conversation.data(self.channel, piece)
+            self.link.conversation.data(self.channel, piece)
         self._more, self._over = answer["more"], answer["over"]
         if answer["view"] is not None and not self._sent:
             self._all_sent(answer["view"])
@@ -408,8 +409,8 @@ class _Reader(_Following):
 
     def _may_send(self) -> int:
         """How many bytes now; more may be sent from the next `on_credit` or `on_room` on."""
-        room = self.agent.has_room()
-        return min(_MOST, self.agent.conversation.credit(self.channel)) if room else 0
+        room = self.link.has_room()
+        return min(_MOST, self.link.conversation.credit(self.channel)) if room else 0
 
     def _refused(self, refused: Refused) -> None:
         if _passes(refused):
@@ -417,7 +418,7 @@ class _Reader(_Following):
         else:
             # The index makes no sense from here on, or the job was removed: the caller gets what
             # there was before, and is told that this is not the end.
-            self.agent.failed(self.channel, refused)
+            self.link.failed(self.channel, refused)
 
     def _all_sent(self, view: dict[str, Any]) -> None:
         self._sent = True
@@ -426,7 +427,7 @@ class _Reader(_Following):
             # The end of a consuming read comes once all is used up: the caller knows then that
             # the marks say so. It may overtake the data, so it says how far that goes.
             cut = {} if self._is_complete(view) else {"complete": False}
-            self.agent.event(self.channel, "all-sent", position=self._place[0], **cut)
+            self.link.event(self.channel, "all-sent", position=self._place[0], **cut)
         self._end_if_used()
 
     def _is_complete(self, view: dict[str, Any]) -> bool:
@@ -444,12 +445,12 @@ class _Reader(_Following):
         self._end(self._is_complete(self._view), self._view)
 
     def _end(self, complete: bool, view: dict[str, Any]) -> None:
-        self.agent.end(self.channel, {"complete": complete, "job": view})
+        self.link.end(self.channel, {"complete": complete, "job": view})
         self.on_close()
 
     def _superseded(self, view: dict[str, Any] | None) -> None:
         self._marked = dict(self._used)  # the marks are somebody else's now
-        self.agent.event(self.channel, "superseded")
+        self.link.event(self.channel, "superseded")
         self._end(False, view or self._view or views.unknown(self.job_id))
 
     # -- what is used up
@@ -464,7 +465,7 @@ class _Reader(_Following):
         if self._sent:
             self._end_if_used()
         if not self._closing and self._marks_timer is None:
-            self._marks_timer = self.agent.call_later(_MARKS_DELAY, self._marks_due)
+            self._marks_timer = self.link.loop.call_later(_MARKS_DELAY, self._marks_due)
 
     def on_close(self) -> None:
         self._closing = True
@@ -510,7 +511,7 @@ class _Reader(_Following):
             if self._tries < _MARKS_TRIES:
                 if self._marks_timer is not None:
                     self._marks_timer.cancel()
-                self._marks_timer = self.agent.call_later(_MARKS_AGAIN, self._marks_due)
+                self._marks_timer = self.link.loop.call_later(_MARKS_AGAIN, self._marks_due)
                 return
         # Or given up: records come twice then, or nobody asks.
         self._tries = 0
@@ -530,8 +531,8 @@ class _Reader(_Following):
         self._closing = True
         if self._marks_timer is not None:
             self._marks_timer.cancel()
-        if self._finished is None and self._session_over in self.agent.on_session_end:
-            self.agent.on_session_end.remove(self._session_over)
+        if self._finished is None and self._session_over in self.link.session.on_session_end:
+            self.link.session.on_session_end.remove(self._session_over)
         super().close()
         if self in _leaving:
             _leaving.remove(self)

@@ -28,7 +28,7 @@ from remit._wire.refusal import Refused
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from remit._agent.main import Agent
+    from remit._agent.base.children import Children
 
 # How an order begins: id, timeout, lease and max_output (-1 for none), truncate, merge, clean,
 # size of the command, of the script and of stdin, which follow. What is unpacked with less ado
@@ -51,7 +51,7 @@ class Unruly(Refused):
 class Forkserver:
     """The agent's end of it. Helpers need its ``fd`` and ``pid`` to `order` a supervisor."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, children: Children) -> None:
         """Forks. Raises OSError where no process can be had."""
         self._orders, orders = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         try:
@@ -60,7 +60,7 @@ class Forkserver:
                 _begin(orders)
         finally:
             orders.close()
-        agent.children.watch(self.pid, self._ended)
+        children.watch(self.pid, self._ended)
 
     @property
     def fd(self) -> int:

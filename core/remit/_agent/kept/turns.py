@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from remit._agent.base.helpers import Done
     from remit._agent.base.loop import Timer
-    from remit._agent.main import Agent
+    from remit._agent.base.services import Place
 
 # Seconds after which a process counts as stuck in its turn.
 PATIENCE = 0.5
@@ -43,9 +43,9 @@ _Turn = namedtuple("_Turn", "key request done")
 
 
 class Turns:
-    def __init__(self, agent: Agent, keep_fds: tuple[int, ...]) -> None:
+    def __init__(self, place: Place, keep_fds: tuple[int, ...]) -> None:
         """``keep_fds`` are those of the agent's descriptors that the turns need."""
-        self._agent = agent
+        self._place = place
         self._keep_fds = keep_fds
         self._waiting: deque[_Turn] = deque()
         self._workers: list[_Worker] = []
@@ -57,7 +57,7 @@ class Turns:
         The value is a map; where a descriptor comes with it, that is its ``fd``, and its ``data``
         is a memoryview, until ``done`` returns. Raises OSError where no process can be had.
         """
-        turn = _Turn(key, pack([name, args]), self._agent.loop.bound(done))
+        turn = _Turn(key, pack([name, args]), self._place.loop.bound(done))
         self._waiting.append(turn)
         if not self._workers:
             try:
@@ -68,10 +68,10 @@ class Turns:
         self._give()
 
     def _hire(self) -> None:
-        loop = self._agent.loop
+        loop = self._place.loop
         before, loop.owner = loop.owner, None  # it is nobody's own
         try:
-            self._workers.append(_Worker(self._agent, self._keep_fds, self._free))
+            self._workers.append(_Worker(self._place, self._keep_fds, self._free))
         finally:
             loop.owner = before
 
@@ -95,7 +95,7 @@ class Turns:
                 busy.add(turn.key)
                 worker.begin(turn)
         if self._waiting and self._timer is None:
-            self._timer = self._agent.loop.call_later(PATIENCE / 2, self._look_for_stuck)
+            self._timer = self._place.loop.call_later(PATIENCE / 2, self._look_for_stuck)
 
     def _look_for_stuck(self) -> None:
         self._timer = None
@@ -113,11 +113,11 @@ class _Worker:
     """One process. ``turn`` is what it is at, ``gone`` whether it has ended."""
 
     def __init__(
-        self, agent: Agent, keep_fds: tuple[int, ...], free: Callable[[_Worker], object]
+        self, place: Place, keep_fds: tuple[int, ...], free: Callable[[_Worker], object]
     ) -> None:
         self.turn: _Turn | None = None
         self.gone = False
-        self._agent = agent
+        self._place = place
         self._free = free
         self._began = 0.0
         self._head = b""  # of an answer, as far as it has come
@@ -138,8 +138,8 @@ class _Worker:
         finally:
             theirs.close()
         self._socket.setblocking(False)
-        agent.children.watch(pid, _nothing)
-        agent.loop.watch_fd(self._socket.fileno(), self._readable)
+        place.children.watch(pid, _nothing)
+        place.loop.watch_fd(self._socket.fileno(), self._readable)
 
     @property
     def stuck(self) -> bool:
@@ -157,11 +157,11 @@ class _Worker:
             while self._unsent:
                 self._unsent = self._unsent[os.write(fd, self._unsent) :]
         except BlockingIOError:
-            self._agent.loop.watch_writable(fd, self._write)
+            self._place.loop.watch_writable(fd, self._write)
             return
         except OSError:
             pass  # its end is told by the other way
-        self._agent.loop.unwatch_writable(fd)
+        self._place.loop.unwatch_writable(fd)
 
     def _readable(self) -> None:
         try:
@@ -217,8 +217,8 @@ class _Worker:
     def dismiss(self) -> None:
         """It ends at the end of its socket."""
         self.gone = True
-        self._agent.loop.unwatch_fd(self._socket.fileno())
-        self._agent.loop.unwatch_writable(self._socket.fileno())
+        self._place.loop.unwatch_fd(self._socket.fileno())
+        self._place.loop.unwatch_writable(self._socket.fileno())
         self._socket.close()
 
 

@@ -21,7 +21,8 @@ from remit._wire.streams import TASK
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-    from remit._agent.main import Agent
+    from remit._agent.base.link import Link
+    from remit._agent.base.services import Place, Session
     from remit._wire.conversation import Piece
 
 # Stdin is held in memory until it is whole, since it must not be on a disk.
@@ -37,45 +38,45 @@ _LIFETIMES = ("session", "detached", "lease")
 _ON_MAX = ("stop", "truncate")
 
 
-def start(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+def start(link: Link, channel: int, args: dict[str, Any]) -> None:
     """The verb, for ``spool: true``."""
-    starting = _Start(agent, channel, args)
-    agent.handlers[channel] = starting
+    starting = _Start(link, channel, args)
+    link.handlers[channel] = starting
     if not arguments.take(args, "stdin", bool, default=False):
         starting.on_end(None)
     else:
-        agent.conversation.grant(channel, _WINDOW)
+        link.conversation.grant(channel, _WINDOW)
 
 
-def stop(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+def stop(link: Link, channel: int, args: dict[str, Any]) -> None:
     job_id = arguments.job_id(args, "job")
     grace = arguments.seconds(args, "grace", control.GRACE)
-    _change(agent, channel, job_id, control.stop, grace, "stopped", known.of(job_id))
+    _change(link, channel, job_id, control.stop, grace, "stopped", known.of(job_id))
 
 
-def suspend(agent: Agent, channel: int, args: dict[str, Any]) -> None:
-    _change(agent, channel, arguments.job_id(args, "job"), control.suspend)
+def suspend(link: Link, channel: int, args: dict[str, Any]) -> None:
+    _change(link, channel, arguments.job_id(args, "job"), control.suspend)
 
 
-def resume(agent: Agent, channel: int, args: dict[str, Any]) -> None:
-    _change(agent, channel, arguments.job_id(args, "job"), control.resume)
+def resume(link: Link, channel: int, args: dict[str, Any]) -> None:
+    _change(link, channel, arguments.job_id(args, "job"), control.resume)
 
 
-def remove(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+def remove(link: Link, channel: int, args: dict[str, Any]) -> None:
     job_id = arguments.job_id(args, "job")
     force = arguments.take(args, "force", bool, default=False)
     if force:
-        follow.expect_removal(agent, job_id)
+        follow.expect_removal(link, job_id)
     leave = arguments.take(args, "leave", bool, default=False)
     rest = force, leave, known.of(job_id)
-    _change(agent, channel, job_id, control.remove, *rest, again=control.remove_again)
+    _change(link, channel, job_id, control.remove, *rest, again=control.remove_again)
 
 
-def seal(agent: Agent, channel: int, args: dict[str, Any]) -> None:
-    _change(agent, channel, arguments.job_id(args, "job"), starting.seal)
+def seal(link: Link, channel: int, args: dict[str, Any]) -> None:
+    _change(link, channel, arguments.job_id(args, "job"), starting.seal)
 
 
-def save(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+def save(link: Link, channel: int, args: dict[str, Any]) -> None:
     job_id = arguments.job_id(args, "job")
     path, cwd = arguments.path(args, "path"), arguments.path(args, "cwd")
     if path is None:
@@ -83,53 +84,53 @@ def save(agent: Agent, channel: int, args: dict[str, Any]) -> None:
     stream = arguments.take(args, "stream", str, default="stdout")
     if stream not in files.OUTPUTS:
         raise Refused("bad-request", "a stream that can be saved is stdout or stderr")
-    _answer(agent, channel, lookup.save, path_of(agent), job_id, path, cwd, stream)
+    _answer(link, channel, lookup.save, path_of(link.session), job_id, path, cwd, stream)
 
 
-def jobs(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+def jobs(link: Link, channel: int, args: dict[str, Any]) -> None:
     after = arguments.take(args, "after", str, default=None)
     limit = arguments.take(args, "limit", int, default=_MAX_PAGE)
 
     def done(page: bytes, refused: Refused | None) -> None:
         if refused is not None:
-            agent.fail(channel, refused)
+            link.fail(channel, refused)
         else:
             # It is packed already, and this was the channel's only answer.
-            agent.conversation.reply(channel, page)
+            link.conversation.reply(channel, page)
 
     limit = min(max(1, limit), _MAX_PAGE)
-    help_twice(agent, lookup.jobs, (path_of(agent), after, limit, _own(agent)), done)
+    help_twice(link.session, lookup.jobs, (path_of(link.session), after, limit, _own(link)), done)
 
 
-def find(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+def find(link: Link, channel: int, args: dict[str, Any]) -> None:
     name = arguments.take(args, "name", str)
-    _answer(agent, channel, lookup.find, path_of(agent), name, _own(agent))
+    _answer(link, channel, lookup.find, path_of(link.session), name, _own(link))
 
 
-def _own(agent: Agent) -> dict[str, Any] | None:
+def _own(link: Link) -> dict[str, Any] | None:
     """Which session's jobs are seen beside those of none: a local caller stands in one."""
-    return None if agent is agent.session else lookup.agent_identity(os.getpid())
+    return lookup.agent_identity(os.getpid()) if link.local else None
 
 
-def if_own(agent: Agent, channel: int, args: dict[str, Any], verb: Callable[..., object]) -> None:
+def if_own(link: Link, channel: int, args: dict[str, Any], verb: Callable[..., object]) -> None:
     """Does it, where the job is none of another session's."""
     job_id = arguments.job_id(args, "job")
     asked = _Asked()
-    agent.handlers[channel] = asked
+    link.handlers[channel] = asked
 
     def done(_: object, refused: Refused | None) -> None:
         if asked.given_up:
             return
-        agent.handlers.pop(channel, None)
+        link.handlers.pop(channel, None)
         if refused is None:
             try:
-                verb(agent, channel, args)
+                verb(link, channel, args)
             except Exception as exc:
                 refused = refusal_of(exc)
         if refused is not None:
-            agent.fail(channel, refused)
+            link.fail(channel, refused)
 
-    help_twice(agent, lookup.check_own, (path_of(agent), job_id, _own(agent)), done)
+    help_twice(link.session, lookup.check_own, (path_of(link.session), job_id, _own(link)), done)
 
 
 class _Asked:
@@ -141,7 +142,7 @@ class _Asked:
         self.given_up = True
 
 
-def prune(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+def prune(link: Link, channel: int, args: dict[str, Any]) -> None:
     older_than = arguments.seconds(args, "older_than", None)
     max_total = arguments.take(args, "max_total", int, default=None)
     if older_than is None and max_total is None:
@@ -150,16 +151,16 @@ def prune(agent: Agent, channel: int, args: dict[str, Any]) -> None:
     after = arguments.take(args, "after", list, default=None)
     if after is not None and [type(item) for item in after] != [float, str]:
         raise Refused("bad-request", "the argument after is no answer of this verb")
-    path = path_of(agent)
+    path = path_of(link.session)
 
     def done(value: object, refused: Refused | None) -> None:
         if refused is not None:
-            agent.fail(channel, refused)
+            link.fail(channel, refused)
         else:
-            agent.reply(channel, value)
+            link.reply(channel, value)
 
     # Never twice: a second helper would not know what the first one removed.
-    agent.helper(_prune, (path, older_than, max_total, dry_run, after), done)
+    link.session.helper(_prune, (path, older_than, max_total, dry_run, after), done)
 
 
 def _prune(path: bytes, *args: Any) -> dict[str, Any]:
@@ -168,19 +169,19 @@ def _prune(path: bytes, *args: Any) -> dict[str, Any]:
     return prune(path, *args)
 
 
-def watch(agent: Agent, channel: int, args: dict[str, Any]) -> None:
-    follow.watch(agent, channel, path_of(agent), arguments.job_id(args, "job"))
+def watch(link: Link, channel: int, args: dict[str, Any]) -> None:
+    follow.watch(link, channel, path_of(link.session), arguments.job_id(args, "job"))
 
 
-def read(agent: Agent, channel: int, args: dict[str, Any]) -> None:
-    follow.read(agent, channel, path_of(agent), args)
+def read(link: Link, channel: int, args: dict[str, Any]) -> None:
+    follow.read(link, channel, path_of(link.session), args)
 
 
-def path_of(agent: Agent) -> bytes:
+def path_of(session: Session) -> bytes:
     """The state directory. Raises Refused where this session can have none."""
-    if agent.state is not None:
-        return agent.state.path
-    asked = agent.hello.get("state")
+    if session.state is not None:
+        return session.state.path
+    asked = session.hello.get("state")
     path = statedir.choose(asked if isinstance(asked, bytes) else None)
     problem = statedir.State(path).problem()
     if problem is not None:
@@ -188,18 +189,18 @@ def path_of(agent: Agent) -> bytes:
     return path
 
 
-def _answer(agent: Agent, channel: int, function: Callable[..., object], *args: object) -> None:
+def _answer(link: Link, channel: int, function: Callable[..., object], *args: object) -> None:
     def done(value: object, refused: Refused | None) -> None:
         if refused is not None:
-            agent.fail(channel, refused)
+            link.fail(channel, refused)
         else:
-            agent.reply(channel, value)
+            link.reply(channel, value)
 
-    help_twice(agent, function, args, done)
+    help_twice(link.session, function, args, done)
 
 
 def _change(
-    agent: Agent,
+    link: Link,
     channel: int,
     job_id: str,
     function: Callable[..., object],
@@ -209,39 +210,39 @@ def _change(
     """As `_answer`, for what those who follow the job want to see at once."""
 
     def done(value: object, refused: Refused | None) -> None:
-        follow.nudge(agent, job_id)
+        follow.nudge(link, job_id)
         if refused is not None:
-            agent.fail(channel, refused)
+            link.fail(channel, refused)
         else:
-            agent.reply(channel, value)
+            link.reply(channel, value)
 
-    help_twice(agent, function, (path_of(agent), job_id, *args), done, again)
-    follow.nudge(agent, job_id)
+    help_twice(link.session, function, (path_of(link.session), job_id, *args), done, again)
+    follow.nudge(link, job_id)
 
 
 def _surely(
-    agent: Agent, function: Callable[..., object], args: tuple[object, ...], tries: int = 10
+    link: Link, function: Callable[..., object], args: tuple[object, ...], tries: int = 10
 ) -> None:
     """The same for what nobody waits for: tried until it works, or has failed ``tries`` times."""
 
     def ended(value: object, refused: Refused | None) -> None:
         if refused is not None and refused.code != "not-found" and tries > 1:
-            agent.call_later(_AGAIN, lambda: _surely(agent, function, args, tries - 1))
+            link.loop.call_later(_AGAIN, lambda: _surely(link, function, args, tries - 1))
 
     try:
-        help_twice(agent, function, args, ended)
+        help_twice(link.session, function, args, ended)
     except OSError:
         # No process can be had, which says nothing of the rest.
-        agent.call_later(_AGAIN, lambda: _surely(agent, function, args, tries))
+        link.loop.call_later(_AGAIN, lambda: _surely(link, function, args, tries))
 
 
 class _Start:
     """The channel of a start until it is answered: collects stdin, then has the job started."""
 
-    def __init__(self, agent: Agent, channel: int, args: dict[str, Any]) -> None:
-        self._agent = agent
+    def __init__(self, link: Link, channel: int, args: dict[str, Any]) -> None:
+        self._link = link
         self._channel = channel
-        self._path = path_of(agent)
+        self._path = path_of(link.session)
         self._job = _job(args)
         self._env = arguments.environment(args)
         self._manner = None if args.get("manner") is None else manner.check(args["manner"])
@@ -251,18 +252,18 @@ class _Start:
         self._given_up = False
         self._function: _Function | None = None
         # Before there is data, which it would keep a copy of.
-        _forkserver_of(agent)
+        _forkserver_of(link.session)
         if "function" in self._job["command"]:
-            self._function = _Function(agent, args)
+            self._function = _Function(link, args)
             self._function.interpreter.when_ready(self._launch)
-            agent.conversation.grant(channel, _WINDOW)
+            link.conversation.grant(channel, _WINDOW)
 
     def on_data(self, piece: Piece) -> None:
         if self._launched:
             return
         if piece.stream == TASK and self._function is not None:
             self._function.task += piece.data
-            self._agent.conversation.grant(self._channel, len(piece.data))
+            self._link.conversation.grant(self._channel, len(piece.data))
             self._launch()
             return
         self._stdin += piece.data
@@ -270,11 +271,11 @@ class _Start:
             self._launched = True
             self._stdin = bytearray()
             words = "a kept job's stdin is %d MiB at most" % (MAX_STDIN >> 20)
-            self._agent.refuse(
+            self._link.refuse(
                 self._channel, "bad-request", words, hint="send it as a file, and name that"
             )
         else:
-            self._agent.conversation.grant(self._channel, len(piece.data))
+            self._link.conversation.grant(self._channel, len(piece.data))
 
     def on_end(self, body: object) -> None:
         self._stdin_ended = True
@@ -289,7 +290,7 @@ class _Start:
         try:
             self._start()
         except Exception as exc:  # no process can be had, most likely
-            self._agent.fail(self._channel, exc)
+            self._link.fail(self._channel, exc)
         self._stdin = bytearray()
         self._function = None
 
@@ -297,11 +298,11 @@ class _Start:
         function = self._function
         if function is not None and function.interpreter.gone:
             raise Refused("no-python", "the interpreter was killed")
-        forkserver = _forkserver_of(self._agent)
+        forkserver = _forkserver_of(self._link.session)
         keep_fds = [forkserver.fd]
         death_pipe = None
         if self._job["lifetime"] == "session":
-            bound = _session_jobs(self._agent, self._path)
+            bound = _session_jobs(self._link.session, self._path)
             bound.job_ids.append(self._job["id"])
             death_pipe = bound.death_pipe
             keep_fds.append(death_pipe)
@@ -316,21 +317,24 @@ class _Start:
             death_pipe,
             self._manner,
         )
-        self._agent.helper(starting.start, args, self._ended, keep_fds=tuple(keep_fds))
+        self._link.session.helper(starting.start, args, self._ended, keep_fds=tuple(keep_fds))
 
     def on_close(self) -> None:
         self._given_up = True
         if not self._launched:
             # Nothing was started, and the caller that gave up need not ask: the id is used up.
             self._launched = True
-            _surely(self._agent, starting.seal, (self._path, self._job["id"]))
+            _surely(self._link, starting.seal, (self._path, self._job["id"]))
 
     def _ended(self, answer: Any, refused: Refused | None) -> None:
         """The helper has done its part, or was killed over it."""
         if isinstance(refused, EndedEarly) and not self._given_up:
             try:
                 help_twice(
-                    self._agent, starting.finish, (self._path, self._job["id"]), self._started
+                    self._link.session,
+                    starting.finish,
+                    (self._path, self._job["id"]),
+                    self._started,
                 )
                 return
             except OSError:
@@ -341,25 +345,25 @@ class _Start:
         if refused is None:
             known.remember(answer["view"], answer["process"])
         if self._given_up:
-            _surely(self._agent, control.take_back, (self._path, self._job["id"]))
+            _surely(self._link, control.take_back, (self._path, self._job["id"]))
         elif refused is not None:
-            self._agent.fail(self._channel, refused)
+            self._link.fail(self._channel, refused)
         else:
-            self._agent.accept(self._channel, answer["view"])
-            follow.watch_started(self._agent, self._channel, self._path, answer["view"])
+            self._link.accept(self._channel, answer["view"])
+            follow.watch_started(self._link, self._channel, self._path, answer["view"])
 
 
 class _Function:
     """What a function job needs beyond what commands do."""
 
-    def __init__(self, agent: Agent, args: dict[str, Any]) -> None:
+    def __init__(self, link: Link, args: dict[str, Any]) -> None:
         """Raises Refused."""
         from remit._agent.functions import interpreter
         from remit._agent.returned import function_job
 
         self._head, self._size = function_job.task_head(args, None, {})
         self.task = bytearray(arguments.take(args, "task", bytes, default=b""))
-        self.interpreter = interpreter.of(agent, arguments.path(args, "python"))
+        self.interpreter = interpreter.of(link.session, arguments.path(args, "python"))
         if self._size > MAX_TASK:
             raise Refused(
                 "bad-request",
@@ -381,10 +385,10 @@ class _Function:
 _forkserver: list[Forkserver] = []
 
 
-def _forkserver_of(agent: Agent) -> Forkserver:
+def _forkserver_of(place: Place) -> Forkserver:
     """The agent's one forkserver, made at first use, and again where it was killed."""
     if not _forkserver or _forkserver[0].fd < 0:
-        _forkserver[:] = [Forkserver(agent)]
+        _forkserver[:] = [Forkserver(place.children)]
     return _forkserver[0]
 
 
@@ -447,8 +451,8 @@ class _SessionJobs:
     ends with it, and their supervisors stop them; what they wrote stays for a day.
     """
 
-    def __init__(self, agent: Agent, path: bytes) -> None:
-        self._agent = agent
+    def __init__(self, session: Session, path: bytes) -> None:
+        self._session = session
         self._path = path
         self.job_ids: list[str] = []
         # Only this process holds the other end; forks close it first thing.
@@ -456,20 +460,20 @@ class _SessionJobs:
         self.identity = lookup.agent_identity(os.getpid())
 
     def __call__(self, finished: Callable[..., object]) -> None:
-        if not self._agent.conversation.parted:
+        if not self._session.conversation.parted:
             finished()
             return
 
         def done(left: Any, refused: Refused | None) -> None:
             finished([refused.message] if refused is not None else left)
 
-        self._agent.helper(control.end_session, (self._path, self.job_ids), done)
+        self._session.helper(control.end_session, (self._path, self.job_ids), done)
 
 
-def _session_jobs(agent: Agent, path: bytes) -> _SessionJobs:
-    for callback in agent.on_session_end:
+def _session_jobs(session: Session, path: bytes) -> _SessionJobs:
+    for callback in session.on_session_end:
         if isinstance(callback, _SessionJobs):
             return callback
-    bound = _SessionJobs(agent.session, path)
-    agent.on_session_end.append(bound)
+    bound = _SessionJobs(session, path)
+    session.on_session_end.append(bound)
     return bound

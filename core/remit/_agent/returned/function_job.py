@@ -24,7 +24,7 @@ from remit._wire.streams import RECORDS, STDERR, STDOUT, TASK
 if TYPE_CHECKING:
     from typing import Any
 
-    from remit._agent.main import Agent
+    from remit._agent.base.link import Link
     from remit._wire.conversation import Piece
 
 _SIZE = struct.Struct(">I")
@@ -36,14 +36,14 @@ _MAX_REPORT = 4096
 class FunctionJob(ReturnJob):
     """See the module."""
 
-    def __init__(self, agent: Agent, channel: int, job_id: str, args: dict[str, Any]) -> None:
+    def __init__(self, link: Link, channel: int, job_id: str, args: dict[str, Any]) -> None:
         """Raises Refused, as the base."""
-        super().__init__(agent, channel, job_id, args)
+        super().__init__(link, channel, job_id, args)
         self._sizes[RECORDS] = 0
         self._cwd = arguments.path(args, "cwd")
         self._head, self._task_size = task_head(args, self._cwd, self._env)
         self._task_begun: bytes = arguments.take(args, "task", bytes, default=b"")
-        self._interpreter = interpreter.of(agent, arguments.path(args, "python"))
+        self._interpreter = interpreter.of(link.session, arguments.path(args, "python"))
         self._spotter = Spotter()
         self._shipment: _Shipment | None = None
         self._report = -1
@@ -56,7 +56,7 @@ class FunctionJob(ReturnJob):
             if self._wants_stdin:
                 stdin_fd, feed_fd = os.pipe()
                 theirs.append(stdin_fd)
-                self._stdin = Stdin(self._agent, self._channel, feed_fd)
+                self._stdin = Stdin(self._link, self._channel, feed_fd)
             else:
                 theirs.append(os.open(os.devnull, os.O_RDONLY))
             self._open_output(STDOUT, theirs)
@@ -68,19 +68,19 @@ class FunctionJob(ReturnJob):
             task_fd, feed_fd = os.pipe()
             theirs.append(task_fd)
             size = len(self._head) + self._task_size
-            self._shipment = _Shipment(self._agent, self._channel, feed_fd, size)
+            self._shipment = _Shipment(self._link, self._channel, feed_fd, size)
             report, reporter = socket.socketpair()
             self._report = report.detach()
             theirs.append(reporter.detach())
-            self._agent.session_job(self.id, True)
+            self._link.session.session_job(self.id, True)
             self._interpreter.fork("job", self.id, theirs, lambda: _close(theirs), _ignored)
         except (OSError, Refused):
             _close(theirs)
             self._let_go()
-            self._agent.session_job(self.id, False)
+            self._link.session.session_job(self.id, False)
             raise
-        self._agent.handlers[self._channel] = self
-        self._agent.watch_fd(self._report, self._reported)
+        self._link.handlers[self._channel] = self
+        self._link.loop.watch_fd(self._report, self._reported)
         self._shipment.take(self._head)
         self._shipment.take(self._task_begun)
         self._task_begun = b""
@@ -144,7 +144,7 @@ class FunctionJob(ReturnJob):
 
     def _close_report(self) -> None:
         if self._report >= 0:
-            self._agent.unwatch_fd(self._report)
+            self._link.loop.unwatch_fd(self._report)
             os.close(self._report)
             self._report = -1
 
@@ -152,9 +152,9 @@ class FunctionJob(ReturnJob):
 class _Shipment(Stdin):
     """What is to be run, on its way to the fork that runs it."""
 
-    def __init__(self, agent: Agent, channel: int, fd: int, size: int) -> None:
+    def __init__(self, link: Link, channel: int, fd: int, size: int) -> None:
         self._left = size
-        super().__init__(agent, channel, fd)
+        super().__init__(link, channel, fd)
 
     def take(self, data: bytes) -> None:
         super().take(data)

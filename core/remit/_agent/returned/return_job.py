@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
     from remit._agent.base.helpers import Done
+    from remit._agent.base.link import Link
     from remit._agent.base.loop import Timer
-    from remit._agent.main import Agent
+    from remit._agent.base.services import Place, Session
 
 # How long output may be held open by others once the first process has ended.
 DRAIN = 2.0
@@ -57,24 +58,24 @@ _F_SETPIPE_SZ = 1031
 _FIONREAD = 0x541B if termios is None else termios.FIONREAD
 
 
-def start(agent: Agent, channel: int, args: dict[str, Any]) -> None:
+def start(link: Link, channel: int, args: dict[str, Any]) -> None:
     """The verb, for ``spool: false``."""
     job_id = arguments.job_id(args, "id")
-    if job_id in agent.returned:
+    if job_id in link.session.returned:
         raise Refused("state", "there is a job %s in this session already" % job_id)
-    if agent.ending:
+    if link.session.ending:
         raise Refused("state", "the session is about to end")
     if "function" in arguments.take(args, "command", dict):
         from remit._agent.returned.function_job import FunctionJob  # few sessions have any
 
-        job: ReturnJob = FunctionJob(agent, channel, job_id, args)
+        job: ReturnJob = FunctionJob(link, channel, job_id, args)
     else:
-        job = ReturnJob(agent, channel, job_id, args)
-    agent.returned[job_id] = job
+        job = ReturnJob(link, channel, job_id, args)
+    link.session.returned[job_id] = job
     try:
         job.begin()
     except OSError as exc:
-        del agent.returned[job_id]
+        del link.session.returned[job_id]
         raise Refused("start-failed", "no job can be started: %s" % exc.strerror) from exc
 
 
@@ -95,12 +96,12 @@ class _Output:
 class ReturnJob:
     """One return job, and the handler of its channel."""
 
-    def __init__(self, agent: Agent, channel: int, job_id: str, args: dict[str, Any]) -> None:
+    def __init__(self, link: Link, channel: int, job_id: str, args: dict[str, Any]) -> None:
         """Raises Refused where an argument is malformed; starts nothing."""
         self.id = job_id
         self.state = states.PENDING
-        self._agent = agent
-        self._orphans = agent.orphans  # from before it starts: it may leave some at once
+        self._link = link
+        self._orphans = link.session.orphans  # from before it starts: it may leave some at once
         self._channel = channel
         self._facts = {
             "id": job_id,
@@ -152,11 +153,11 @@ class ReturnJob:
             if self._wants_stdin:
                 stdin_fd, feed_fd = os.pipe()
                 theirs.append(stdin_fd)
-                self._stdin = Stdin(self._agent, self._channel, feed_fd)
+                self._stdin = Stdin(self._link, self._channel, feed_fd)
             stdout_fd = stderr_fd = self._open_output(STDOUT, theirs)
             if not self._merge:
                 stderr_fd = self._open_output(STDERR, theirs)
-            self._agent.session_job(self.id, True)
+            self._link.session.session_job(self.id, True)
             pid, report = spawn_soon(
                 self.id.encode(),
                 self._facts["command"],
@@ -169,7 +170,7 @@ class ReturnJob:
         except (SpawnError, OSError) as exc:
             self._let_go()
             if isinstance(exc, OSError):
-                self._agent.session_job(self.id, False)
+                self._link.session.session_job(self.id, False)
                 raise
             self._never_ran(exc)
             return
@@ -180,8 +181,8 @@ class ReturnJob:
         if report < 0:
             self._begun(pid)
         else:
-            self._agent.handlers[self._channel] = self
-            self._entry = _Entry(self._agent, pid, report, self._entered)
+            self._link.handlers[self._channel] = self
+            self._entry = _Entry(self._link.session, pid, report, self._entered)
             self._limit_time()
 
     def _entered(self, entry: _Entry, failed: SpawnError | None) -> None:
@@ -209,8 +210,8 @@ class ReturnJob:
         self._watch_root(pid)
         self._later("tell root", TELL_ROOT, self._tell_root)
         self._limit_time()
-        self._agent.handlers[self._channel] = self
-        self._agent.accept(self._channel, self.view())
+        self._link.handlers[self._channel] = self
+        self._link.accept(self._channel, self.view())
         if self._stdin is not None:
             self._stdin.accepted()
         self._read_on()
@@ -222,7 +223,7 @@ class ReturnJob:
     def _watch_root(self, pid: int) -> None:
         if self._entry is not None and self._entry.status is not None:
             return  # it has ended already
-        self._agent.children.watch(pid, self._root_ended)
+        self._link.session.children.watch(pid, self._root_ended)
 
     def _never_ran(self, exc: SpawnError) -> None:
         self._over_before_it_ran("start-failed", exc.message)
@@ -232,7 +233,7 @@ class ReturnJob:
         self._outcome = outcome_map(reason, error=error)
         self.state = states.move(self.state, states.ended(None, None, reason))
         self._finished = time.time()
-        self._agent.accept(self._channel, self.view())
+        self._link.accept(self._channel, self.view())
         self._over()
 
     # -- what the caller sees of it
@@ -265,7 +266,7 @@ class ReturnJob:
 
     def _tell_root(self) -> None:
         for root in self._roots:
-            self._agent.session_root(self.id, root)
+            self._link.session.session_root(self.id, root)
 
     @property
     def finished(self) -> bool:
@@ -279,7 +280,7 @@ class ReturnJob:
     def _move(self, event: str) -> None:
         self.state = states.move(self.state, event)
         for channel in (self._channel, *self._watchers):
-            self._agent.event(channel, "job", **self.view())
+            self._link.event(channel, "job", **self.view())
 
     # -- what arrives on its channel
 
@@ -309,18 +310,18 @@ class ReturnJob:
     # -- output
 
     def _read_on(self) -> None:
-        if not self._agent.conversation.accepted(self._channel):
+        if not self._link.conversation.accepted(self._channel):
             return  # it may run already, but the answer comes first
         for output in list(self._outputs):
             if not output.watched:
                 output.watched = True
-                self._agent.watch_fd(output.fd, lambda output=output: self._readable(output))  # type: ignore[misc]
+                self._link.loop.watch_fd(output.fd, lambda output=output: self._readable(output))  # type: ignore[misc]
 
     def _park(self, output: _Output) -> None:
         """Looks away from an output until there is credit or room."""
         if output.watched:
             output.watched = False
-            self._agent.unwatch_fd(output.fd)
+            self._link.loop.unwatch_fd(output.fd)
 
     def _readable(self, output: _Output) -> None:
         if output.stream == RECORDS:
@@ -332,7 +333,7 @@ class ReturnJob:
 
     def _read(self, output: _Output) -> bool:
         """Passes one piece on; whether there may be more to read at once."""
-        credit = self._agent.conversation.credit(self._channel)
+        credit = self._link.conversation.credit(self._channel)
         if not credit:
             events = _events(output.fd)
             if events & select.POLLIN:
@@ -341,7 +342,7 @@ class ReturnJob:
             elif events & select.POLLHUP:
                 self._close_output(output)
             return False
-        if not self._agent.has_room():
+        if not self._link.has_room():
             self._park(output)
             return False
         size = min(MAX_PIECE, credit)
@@ -360,7 +361,7 @@ class ReturnJob:
 
     def _pass_on(self, output: _Output, data: bytes) -> None:
         piece = Piece(output.stream, self._seq, self._sizes[output.stream], time.time(), data)
-        self._agent.conversation.data(self._channel, piece)
+        self._link.conversation.data(self._channel, piece)
         self._seq += 1
         self._sizes[output.stream] += len(data)
         if output.quota is not None:
@@ -492,15 +493,15 @@ class ReturnJob:
 
     def _over(self) -> None:
         left = not self._takes_all and self._orphans.has_any
-        self._agent.session_job(self.id, False, left=left)
+        self._link.session.session_job(self.id, False, left=left)
         self._let_go()
         answer = {"job": self.view()}
         for channel in (self._channel, *self._watchers):
-            self._agent.end(channel, answer)
+            self._link.end(channel, answer)
         self._watchers.clear()
         self._answer_stops()
         self._forget()
-        returned = self._agent.returned
+        returned = self._link.session.returned
         if self._unwanted:
             returned.pop(self.id, None)
         if len(returned) > 2 * REMEMBERED:
@@ -549,7 +550,7 @@ class ReturnJob:
         def stopped(survivors: list[str] | None, error: Refused | None) -> None:
             self.stopped(survivors or [])
             if channel is not None and error is not None:
-                self._agent.fail(channel, error)
+                self._link.fail(channel, error)
             elif channel is not None:
                 self._stops.append(channel)
 
@@ -585,7 +586,7 @@ class ReturnJob:
         if self._status is not None or self._left or self.finished:
             answer = {"survivors": self._left, "job": self.view()}
             while self._stops:
-                self._agent.reply(self._stops.pop(), answer)
+                self._link.reply(self._stops.pop(), answer)
 
     def suspend(self, channel: int, args: dict[str, Any]) -> None:
         if self.state not in (states.RUNNING, states.BLOCKED, states.SUSPENDED):
@@ -600,13 +601,13 @@ class ReturnJob:
     def _signal(self, channel: int, function: Callable[..., object], event: str) -> None:
         def done(_: object, error: Refused | None) -> None:
             if error is not None:
-                self._agent.fail(channel, error)
+                self._link.fail(channel, error)
                 return
             if event in states.NEXT[self.state]:
                 self._move(event)
                 if event == states.CONTINUED:
                     self._read_on()  # so that it shows if it is held up
-            self._agent.reply(channel, self.view())
+            self._link.reply(channel, self.view())
 
         self._help(process_tree.looking(function, self._search()), done)
 
@@ -617,16 +618,16 @@ class ReturnJob:
             self._unwanted = True
             self._stop("stopped", STOP_GRACE, None)
         else:
-            del self._agent.returned[self.id]
-        self._agent.reply(channel, {})
+            del self._link.session.returned[self.id]
+        self._link.reply(channel, {})
 
     def watch(self, channel: int, args: dict[str, Any]) -> None:
-        self._agent.accept(channel, self.view())
+        self._link.accept(channel, self.view())
         if self.finished:
-            self._agent.end(channel, {"job": self.view()})
+            self._link.end(channel, {"job": self.view()})
         else:
             self._watchers.add(channel)
-            self._agent.handlers[channel] = _Watcher(self._watchers, channel)
+            self._link.handlers[channel] = _Watcher(self._watchers, channel)
 
     def _in_no_state(self, what: str) -> Refused:
         return Refused("state", "job %s is %s and cannot be %s" % (self.id, self.state, what))
@@ -634,7 +635,7 @@ class ReturnJob:
     # -- small ones
 
     def _help(self, steps: process_tree.Steps[Any], done: Done) -> None:
-        """As ``agent.take``, but the job is not over before it is done."""
+        """As `services.Helpers.take`, but the job is not over before it is done."""
         self._helpers += 1
 
         def helped(value: object, error: Refused | None) -> None:
@@ -643,7 +644,7 @@ class ReturnJob:
             self.settle()
             self._answer_stops()
 
-        self._agent.take(steps, helped)
+        self._link.session.take(steps, helped)
 
     def _later(self, name: str, seconds: float, callback: Callable[[], object]) -> None:
         if name not in self._timers:
@@ -653,7 +654,7 @@ class ReturnJob:
                 callback()
                 self.settle()
 
-            self._timers[name] = self._agent.call_later(seconds, due)
+            self._timers[name] = self._link.loop.call_later(seconds, due)
 
     def _cancel(self, name: str) -> None:
         timer = self._timers.pop(name, None)
@@ -672,9 +673,9 @@ class _Watcher:
         self._watchers.discard(self._channel)
 
 
-def end_all(agent: Agent, finished: Callable[..., object]) -> None:
-    """Ends the return jobs of a session that ends; as for ``agent.on_session_end``."""
-    jobs = [job for job in agent.returned.values() if not job.finished]
+def end_all(session: Session, finished: Callable[..., object]) -> None:
+    """Ends the return jobs of a session that ends; as for ``on_session_end``."""
+    jobs = [job for job in session.returned.values() if not job.finished]
     if not jobs:
         finished()
         return
@@ -683,7 +684,7 @@ def end_all(agent: Agent, finished: Callable[..., object]) -> None:
         for job in jobs:
             if not job.finished:
                 job.stopped([])
-        agent.children.reap()
+        session.children.reap()
         for job in jobs:
             job.settle()
         part(survivors or [])
@@ -691,14 +692,15 @@ def end_all(agent: Agent, finished: Callable[..., object]) -> None:
     def part(survivors: list[str]) -> None:
         # Each job's end is to be on the wire before the session's.
         if not survivors and any(job.is_ending for job in jobs):
-            agent.call_later(0.01, lambda: part(survivors))
+            session.loop.call_later(0.01, lambda: part(survivors))
         else:
             finished(survivors)
 
     roots = {job.id: job.end_with_session() for job in jobs}
     # Whatever the session started ends now, but for what runs in a terminal.
-    search = agent.orphans.search(roots, *agent.lifetimes.running - agent.terminals)
-    agent.take(process_tree.ending(search, GRACE), ended)
+    running = session.lifetimes.running - session.terminals
+    search = session.orphans.search(roots, *running)
+    session.take(process_tree.ending(search, GRACE), ended)
 
 
 class _Entry:
@@ -707,19 +709,19 @@ class _Entry:
 
     def __init__(
         self,
-        agent: Agent,
+        place: Place,
         pid: int,
         report: int,
         done: Callable[[_Entry, SpawnError | None], object],
     ) -> None:
         self.pid = pid
         self.status: int | None = None
-        self._agent = agent
+        self._place = place
         self._fd = report
         self._done = done
         self._report = b""
-        agent.children.watch(pid, self._ended)
-        agent.watch_fd(report, self.look)
+        place.children.watch(pid, self._ended)
+        place.loop.watch_fd(report, self.look)
 
     def look(self) -> None:
         """Takes the news there are."""
@@ -746,7 +748,7 @@ class _Entry:
                 os.kill(self.pid, signal.SIGKILL)
 
     def _close(self) -> None:
-        self._agent.unwatch_fd(self._fd)
+        self._place.loop.unwatch_fd(self._fd)
         os.close(self._fd)
         self._fd = -1
         # The job holds this, and not the other way as well: that would leave both to the collector.

@@ -1,0 +1,97 @@
+"""What a session does for the modules of the verbs, by name.
+
+Each of these is for those who need no more than that. The agent is all of them; `Link.session` is
+where they are found. They are for type checkers alone: nothing of them runs, or is sent.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Protocol
+
+    from remit._agent.base.children import Children
+    from remit._agent.base.helpers import Done
+    from remit._agent.base.lifetimes import Lifetimes
+    from remit._agent.base.link import Link, Verbs
+    from remit._agent.base.loop import Loop
+    from remit._agent.base.process_tree import Steps
+    from remit._agent.base.subreaper import Subreaper
+    from remit._jobdir.statedir import State
+    from remit._wire.conversation import Conversation
+
+    # Is called at the end of the session with a callback, which it calls when it is done, with the
+    # descriptions of what it could not end.
+    SessionEnd = Callable[[Callable[..., object]], object]
+
+    class Place(Protocol):
+        """Where what a module watches and forks is looked after."""
+
+        loop: Loop
+        children: Children
+
+    class Helpers(Protocol):
+        """Who does what would take long, in forks."""
+
+        def helper(
+            self,
+            function: Callable[..., object],
+            args: tuple[object, ...],
+            done: Done,
+            keep_fds: tuple[int, ...] = (),
+        ) -> None:
+            """Calls ``function(*args)`` in a fork, then ``done(value, None)`` or
+            ``done(None, why)``.
+
+            The value has to be one that MessagePack can say. Of the agent's file descriptors the
+            fork keeps 0 to 2 and ``keep_fds``. Raises OSError where no process can be had.
+            """
+
+        def take(self, steps: Steps[Any], done: Done) -> None:
+            """Takes these steps in a helper, then calls ``done`` as `helper` does. Where no process
+            can be had for that they are taken in the loop, between its turns."""
+
+    class Janitor(Protocol):
+        """What the janitor is told: it ends what the agent leaves behind."""
+
+        def session_job(self, job_id: str, alive: bool, left: bool = False) -> None:
+            """Tells it of a session-bound job: before it is started, and when it is over.
+
+            ``left``: whether anything that it started may run on. Twice is quiet.
+            """
+
+        def session_root(self, job_id: str, root: tuple[int, int]) -> None:
+            """Tells it of the first process of a job, by pid and start time."""
+
+        def session_terminal(self, pid: int, root: tuple[int, int]) -> str:
+            """Tells it of a terminal's first process; the id that stands for the terminal, for
+            `session_job` once that has ended."""
+
+        def send_news(self) -> None:
+            """Tells it at once what it has not been told."""
+
+        def remove_at_end(self, directory: bytes) -> None:
+            """Has it remove that directory of a control socket, should the agent be killed before
+            that is done."""
+
+    class Session(Place, Helpers, Janitor, Protocol):
+        """All of them, and what a session knows."""
+
+        conversation: Conversation  # with its own caller
+        verbs: Verbs  # what callers may ask for
+        local_callers: list[Link]  # who came by another way: `remit._agent.enter.local_caller`
+        on_session_end: list[SessionEnd]
+        ending: bool  # no new jobs
+        hello: dict[str, Any]  # its caller's
+        state: State | None
+        state_problem: str | None
+        returned: dict[str, Any]  # return jobs by their ids: `remit._agent.returned.return_job`
+        # For functions, by their paths: `remit._agent.functions.interpreter`.
+        interpreters: dict[bytes | None, Any]
+        lifetimes: Lifetimes  # of jobs, interpreters and terminals
+        terminals: set[str]
+
+        @property
+        def orphans(self) -> Subreaper:
+            """Adopts from the first time that it is asked for."""
