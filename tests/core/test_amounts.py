@@ -15,7 +15,7 @@ import pytest
 import remit
 import remit.abc
 from remit._jobs.request import Start
-from remit._session.session import Settings
+from remit._session.settings import Settings
 
 from .conftest import Play
 from .fake_agent import agent_script
@@ -181,7 +181,7 @@ def _a_job(session: remit.Session) -> remit.Job:
         lifetime="session",
         has_more_data=False,
     )
-    return EndedJob(session, info)
+    return EndedJob(session._connection, info)
 
 
 @pytest.mark.parametrize("number", [5, 5.0, Decimal(5), Fraction(5)])

@@ -21,7 +21,7 @@ from core.conftest import Play, until
 from core.fake_agent import FakeAgent, agent_script, job_map, pack
 from remit._jobs import job as job_module
 from remit._jobs import return_job
-from remit._session import session as session_module
+from remit._session import connection as connection_module
 from remit._wire import frames
 from remit._wire import records as wire_records
 from remit._wire.conversation import Piece
@@ -330,7 +330,7 @@ async def test_a_kept_job_that_is_not_ended_there_holds_nobody_up(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_module, "_PATIENCE", 0.2)
-    monkeypatch.setattr(session_module, "_TAKE_BACK_GRACE", 0.2)
+    monkeypatch.setattr(connection_module, "_TAKE_BACK_GRACE", 0.2)
 
     async def deaf(agent: FakeAgent) -> None:
         channel, _, arguments = await agent.request()
@@ -548,7 +548,7 @@ async def test_many_spilled_jobs_share_one_descriptor(session: remit.Session) ->
 
 async def test_what_nobody_holds_is_given_up(session: remit.Session) -> None:
     job = await session.start("head -c 300000 /dev/zero; exec sleep 1000", placement="keep")
-    link = session._link
+    link = session._connection.link
     assert link is not None
     job_id = job.id
     for _ in range(50):
@@ -638,18 +638,18 @@ async def test_a_full_window_does_not_keep_others_waiting(
     assert turns >= len(records) // 20
 
 
-CHECKED: dict[str, Callable[[remit.Job, Path], Awaitable[object]]] = {
-    "wait": lambda job, path: job.wait(),
-    "refresh": lambda job, path: job.refresh(),
-    "stop": lambda job, path: job.stop(),
-    "result": lambda job, path: job.result(),
-    "save": lambda job, path: job.save(path / "out"),
-    "receive": lambda job, path: anext(job.receive(from_start=True)),
-    "receive nothing": lambda job, path: anext(job.receive(), None),
-    "aclose": lambda job, path: job.receive(keep=True).aclose(),
-    "changes": lambda job, path: anext(job.changes()),
-    "find": lambda job, path: job._session.job(job.id),
-    "list": lambda job, path: job._session.jobs(),
+CHECKED: dict[str, Callable[[remit.Session, remit.Job, Path], Awaitable[object]]] = {
+    "wait": lambda session, job, path: job.wait(),
+    "refresh": lambda session, job, path: job.refresh(),
+    "stop": lambda session, job, path: job.stop(),
+    "result": lambda session, job, path: job.result(),
+    "save": lambda session, job, path: job.save(path / "out"),
+    "receive": lambda session, job, path: anext(job.receive(from_start=True)),
+    "receive nothing": lambda session, job, path: anext(job.receive(), None),
+    "aclose": lambda session, job, path: job.receive(keep=True).aclose(),
+    "changes": lambda session, job, path: anext(job.changes()),
+    "find": lambda session, job, path: session.job(job.id),
+    "list": lambda session, job, path: session.jobs(),
 }
 
 
@@ -673,12 +673,12 @@ async def test_every_call_gives_way_and_heeds_a_cancel(
                 await anyio.lowlevel.checkpoint()
             turns.clear()
             for _ in range(5):  # trio's order within one turn of its loop is any
-                await call(job, tmp_path)
+                await call(session, job, tmp_path)
             tasks.cancel_scope.cancel()
         assert turns, f"{name} gives nobody a turn"
         with anyio.CancelScope() as scope:
             scope.cancel()
-            await call(job, tmp_path)
+            await call(session, job, tmp_path)
         assert scope.cancelled_caught, f"{name} heeds no cancel"
 
 

@@ -15,8 +15,8 @@ import anyio.lowlevel
 import pytest
 
 import remit
+from remit._session import connection as connection_module
 from remit._session import seals as seals_module
-from remit._session import session as session_module
 from remit._wire import frames
 
 from .conftest import Play
@@ -133,7 +133,7 @@ async def test_its_id_is_used_up_once_the_start_has_returned(
 async def test_while_the_link_is_lost_the_session_knows_it(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "wait_before", lambda attempt, jitter: 0.0)
+    monkeypatch.setattr(connection_module, "wait_before", lambda attempt, jitter: 0.0)
     target = Target()
     may_return = anyio.Event()
     links = 0
@@ -267,7 +267,7 @@ class Unlucky(Target):
 async def test_it_is_sealed_whatever_becomes_of_the_first_tries(
     play: Play, runs: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "wait_before", lambda attempt, jitter: 0.0)
+    monkeypatch.setattr(connection_module, "wait_before", lambda attempt, jitter: 0.0)
     monkeypatch.setattr(seals_module, "PAUSES", (0.0,) * 3)
     for fates in (fates for size in range(4) for fates in product(FATES, repeat=size)):
         target = Unlucky(fates, runs)
@@ -280,7 +280,7 @@ async def test_it_is_sealed_whatever_becomes_of_the_first_tries(
                     await anyio.lowlevel.checkpoint()
                 tasks.cancel_scope.cancel()
             with anyio.fail_after(30):
-                while session._seals:
+                while session._connection.seals:
                     await anyio.lowlevel.checkpoint()
             assert job_id in target.sealed, fates
             assert not target.alive, fates
@@ -291,7 +291,7 @@ async def test_what_cannot_be_sealed_is_tried_over_the_next_link(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A target that refuses for long is let be for a while, and holds up no close."""
-    monkeypatch.setattr(session_module, "wait_before", lambda attempt, jitter: 0.0)
+    monkeypatch.setattr(connection_module, "wait_before", lambda attempt, jitter: 0.0)
     monkeypatch.setattr(seals_module, "PAUSES", (0.0,) * 3)
     sealed, refused, links = list[str](), list[str](), 0
 
@@ -315,13 +315,13 @@ async def test_what_cannot_be_sealed_is_tried_over_the_next_link(
         ids = [remit.new_job_id() for _ in range(3)]
         with anyio.fail_after(30):
             for job_id in ids:
-                await session._give_up(job_id)
-            while session._seals._insisting is not None or len(refused) < 4 * len(ids):
+                await session._connection.give_up(job_id)
+            while session._connection.seals._insisting is not None or len(refused) < 4 * len(ids):
                 await anyio.lowlevel.checkpoint()
             assert not sealed
             with suppress(remit.LinkLost):
-                await (await session._ready()).ask("cut", {}, dict)
-            while session._seals:
+                await (await session._connection.ready()).ask("cut", {}, dict)
+            while session._connection.seals:
                 await anyio.lowlevel.checkpoint()
     assert sorted(sealed) == sorted(ids)
 
@@ -338,7 +338,7 @@ def test_ids_that_are_still_to_be_sealed_are_bounded() -> None:
 async def test_a_removal_whose_answer_was_lost_is_none_that_failed(
     play: Play, cuts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "wait_before", lambda attempt, jitter: 0.0)
+    monkeypatch.setattr(connection_module, "wait_before", lambda attempt, jitter: 0.0)
     removed, tries = set[str](), 0
 
     async def serve(agent: FakeAgent) -> None:

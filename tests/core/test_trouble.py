@@ -105,7 +105,7 @@ async def test_a_listener_that_raises_loses_its_own_channel(
 ) -> None:
     play(agent_script(provoke))
     async with remit.connect("fake:") as session:
-        link = await session._ready()
+        link = await session._connection.ready()
         listener = Raising(method, fatal)
         with anyio.fail_after(10):
             link.open(method, {}, listener, credit=10)
@@ -114,8 +114,8 @@ async def test_a_listener_that_raises_loses_its_own_channel(
             assert f"LookupError: raised by {method}" in str(listener.error)
             told = list(listener.told)
             for _ in range(3):
-                await session._ask("bystander", {}, dict)
-        assert session._link is link
+                await session._connection.ask("bystander", {}, dict)
+        assert session._connection.link is link
         assert listener.told == told, "nothing more is told to it"
 
 
@@ -138,7 +138,7 @@ async def test_one_listener_that_raises_at_the_end_keeps_no_other_from_being_tol
 
     play(agent_script(cut))
     async with remit.connect("fake:", reconnect=0) as session:
-        link = await session._ready()
+        link = await session._connection.ready()
         good = [Good(), Good()]
         for listener in (good[0], Bad(), good[1]):
             link.open("x", {}, listener)
@@ -302,7 +302,7 @@ async def test_a_store_that_raises_costs_its_job_alone_and_is_named(
         except RemitError as exc:
             said.append(str(exc))
         for job in jobs:
-            await session._see_through(job._discard)
+            await session._connection.see_through(job._discard)
         said += [str(one.message) for one in caught]
         said += [fault.problem for fault in found.faulty]
     assert session.state is remit.SessionState.OPEN
@@ -503,10 +503,10 @@ async def test_a_connection_that_fails_is_a_lost_link_by_whatever_exception(
     transport.kind = kind
     with anyio.fail_after(20):
         async with remit.connect("fake:", reconnect=0, silence=0.5) as session:
-            await session._ask("bystander", {}, dict)
+            await session._connection.ask("bystander", {}, dict)
             transport.armed = True
             with pytest.raises(remit.LinkLost):
-                await session._ask("bystander", {}, dict)
+                await session._connection.ask("bystander", {}, dict)
 
 
 async def test_a_reset_connection_is_made_anew(
@@ -518,7 +518,7 @@ async def test_a_reset_connection_is_made_anew(
         async with remit.connect("fake:") as session:
             transport.armed = True
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(session._ask, "bystander", {}, dict)
+                tasks.start_soon(session._connection.ask, "bystander", {}, dict)
                 async for state in session.changes():
                     if state is remit.SessionState.RECONNECTING:
                         break
@@ -535,7 +535,7 @@ async def test_leaving_that_raises_is_reported_and_ends_no_other_session(
         with pytest.warns(PluginWarning, match="not today"):
             await one.aclose()
         transport.armed = False
-        await two._ask("bystander", {}, dict)
+        await two._connection.ask("bystander", {}, dict)
     plugins()._faults.clear()
 
 
@@ -627,7 +627,7 @@ async def test_a_reader_that_shields_itself_does_not_hold_up_who_is_cancelled(
         assert (await session.run(["echo", "others"])).stdout == b"others\n"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            await session._see_through(job._discard)
+            await session._connection.see_through(job._discard)
 
 
 def test_a_command_that_exits_within_a_group_has_its_exit_status() -> None:

@@ -101,7 +101,7 @@ class TestTcpRelay(TransportConformance):
 @pytest.fixture
 def there(relay: Relay, secret: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The target, with the plugin in this process."""
-    monkeypatch.setattr("remit._session.session.wait_before", lambda attempt, jitter: 0.01)
+    monkeypatch.setattr("remit._session.connection.wait_before", lambda attempt, jitter: 0.01)
     known = plugins().transports
     known["tcp-relay"] = load().TcpRelay()
     yield f"tcp-relay:127.0.0.1:{relay.port}?secret={secret}"
@@ -167,13 +167,13 @@ async def test_a_silent_relay_is_given_up(there: str, relay: Relay) -> None:
 @pytest.mark.anyio
 async def test_a_busy_caller_shows_signs_of_life(there: str) -> None:
     async with remit.connect(there) as session:
-        link = await session._ready()
+        link = await session._connection.ready()
         assert link._ping_writer is not None
         link._ping_writer.interval = 0.0
         await session.run(["true"])
         link._ping_writer.beat(time.monotonic())
         assert (await session.run(["echo", "on"])).stdout == b"on\n"
-        assert await session._ready() is link
+        assert await session._connection.ready() is link
 
 
 @pytest.mark.anyio

@@ -118,7 +118,7 @@ async def test_a_storm(workers: int, anyio_backend: str) -> None:
             # Nothing of what was cancelled runs on, or is held here.
             while len(workers_of(session)) > workers:
                 await anyio.sleep(0.02)
-        (calls,) = session._calls.values()
+        (calls,) = session._connection.calls.values()
         assert not calls._calls
         assert all(not known.users for known in calls._programs._known.values())
         assert calls._programs._known == calls._programs._unused
@@ -154,7 +154,7 @@ async def test_more_functions_than_are_kept(anyio_backend: str) -> None:
         assert workers_of(session) == pids[2:]
         grown = [(new - old) >> 10 for old, new in zip(before, after, strict=True)]
         assert max(grown) < 4096, grown  # KiB
-        (calls,) = session._calls.values()
+        (calls,) = session._connection.calls.values()
         assert len(calls._programs._known) <= calls_module._MOST_PROGRAMS
 
 
@@ -213,7 +213,7 @@ async def test_the_interpreter_dies_while_something_is_sent_to_it(
         async def kill() -> None:
             nonlocal killed
             agent = agent_of(session)
-            interpreter = session._interpreter(None)
+            interpreter = session._connection.interpreter(None)
             while interpreter._peer is None:
                 await anyio.lowlevel.checkpoint()
             while not killed:

@@ -32,7 +32,7 @@ from remit._wire.streams import STDERR_TAIL
 from remit.abc import Channel, Placement, Position
 
 if TYPE_CHECKING:
-    from remit._session.session import Session
+    from remit._jobs.port import Port
 
 # Pieces of stdin, so that several jobs' inputs go in turn.
 _STDIN_PIECE = 1 << 16
@@ -174,8 +174,8 @@ class Job:
     Handles are made by `Session.start` and `Session.job`.
     """
 
-    def __init__(self, session: Session, info: JobInfo) -> None:
-        self._session = session
+    def __init__(self, port: Port, info: JobInfo) -> None:
+        self._port = port
         self._info = info
         self._notifier = Notifier(f"job {info.id}")  # the state changed, or stdin has room
         self._feed = JobChannel(self)
@@ -298,7 +298,7 @@ class Job:
     def _check_reachable(self) -> None:
         """Raises where nothing more can be heard of it."""
         if self.state is JobState.DISCONNECTED:
-            self._session._check()
+            self._port.check()
             if self._trouble is not None:
                 raise self._trouble.again()
 
@@ -396,7 +396,7 @@ class Job:
 
     @property
     def _teller(self) -> Teller:
-        return Teller(self.id, self.location, self._session._settings.trust)
+        return Teller(self.id, self.location, self._port.trust)
 
     @property
     def _store(self) -> Store:
@@ -407,22 +407,22 @@ class Job:
         self, placement: Placement, channel: Callable[[], Channel], *, takes: bool
     ) -> None:
         """Raises PluginError. ``channel`` is made when it can know of the store."""
-        session, own = self._session, weakref.ref(self)
+        port, own = self._port, weakref.ref(self)
 
         def failed(exc: Exception) -> None:
             job = own()
-            (session._note if job is None else job._fail)(exc)
+            (port.note if job is None else job._fail)(exc)
 
-        plugin = session._plugins.whose(placement)
-        ours = session._plugins.is_ours(plugin)
-        self._opened = Store(session._stores, plugin, failed, takes=takes, ours=ours)
+        plugin = port.plugins.whose(placement)
+        ours = port.plugins.is_ours(plugin)
+        self._opened = Store(port.stores, plugin, failed, takes=takes, ours=ours)
         try:
             self._opened.open(placement, self._info, channel())
         except BaseException:
             self._opened = None
             raise
         if not self._opened.outlives:
-            session._stores.own(self._opened, self)
+            port.stores.own(self._opened, self)
 
     # -- managing
 
@@ -492,7 +492,7 @@ class Job:
         raise NotImplementedError
 
     async def _ask(self, verb: str, answer: type[Any], **arguments: Any) -> Any:
-        return await self._session._ask(verb, {"job": self.id, **arguments}, answer)
+        return await self._port.ask(verb, {"job": self.id, **arguments}, answer)
 
     def _hear(self, news: JobMap) -> None:
         """Takes what the agent tells."""
@@ -502,7 +502,7 @@ class Job:
             self._runs_function = news.command.function is not None
         if news.outcome is not None:
             self._result_at = news.outcome.result_at
-        self._become(news.info(self._session.location, here=self._session._here))
+        self._become(news.info(self._port.location, here=self._port.here))
 
     def _become(self, info: JobInfo) -> None:
         old = self._info
@@ -512,7 +512,7 @@ class Job:
         if info.state is not old.state:
             news = not self._is_known and old.state is JobState.PENDING
             self._is_known = True
-            self._session._notify(self, None if news else old.state)
+            self._port.job_changed(self, None if news else old.state)
         self._notifier.notify()
 
     @property
@@ -551,13 +551,13 @@ def check_grace(grace: object) -> float:
     return seconds("grace", grace, least=0, most=3600)
 
 
-def announced(session: Session, request: Start) -> JobInfo:
+def announced(port: Port, request: Start) -> JobInfo:
     """What is known of a job before the target has answered."""
     return JobInfo(
         id=request.id,
         name=request.name,
         state=JobState.PENDING,
-        location=session.location,
+        location=port.location,
         command=f"{request.work.name}()" if isinstance(request.work, Function) else request.work,
         placement=request.placement.name,
         lifetime=request.lifetime,

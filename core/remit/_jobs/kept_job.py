@@ -29,14 +29,14 @@ from remit._wire.streams import TASK
 from remit.abc import Placement, Position, StoreReader
 
 if TYPE_CHECKING:
-    from remit._session.session import Session
+    from remit._jobs.port import Port
 
 
 class KeptJob(Job):
     """See the module. Any number of handles, in any process, may stand for one such job."""
 
-    def __init__(self, session: Session, info: JobInfo, placement: Placement) -> None:
-        super().__init__(session, info)
+    def __init__(self, port: Port, info: JobInfo, placement: Placement) -> None:
+        super().__init__(port, info)
         self._placement = placement
         self._sizes: dict[str, int] = {}
         self._used: dict[str, int] = {}
@@ -47,21 +47,21 @@ class KeptJob(Job):
         self._open_store(placement, lambda: _Channel(self), takes=False)
 
     @classmethod
-    def asked(cls, session: Session, request: Start) -> KeptJob:
+    def asked(cls, port: Port, request: Start) -> KeptJob:
         """A handle of a job that is to be started."""
-        self = cls(session, announced(session, request), request.placement)
+        self = cls(port, announced(port, request), request.placement)
         self._request = request
         return self
 
     @classmethod
-    def found(cls, session: Session, job: JobMap) -> KeptJob:
+    def found(cls, port: Port, job: JobMap) -> KeptJob:
         """A handle of a job that is there."""
         # One whose plugin is not here is read as what it is there: a job directory.
-        known = session._plugins.placements
-        placement = known.get(job.placement) or session._plugins.placement("keep")
+        known = port.plugins.placements
+        placement = known.get(job.placement) or port.plugins.placement("keep")
         if not placement.spools:  # a return job of elsewhere, collected there
-            placement = session._plugins.placement("keep")
-        self = cls(session, job.info(session.location, here=session._here), placement)
+            placement = port.plugins.placement("keep")
+        self = cls(port, job.info(port.location, here=port.here), placement)
         self._began = True
         self._hear(job)
         return self
@@ -73,24 +73,24 @@ class KeptJob(Job):
         while True:
             arguments, task = self._request.arguments(), b""
             if isinstance(self._request.work, Function):
-                more, task = (await self._session._shipment(self._request.work)).arguments()
+                more, task = (await self._port.shipment(self._request.work)).arguments()
                 arguments.update(more)
-            link = await self._session._ready()
+            link = await self._port.ready()
             self._feed = JobChannel(self)
             self._feed.open(link, "start", arguments)
             trouble = await self._answer(task, stdin)
             if trouble is None:
                 self._began = True
-                self._session._watch(self)
+                self._port.watch(self)
                 if self.lifetime == "lease":
-                    self._session._watch_leased(self)
+                    self._port.watch_leased(self)
                 if self._warning is not None:
                     words = f"job {self.id} on {self.location}: {self._warning}"
                     warnings.warn(one_line(words), LogoutWarning, stacklevel=2)
                 return
             if not isinstance(trouble, LinkLost) or not feeding.repeatable(stdin):
                 raise trouble
-            await self._session._relinked(link)
+            await self._port.relinked(link)
 
     async def _answer(self, task: bytes, stdin: object) -> Exception | None:
         """Gives the job the rest of its task and its stdin while waiting for the agent's answer.
@@ -122,8 +122,8 @@ class KeptJob(Job):
 
     async def _attend(self) -> None:
         """Has the agent tell the news of a job that was found."""
-        self._link_up(await self._session._ready())
-        self._session._watch(self)
+        self._link_up(await self._port.ready())
+        self._port.watch(self)
         await self._feed.answered.wait()
         if self._feed.error is not None and not isinstance(self._feed.error, LinkLost):
             raise self._feed.error
@@ -188,14 +188,14 @@ class KeptJob(Job):
     # -- managing
 
     async def refresh(self) -> None:
-        page = await self._session._ask("find", {"name": self.id}, JobPage)
+        page = await self._port.ask("find", {"name": self.id}, JobPage)
         for job in page.jobs:
             if job.id == self.id:
                 self._hear(job)
                 if self._trouble is not None and not self.state.finished:
-                    self._link_up(await self._session._ready())
+                    self._link_up(await self._port.ready())
                 return
-        error = JobNotFound(f"job {self.id} is not kept on {self._session.target} any more")
+        error = JobNotFound(f"job {self.id} is not kept on {self._port.target} any more")
         self._unwatched(error)
         raise error
 
@@ -207,20 +207,20 @@ class KeptJob(Job):
         if force and not self.state.finished:
             await self.stop()  # so that this handle knows how it ended
         await self._ask_removal(force=force, leave=leave)
-        self._session._unwatch(self)
+        self._port.unwatch(self)
         self._feed.close()
 
     async def _ask_removal(self, **how: bool) -> None:
         """Asked again where a link is lost over it: what is gone by then was removed."""
-        session = self._session
+        port = self._port
         again = False
         while True:
-            link = await session._ready()
+            link = await port.ready()
             try:
                 await link.ask("remove", {"job": self.id, **how}, Nothing)
             except LinkLost:
                 again = True
-                await session._relinked(link)
+                await port.relinked(link)
             except JobNotFound:
                 if again:
                     return
@@ -234,27 +234,27 @@ class KeptJob(Job):
             "save",
             Saved,
             path=os.fsencode(path),
-            cwd=own_directory() if self._session._here else None,
+            cwd=own_directory() if self._port.here else None,
             stream=stream,
         )
         return os.fsdecode(saved.path)
 
     async def _take_back(self, *, spare: bool = False) -> None:
-        self._session._unwatch(self)
+        self._port.unwatch(self)
         if self._began:
             await self._discard()
         else:
             # An agent that has the request takes it back at the close. Where the request or the
             # close was lost with a link, sealing the id over the next one does it.
             self._feed.close()
-            await self._session._give_up(self.id, spare=spare)
+            await self._port.give_up(self.id, spare=spare)
 
     async def _discard(self) -> None:
         try:
             await self._remove(force=True, leave=True)
         except RemitError:
             # The link is lost or the job is gone.
-            await self._session._give_up(self.id)
+            await self._port.give_up(self.id)
 
 
 class _Channel:

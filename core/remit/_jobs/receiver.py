@@ -186,7 +186,7 @@ class SpoolReader(Listener):
     async def next(self) -> Record | None:
         if self._consume and self._records and self._link is None and self._may_go_on():
             # What is in hand may last for long, and its being used up is to be told meanwhile.
-            self._open(await self._job._session._ready())
+            self._open(await self._job._port.ready())
         while not self._records:
             received = self._all_received()
             if self._ended or (received and self._whole and not self._all_used()):
@@ -196,7 +196,7 @@ class SpoolReader(Listener):
             if received and not self._whole:
                 raise self._cut()
             if self._link is None:
-                self._open(await self._job._session._ready())
+                self._open(await self._job._port.ready())
             else:
                 await self._notifier.wait()
         record = self._records.popleft()
@@ -254,7 +254,7 @@ class SpoolReader(Listener):
     def _may_go_on(self) -> bool:
         """Whether there may be another link than the one that was lost under this pass."""
         over = self._ended or self._error is not None
-        return not over and self._job._session.state is SessionState.OPEN
+        return not over and self._job._port.state is SessionState.OPEN
 
     def _all_received(self) -> bool:
         sent = self._all_sent

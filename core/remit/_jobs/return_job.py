@@ -39,7 +39,7 @@ from remit._wire.streams import TASK
 from remit.abc import Position, StoreReader
 
 if TYPE_CHECKING:
-    from remit._session.session import Session
+    from remit._jobs.port import Port
 
 # What the target may send before the store says more (`Channel.grant`).
 _WINDOW = 1 << 20
@@ -73,8 +73,8 @@ _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
 class ReturnJob(Job):
     """See the module. Its results are in a store of this process."""
 
-    def __init__(self, session: Session, request: Start) -> None:
-        super().__init__(session, announced(session, request))
+    def __init__(self, port: Port, request: Start) -> None:
+        super().__init__(port, announced(port, request))
         self._request = request
         self._eof_sent = False
         self._stdin_scope: anyio.CancelScope | None = None  # of the task that pours it
@@ -86,31 +86,31 @@ class ReturnJob(Job):
         self._splitter = Splitter(0)
         self._lent = 0  # credit granted for a record that is not whole yet
         self._surcharges = Surcharges(min(request.buffer_limit, _WINDOW))
-        self._told = session._plugins.listens("remit_record")
+        self._told = port.plugins.listens("remit_record")
 
     async def _begin(self) -> None:
         request = self._request
-        link = await self._session._ready()
+        link = await self._port.ready()
         credit = min(request.buffer_limit, _WINDOW)
         arguments, task = request.arguments(), b""
         if isinstance(request.work, Function):
-            more, task = (await self._session._shipment(request.work)).arguments()
+            more, task = (await self._port.shipment(request.work)).arguments()
             arguments.update(more)
-            link = await self._session._ready()
+            link = await self._port.ready()
         self._feed.open(link, "start", arguments, credit)
         if task or request.stdin not in (None, PIPE):
-            self._session._start_soon(self._pour, task, failed=self._fail)
+            self._port.start_soon(self._pour, task, failed=self._fail)
         await self._feed.answered.wait()
         if self._feed.error is not None:
             raise self._feed.error
         if request.timeout is not None and not self.state.finished:
-            self._session._start_soon(self._enforce, request.timeout, failed=self._fail)
+            self._port.start_soon(self._enforce, request.timeout, failed=self._fail)
 
     def _accepted(self, news: JobMap) -> None:
         self._info = attrs.evolve(self._info, created=moment(news.created))
         request = self._request
         self._open_store(request.placement, lambda: _Channel(self), takes=request.full == "block")
-        self._session._returned.add(self)
+        self._port.returned.add(self)
         self._hear(news)
 
     def _take(self, piece: Piece) -> None:
@@ -140,7 +140,7 @@ class ReturnJob(Job):
             return data
         if self._verdict is None:
             self._condemn(Verdict(f"it printed more than {most} bytes", "max-output"))
-            self._session._start_soon(self._end, failed=self._fail)
+            self._port.start_soon(self._end, failed=self._fail)
         self._grant(len(data) - room)  # so that its end can come
         return data[:room]
 
@@ -183,7 +183,7 @@ class ReturnJob(Job):
 
     def _notify_record(self, record: Record) -> None:
         if self._told:
-            self._session._plugins.notify("remit_record", job=self.info, record=record)
+            self._port.plugins.notify("remit_record", job=self.info, record=record)
 
     # -- its end
 
@@ -209,7 +209,7 @@ class ReturnJob(Job):
         """Something of it went wrong here, in its store most likely: there it is stopped."""
         error = own_trouble(exc)
         if self.state.finished:
-            self._session._note(error)
+            self._port.note(error)
             outcome = self.outcome or Outcome()
             note = outcome.note or f"its results may not be stored: {error.message}"
             self._set_state(self.state, attrs.evolve(outcome, note=note))
@@ -237,7 +237,7 @@ class ReturnJob(Job):
         """Nothing more of it will come."""
         if self._opened is not None:
             self._opened.try_close(self.outcome)
-        self._session._returned.ended(self)
+        self._port.returned.ended(self)
 
     def _check_end(self) -> None:
         if self._cut is not None:
@@ -326,7 +326,7 @@ class ReturnJob(Job):
 
     async def _take_back(self, *, spare: bool = False) -> None:
         """Nothing of it stays: at the close of the channel the agent stops it and forgets it."""
-        self._session._returned.remove(self.id)
+        self._port.returned.remove(self.id)
         self._feed.close()
         if not self.state.finished:
             self._set_state(JobState.STOPPED, Outcome(reason="stopped"))
@@ -334,7 +334,7 @@ class ReturnJob(Job):
             self._opened.try_close(self.outcome)
             self._opened.cancel_tasks()
             await self._opened.try_aclose()
-            self._session._stores.forget(self._opened)
+            self._port.stores.forget(self._opened)
 
     async def _discard(self) -> None:
         await self._take_back()
@@ -367,7 +367,7 @@ class ReturnJob(Job):
                 # A job that got half of its input must not pass for one that got all.
                 self._cause = exc
                 self._condemn(Verdict(f"its stdin could not be read here: {exc!r}"))
-                self._session._start_soon(self._end, failed=self._fail)
+                self._port.start_soon(self._end, failed=self._fail)
         self._stdin_scope = None
 
     def _stdin_over(self) -> None:
@@ -389,8 +389,8 @@ class ReturnJob(Job):
 class EndedJob(Job):
     """A finished return job whose handle was let go, and its results with it."""
 
-    def __init__(self, session: Session, info: JobInfo) -> None:
-        super().__init__(session, info)
+    def __init__(self, port: Port, info: JobInfo) -> None:
+        super().__init__(port, info)
 
     @property
     def _store(self) -> Store:
@@ -410,7 +410,7 @@ class EndedJob(Job):
     resume = suspend
 
     async def remove(self, force: bool = False) -> None:
-        self._session._returned.remove(self.id)
+        self._port.returned.remove(self.id)
         await anyio.lowlevel.checkpoint()
 
     async def save(self, path: str | os.PathLike[str], stream: str = "stdout") -> str:

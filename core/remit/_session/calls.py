@@ -22,7 +22,7 @@ from remit._wire.conversation import Piece, charge
 from remit._wire.streams import STDERR_TAIL
 
 if TYPE_CHECKING:
-    from remit._session.session import Session
+    from remit._session.connection import Connection
     from remit._shipping import programs
 
 # What goes as streams of DATA, with the number of the program or of the call as the piece's seq.
@@ -415,26 +415,26 @@ class Calls(Listener):
 
 
 async def call(
-    session: Session, fn: Callable[..., Any], args: tuple[Any, ...], python: str | None
+    connection: Connection, fn: Callable[..., Any], args: tuple[Any, ...], python: str | None
 ) -> Any:
     """As `Session.call`. Opens what is not open yet."""
-    interpreter = session._interpreter(python)
-    calls = session._calls.get(interpreter)
-    link = session._link
+    interpreter = connection.interpreter(python)
+    calls = connection.calls.get(interpreter)
+    link = connection.link
     peer = interpreter.known(link)
     if calls is None or link is None or peer is None or not calls.serves(link, peer):
         peer = await interpreter.peer()
-        link = await session._ready()
-        calls = session._calls.get(interpreter)
+        link = await connection.ready()
+        calls = connection.calls.get(interpreter)
         if calls is None or not calls.serves(link, peer):
             if calls is not None:
                 calls.retire()
-            calls = session._calls[interpreter] = _opened(session, link, interpreter, peer)
+            calls = connection.calls[interpreter] = _opened(connection, link, interpreter, peer)
     return await calls.call(fn, args)
 
 
-def _opened(session: Session, link: Link, interpreter: Interpreter, peer: Runtime) -> Calls:
-    settings = session._settings
+def _opened(connection: Connection, link: Link, interpreter: Interpreter, peer: Runtime) -> Calls:
+    settings = connection.settings
     return Calls.open(
         link,
         interpreter,
@@ -442,5 +442,5 @@ def _opened(session: Session, link: Link, interpreter: Interpreter, peer: Runtim
         settings.workers,
         settings.calls_per_worker,
         settings.trust,
-        session.location,
+        connection.location,
     )

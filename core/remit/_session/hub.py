@@ -16,7 +16,8 @@ from remit._jobs.job import Job
 from remit._jobs.request import Work
 from remit._link.background import Home, outlast, spawn
 from remit._plugins import plugins
-from remit._session.session import Session, Settings
+from remit._session.session import Session
+from remit._session.settings import Settings
 from remit._target import parse_target
 
 
@@ -112,7 +113,7 @@ class Hub:
         self._sessions.add(session)
         self._tasks.start_soon(self._serve, session)
         try:
-            await session._ready()
+            await session._connection.ready()
         except BaseException:
             await session.aclose()
             raise
@@ -120,7 +121,7 @@ class Hub:
 
     async def _serve(self, session: Session) -> None:
         try:
-            await session._serve()
+            await session._connection.serve()
         finally:
             self._sessions.discard(session)
 

@@ -20,7 +20,7 @@ from remit._shipping.runtime import Runtime
 from remit._wire.conversation import Piece
 
 if TYPE_CHECKING:
-    from remit._session.session import Session
+    from remit._session.connection import Connection
 
 _SIZE = struct.Struct(">Q")
 _PIECE = 1 << 16
@@ -33,10 +33,10 @@ class Interpreter(Listener):
     """One interpreter there, over one link after another: over each it is started anew when it is
     first wanted."""
 
-    def __init__(self, session: Session, path: bytes | None) -> None:
+    def __init__(self, connection: Connection, path: bytes | None) -> None:
         """``path``: its file there; None is the one that the agent runs on."""
         self.path = path
-        self._session = session
+        self._connection = connection
         self._link: Link | None = None
         self._number = 0
         self._peer: Runtime | None = None
@@ -56,7 +56,7 @@ class Interpreter(Listener):
         """What it is, once it is up. Raises TargetError where it cannot be had, and what
         `Session.start` raises for a lost session."""
         while True:
-            link = await self._session._ready()
+            link = await self._connection.ready()
             if self._link is not link:
                 self._open(link)
             if self._peer is not None:
@@ -66,7 +66,7 @@ class Interpreter(Listener):
                 self._link = None
                 if not isinstance(error, LinkLost):
                     raise error.again()
-                await self._session._relinked(link)
+                await self._connection.relinked(link)
                 continue
             await self._notifier.wait()
 
@@ -78,7 +78,7 @@ class Interpreter(Listener):
             self._shipped.append(package)
             if self._link is not None and self._peer is not None:
                 self._peer = self._with_shipped(self._peer)
-                self._session._start_soon(
+                self._connection.start_soon(
                     self._send, self._link, self._number, (package.body,), failed=self._trouble
                 )
                 self._sent += 1
@@ -89,9 +89,9 @@ class Interpreter(Listener):
                 return
             if self._opened - opened > _ATTEMPTS:
                 raise JobFailed(
-                    f"the interpreter for functions on {self._session.location} ended each time "
+                    f"the interpreter for functions on {self._connection.location} ended each time "
                     f"that {package.name} was sent to it",
-                    location=self._session.location,
+                    location=self._connection.location,
                     reason="signalled",
                 )
             await self._notifier.wait()
@@ -139,7 +139,7 @@ class Interpreter(Listener):
         kit = worker_payload.kit(self._peer.minor, self._peer.runs_our_bytecode)
         packages = [kit, *(one.body for one in self._shipped)]
         assert self._link is not None
-        self._session._start_soon(
+        self._connection.start_soon(
             self._send, self._link, self._number, packages, failed=self._trouble
         )
         self._notifier.notify()

@@ -68,7 +68,7 @@ async def enter(target: str, *, command: list[str] | None = None) -> int:
         with _rawmode.raw(0) as make_raw:
             status = await _converse(screen, make_raw)
         if screen.left:
-            session._abandon()  # a link that hangs lets nobody say goodbye
+            session._connection.abandon()  # a link that hangs lets nobody say goodbye
             say(f"remit: {session.location} was left; what runs in the terminal there is ended")
             return status
         if screen.error is not None:
@@ -88,7 +88,7 @@ async def _open(session: Session, command: list[str] | None) -> _Screen:
         "prompt": session.location,
         "command": {"argv": [os.fsencode(word) for word in command]} if command else None,
     }
-    screen = _Screen(await session._ready())
+    screen = _Screen(await session._connection.ready())
     screen.open(arguments)
     await screen.accepted_or_over()
     return screen

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import anyio
 
-from remit._session.session import Callers
+from remit._session.connection import Callers
 
 _T = TypeVar("_T")
 

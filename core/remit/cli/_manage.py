@@ -95,7 +95,7 @@ async def stop(words: Sequence[str], on: str | None, *, grace: float) -> int:
 async def remove(words: Sequence[str], on: str | None, *, force: bool) -> int:
     async def act(job: Job) -> int:
         await job.remove(force=force)
-        _known.drop(job.id, job._session.target)
+        _known.drop(job.id, job._port.target)
         return OK
 
     places = [] if on is not None or not force else [_where.place(word, None) for word in words]
