@@ -80,10 +80,7 @@ class Start:
     ) -> Start:
         """Checks all. ``here``: without a ``cwd`` the caller's is meant. Raises ValueError or
         TypeError saying what cannot be right."""
-        if full not in FULL:
-            raise ValueError(f"full must be one of {', '.join(FULL)}, not {full!r}")
-        if leftovers not in LEFTOVERS:
-            raise ValueError(f"leftovers must be 'leave' or 'stop', not {leftovers!r}")
+        _check_choices(full, leftovers)
         buffer_limit = count("buffer_limit", buffer_limit, least=1, unit="byte")
         if timeout is not None:
             timeout = seconds("timeout", timeout, above=0)
@@ -93,10 +90,8 @@ class Start:
             raise ValueError("what a function says cannot be truncated; on_max='stop' can be had")
         if callable(work) and not placement.spools:
             _no_start_variables(env or {})
-        if id is not None and not is_job_id(id):
-            raise ValueError(f"a job id is 'j' and 12 of a-z2-7 (remit.new_job_id()), not {id!r}")
         return cls(
-            id=new_job_id() if id is None else id,
+            id=_id(id),
             work=_work(work, args, python),
             placement=placement,
             lifetime=_lifetime(lifetime, placement),
@@ -141,6 +136,21 @@ def check_words(
     _name(name)
     _cwd(cwd, here=False)
     _env(env)
+
+
+def _check_choices(full: str, leftovers: str) -> None:
+    if full not in FULL:
+        raise ValueError(f"full must be one of {', '.join(FULL)}, not {full!r}")
+    if leftovers not in LEFTOVERS:
+        raise ValueError(f"leftovers must be 'leave' or 'stop', not {leftovers!r}")
+
+
+def _id(id: str | None) -> str:
+    if id is None:
+        return new_job_id()
+    if not is_job_id(id):
+        raise ValueError(f"a job id is 'j' and 12 of a-z2-7 (remit.new_job_id()), not {id!r}")
+    return id
 
 
 def own_directory() -> bytes:

@@ -153,21 +153,23 @@ class Session:
             python=python,
             here=self._connection.here,
         )
-        if request.id in self._connection.seals:
+        return await self._begin(request, named=id is not None)
+
+    async def _begin(self, request: Start, named: bool) -> Job:
+        """``named``: whether the id is the caller's, who may have used it before."""
+        connection = self._connection
+        if request.id in connection.seals:
             raise JobStateError(f"job {request.id} was given up; its id is used up")
-        job: Job = (
-            KeptJob.asked(self._connection, request)
-            if request.placement.spools
-            else ReturnJob(self._connection, request)
-        )
+        spools = request.placement.spools
+        job: Job = KeptJob.asked(connection, request) if spools else ReturnJob(connection, request)
         try:
             await job._begin()
         except BaseException as exc:
             # What has failed was not run for us. What ran under an id that the caller named is an
             # earlier start's then, and its job's results are there to be fetched.
             lost = not isinstance(exc, Exception) or isinstance(exc, (LinkLost, SessionClosed))
-            spare = id is not None and not lost
-            await self._connection.see_through(partial(job._take_back, spare=spare))
+            spare = named and not lost
+            await connection.see_through(partial(job._take_back, spare=spare))
             raise
         return job
 

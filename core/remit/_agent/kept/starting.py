@@ -53,17 +53,11 @@ def start(
         files.unclaim(dir_fd)
         return _answer_again(dir_fd, job["id"])
     try:
-        files.prepare(dir_fd, files.OUTPUTS if function is None else files.STREAMS)
         work = _work(job)
-        if work.lease is not None:
-            lease.prepare(dir_fd)
-        if work.truncate:
-            retention.check(dir_fd)
-        files.write_json(dir_fd, files.JOB, job)
+        _prepare(dir_fd, job, work, files.OUTPUTS if function is None else files.STREAMS)
         os.fsync(jobs_fd)
-        forkserver.order(
-            source, work, _given(job, env, function, stdin, manner), dir_fd, death_pipe
-        )
+        given = _given(job, env, function, stdin, manner)
+        forkserver.order(source, work, given, dir_fd, death_pipe)
     except (OSError, Refused) as exc:
         if _was_run(dir_fd):
             # The supervisor was killed a moment too late: the first process may well run.
@@ -78,10 +72,28 @@ def start(
             "the job cannot be kept in %s: %s" % (os.fsdecode(path), exc.strerror)
         ) from exc
     answer = _answer(dir_fd, job["id"])
-    owner = unsupervised.supervisor_of(answer["process"])
-    if job["lifetime"] != "session" and answer["view"]["state"] not in states.FINISHED and owner:
-        answer["view"]["warning"] = logind.warning(owner[0])
+    if job["lifetime"] != "session":
+        _warn(answer)
     return answer
+
+
+def _prepare(
+    dir_fd: int, job: dict[str, Any], work: supervisor.Work, streams: tuple[str, ...]
+) -> None:
+    """All that is to be in the job's directory before it runs. Raises OSError and Refused."""
+    files.prepare(dir_fd, streams)
+    if work.lease is not None:
+        lease.prepare(dir_fd)
+    if work.truncate:
+        retention.check(dir_fd)
+    files.write_json(dir_fd, files.JOB, job)
+
+
+def _warn(answer: dict[str, Any]) -> None:
+    """Where the job may end with a login session, its view says so."""
+    owner = unsupervised.supervisor_of(answer["process"])
+    if owner and answer["view"]["state"] not in states.FINISHED:
+        answer["view"]["warning"] = logind.warning(owner[0])
 
 
 def finish(path: bytes, job_id: str) -> dict[str, Any]:
