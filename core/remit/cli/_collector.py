@@ -30,6 +30,7 @@ from remit.cli._report import status_of
 _GRACE = 5.0
 # Seconds until what went wrong is tried again.
 _AGAIN = 1.0
+_OVER = "the job is over"
 # Lines of the log: what goes wrong in each turn is not to fill the disk.
 _MOST_NOTES = 100
 
@@ -38,11 +39,19 @@ def main() -> None:
     """Takes its assignment from stdin, and answers once on stdout."""
     for number in (signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    assignment = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Assignment)
+    assignment = _assignment(sys.stdin.buffer.read())
     _stopped.expect()
     # Before there are threads and an event loop, which a fork would halve.
     collector = _Collector(assignment, StandIn())
     anyio.run(collector.run)
+
+
+def _assignment(data: bytes) -> Assignment:
+    """Ends with a status alone where it is cut: whoever began to say it is gone."""
+    try:
+        return msgspec.msgpack.decode(data, type=Assignment)
+    except msgspec.MsgspecError:
+        raise SystemExit(1) from None
 
 
 class _Collector:
@@ -163,22 +172,24 @@ class _Collector:
     async def _heed(self, inbox: mailbox.Mailbox, job: Job, tasks: anyio.abc.TaskGroup) -> None:
         while True:
             await anyio.wait_readable(inbox.fd)
-            while True:
-                try:
-                    self._take(inbox, job, tasks)
-                    break
-                except Exception as exc:
-                    # A request that is none, no descriptor left: it is no reason to end a job.
-                    self._note(exc)
-                    await anyio.sleep(_AGAIN)
+            while not self._took_all(inbox, job, tasks):  # noqa: ASYNC110 - nobody tells of that
+                await anyio.sleep(_AGAIN)
+
+    def _took_all(self, inbox: mailbox.Mailbox, job: Job, tasks: anyio.abc.TaskGroup) -> bool:
+        """False where some of it cannot be read yet, or went wrong: that is no reason to end a
+        job."""
+        try:
+            self._take(inbox, job, tasks)
+        except Exception as exc:
+            self._note(exc)
+            return False
+        return not inbox.look_again
 
     def _take(self, inbox: mailbox.Mailbox, job: Job, tasks: anyio.abc.TaskGroup) -> None:
-        requests, rung = inbox.read()
+        requests, rung = inbox.read(self._taken)
         if rung:
             tasks.start_soon(self._stop, job, _GRACE)
         for name, request in requests:
-            if name in self._taken:
-                continue
             self._taken.add(name)
             what = name.partition(b"-")[0]
             if what == b"stop":
@@ -219,10 +230,13 @@ class _Collector:
             self._note(exc)
 
     def _answer_stops(self, inbox: mailbox.Mailbox) -> None:
-        # One may have come after we last looked.
-        late = [name for name, _ in inbox.read()[0] if name.startswith(b"stop-")]
-        for name in dict.fromkeys([*self._stops, *late]):
-            inbox.answer(name, {"survivors": self._survivors})
+        waiting = list(self._stops)
+        # Some may have come after we last looked.
+        while late := inbox.read(set(waiting))[0]:
+            waiting += [name for name, _ in late]
+        for name in waiting:
+            over = name.startswith(b"stop-")
+            inbox.answer(name, {"survivors": self._survivors} if over else {"error": _OVER})
 
 
 def _grace(request: object) -> float:
