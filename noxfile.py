@@ -76,7 +76,10 @@ def lowest(session: nox.Session) -> None:
 
 
 # Functions of every kind, packages, values, and what a target's Python has to be good for.
-ON_TARGET = ["tests/agent", "tests/enter", "tests/kept", "tests/workflows", "tests/core"]
+ON_TARGET = [
+    *("tests/agent", "tests/enter", "tests/kept", "tests/workflows", "tests/core"),
+    *("tests/values", "tests/shipping", "tests/jobdir"),
+]
 AS_CALLER = [
     *("tests/agent/test_programs.py", "tests/agent/test_as_written.py"),
     *("tests/shipping/test_programs.py", "tests/shipping/test_packages.py"),
