@@ -182,3 +182,14 @@ def test_a_target_does_not_pass_for_another(home: Path) -> None:
     anyio.run(_jobs.show_known, shown.extend)
     (job,) = shown
     assert (job.id, job.location) == (OWN, "liar")
+
+
+@pytest.mark.parametrize("target", ["ssh:web1?config=/no/such/file", "fake:other"])
+def test_a_target_that_gives_no_answer_is_named_once(
+    home: Path, target: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    _known.write(Note(id=OWN, target=target, name="own", location="x", created=NOON))
+    shown: list[JobInfo] = []
+    anyio.run(_jobs.show_known, shown.extend)
+    assert [str(job.state) for job in shown] == ["DISCONNECTED"]
+    assert capfd.readouterr().err.count(target) == 1

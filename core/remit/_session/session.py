@@ -314,7 +314,8 @@ class Session:
     async def aclose(self) -> None:
         """Ends the session: its session-bound jobs are stopped, detached ones run on. Twice is
         quiet. Takes as long as those jobs take to stop, at most about 20 s, and where results go
-        elsewhere until they are there, at most 40 s; a cancel does not shorten that."""
+        elsewhere until they are there, at most 40 s, and 6 s more where a store's own tasks go on
+        in spite of a cancel; a cancel of who waits does not shorten that."""
         await self._connection.aclose()
 
 

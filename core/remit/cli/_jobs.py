@@ -92,7 +92,8 @@ async def _ask(target: str, notes: Sequence[Note], answers: _Answers) -> None:
         except RemitError as exc:
             problem = exc.message
     if not answered:
-        say(f"remit: {target}: {problem}")
+        whose = "" if problem.startswith(f"{target}: ") else f"{target}: "
+        say(f"remit: {whose}{problem}")
         answers.add(note.unreachable(problem) for note in notes)
 
 

@@ -21,6 +21,7 @@ from remit._wire.streams import TASK
 if TYPE_CHECKING:
     from typing import Any, Callable
 
+    from remit._agent.base.helpers import Done
     from remit._agent.base.link import Link
     from remit._agent.base.services import Place, Session
     from remit._wire.conversation import Piece
@@ -151,16 +152,9 @@ def prune(link: Link, channel: int, args: dict[str, Any]) -> None:
     after = arguments.take(args, "after", list, default=None)
     if after is not None and [type(item) for item in after] != [float, str]:
         raise Refused("bad-request", "the argument after is no answer of this verb")
-    path = path_of(link.session)
-
-    def done(value: object, refused: Refused | None) -> None:
-        if refused is not None:
-            link.fail(channel, refused)
-        else:
-            link.reply(channel, value)
-
+    what = path_of(link.session), older_than, max_total, dry_run, after
     # Never twice: a second helper would not know what the first one removed.
-    link.session.helper(_prune, (path, older_than, max_total, dry_run, after), done)
+    link.session.helper(_prune, what, _replying(link, channel))
 
 
 def _prune(path: bytes, *args: Any) -> dict[str, Any]:
@@ -189,14 +183,20 @@ def path_of(session: Session) -> bytes:
     return path
 
 
-def _answer(link: Link, channel: int, function: Callable[..., object], *args: object) -> None:
+def _replying(link: Link, channel: int) -> Done:
+    """What sends a helper's answer to whoever asked for it."""
+
     def done(value: object, refused: Refused | None) -> None:
         if refused is not None:
             link.fail(channel, refused)
         else:
             link.reply(channel, value)
 
-    help_twice(link.session, function, args, done)
+    return done
+
+
+def _answer(link: Link, channel: int, function: Callable[..., object], *args: object) -> None:
+    help_twice(link.session, function, args, _replying(link, channel))
 
 
 def _change(
@@ -209,12 +209,11 @@ def _change(
 ) -> None:
     """As `_answer`, for what those who follow the job want to see at once."""
 
+    reply = _replying(link, channel)
+
     def done(value: object, refused: Refused | None) -> None:
         follow.nudge(link, job_id)
-        if refused is not None:
-            link.fail(channel, refused)
-        else:
-            link.reply(channel, value)
+        reply(value, refused)
 
     help_twice(link.session, function, (path_of(link.session), job_id, *args), done, again)
     follow.nudge(link, job_id)
