@@ -53,6 +53,15 @@ class Section(NamedTuple):
         return "\n".join(block.text for block in self.blocks if block.language in RUN)
 
 
+# The reference, in the order in which it is read.
+REFERENCE = ("states.md", "targets.md", "commands.md", "python.md", "plugin-reference.md")
+
+
+def reference() -> str:
+    """All pages of the reference, one after another."""
+    return "\n".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in REFERENCE)
+
+
 def all_pages() -> list[Path]:
     return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 

@@ -49,6 +49,14 @@ def test_every_page_can_be_found_from_the_first() -> None:
     assert set(pages.all_pages()) <= seen
 
 
+@pytest.mark.parametrize("page", _PAGES)
+def test_prose_is_wrapped_at_100_columns(page: Path) -> None:
+    """Tables and blocks are as wide as they have to be, and so is a word."""
+    for number, line in enumerate(_prose(page).splitlines(), 1):
+        one_word = len(line.split()) == 1 or line.startswith(("|", "#", "<!--"))
+        assert len(line) <= 100 or one_word, f"{page.name}: {number} of its prose: {line}"
+
+
 def _prose(page: Path) -> str:
     return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
 

@@ -9,11 +9,11 @@ import pytest
 import typer.main
 
 import remit
-from docs.pages import ROOT
+from docs.pages import ROOT, reference
 from remit import _hookspecs, abc
 from remit.cli._main import app
 
-REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+REFERENCE = reference()
 PLUGINS = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
 _HOOKS = [value for name, value in vars(_hookspecs).items() if name.startswith("remit_")]
 _COMMANDS = typer.main.get_group(app).commands
@@ -64,7 +64,7 @@ def test_each_public_member_is_told_of(kind: type) -> None:
 def test_each_command_and_each_of_its_options_is_told_of(name: str) -> None:
     _, _, rest = REFERENCE.partition(f"### `remit {name}")
     assert rest, f"no heading `remit {name}`"
-    text = rest.partition("\n### ")[0]
+    text = re.split(r"\n##+ ", rest, maxsplit=1)[0]
     for parameter in _COMMANDS[name].params:
         for option in (*parameter.opts, *parameter.secondary_opts):
             assert not option.startswith("--") or option == "--help" or f"`{option}" in text, option

@@ -1,4 +1,4 @@
-"""The diagram and the table of states in the reference are those of the code."""
+"""The diagram and the table of states in docs/states.md are those of the code."""
 
 import re
 from collections import defaultdict
@@ -6,7 +6,7 @@ from collections import defaultdict
 from docs.pages import ROOT, sections
 from remit._wire import states
 
-PAGE = ROOT / "docs" / "reference.md"
+PAGE = ROOT / "docs" / "states.md"
 
 
 def diagram() -> str:
