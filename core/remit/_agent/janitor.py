@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from remit._agent.base import fds, process_tree, subreaper
 from remit._agent.base.lifetimes import Lifetimes
 from remit._jobdir import proc
+from remit._wire.ended import shell_status
 
 if TYPE_CHECKING:
     from typing import Callable, NoReturn
@@ -88,7 +89,7 @@ class _Janitor:
         self._read_news()
         self._clean_up()
         status = self._status
-        os._exit(128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))
+        os._exit(shell_status(status))
 
     def _end_agent(self, *_: object) -> None:
         if self._status is None:

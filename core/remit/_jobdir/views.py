@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from remit._jobdir import files, json, liveness, statedir
 from remit._wire import states
+from remit._wire.ended import is_signal_name
 from remit._wire.refusal import Refused
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ _LATEST = 253402300799.0
 _MAX_STATUS = 255
 _MAX_REQUESTS = 1000
 _REASON = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
-_SIGNAL = re.compile(r"SIG[A-Z0-9+-]{1,20}\Z")
 
 
 def look(jobs_fd: int, job_id: str) -> dict[str, Any]:
@@ -360,7 +360,7 @@ def _how_it_ended(outcome: dict[str, Any]) -> tuple[int | None, str | None]:
     status, signal = outcome.get("exit_status"), outcome.get("signal")
     if status is not None and not (type(status) is int and 0 <= status <= _MAX_STATUS):
         raise files.Unreadable("outcome.json: the exit status is %s" % _shown(status))
-    if signal is not None and not (isinstance(signal, str) and _SIGNAL.match(signal)):
+    if signal is not None and not is_signal_name(signal):
         raise files.Unreadable("outcome.json: the signal is %s" % _shown(signal))
     return status, signal
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-
 from remit import JobState, Outcome
+from remit._wire.ended import signal_number
 
 LOST = 255
 TIMED_OUT = 124  # as timeout(1) says it
@@ -24,16 +23,6 @@ def exit_status(state: JobState, outcome: Outcome | None) -> int:
     if outcome.signal is not None:
         return 128 + signal_number(outcome.signal)
     return outcome.exit_status or 1
-
-
-def signal_number(name: str) -> int:
-    """The number of a signal as an outcome names it; 127 for one that nobody here knows."""
-    try:
-        return signal.Signals[name].value
-    except KeyError:
-        # One that only that system has, told as SIG and its number.
-        number = name.removeprefix("SIG")
-        return int(number) if number.isdecimal() and int(number) < 127 else 127
 
 
 def words(outcome: Outcome | None) -> str:

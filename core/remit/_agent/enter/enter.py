@@ -17,6 +17,7 @@ from remit._agent.enter import control_socket, rc_files
 from remit._agent.enter.local_caller import LocalCaller
 from remit._jobdir import proc, statedir
 from remit._wire.conversation import Piece
+from remit._wire.ended import of_status
 from remit._wire.refusal import Refused
 
 if TYPE_CHECKING:
@@ -233,12 +234,8 @@ class Entered:
         self._all_shown = True
         if self._left is None:
             return
-        status = self._status or 0
-        signalled = os.WIFSIGNALED(status)
-        end: dict[str, object] = {
-            "exit_status": None if signalled else os.WEXITSTATUS(status),
-            "signal": _signal_name(os.WTERMSIG(status)) if signalled else None,
-        }
+        how = of_status(self._status or 0)
+        end: dict[str, object] = {"exit_status": how.exit_status, "signal": how.signal}
         if self._left:
             end["left_behind"] = self._left
         self._link.end(self._channel, end)
@@ -348,10 +345,3 @@ def _login_shell() -> bytes:
         if shell.startswith(b"/") and os.path.isfile(shell) and os.access(shell, os.X_OK):
             return shell
     return b"/bin/sh"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return "SIG%d" % number  # one of the real-time ones

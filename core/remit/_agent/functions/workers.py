@@ -16,6 +16,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from remit._wire.ended import of_status
 from remit._wire.msgpack import pack
 from remit._wire.streams import STDERR_TAIL
 
@@ -406,17 +407,7 @@ class Worker:
     def _tell_of_its_death(self, call: Call) -> None:
         if not call.cancelled:
             self._read_stderr()
-            body = pack([*_end(self._status), self._tail])
+            how = of_status(self._status)
+            body = pack([how.exit_status, how.signal, self._tail])
             # Also in the middle of an answer: it takes the place of that.
             self._pool.tell(DIED, call.number, 0, _TOTAL.pack(len(body)) + body)
-
-
-def _end(status: int | None) -> tuple[int | None, str | None]:
-    if status is None:
-        return None, None
-    if os.WIFSIGNALED(status):
-        try:
-            return None, signal.Signals(os.WTERMSIG(status)).name
-        except ValueError:
-            return None, "SIG%d" % os.WTERMSIG(status)
-    return os.WEXITSTATUS(status), None

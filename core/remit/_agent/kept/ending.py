@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections import namedtuple
 from typing import TYPE_CHECKING
 
 from remit._agent.base import oom, process_tree
+from remit._wire.ended import of_status
 
 try:
     import resource  # noqa: F401
@@ -33,12 +33,12 @@ def wait() -> tuple[int, int, Any]:
 def how_it_ended(end: End) -> dict[str, Any]:
     if end.status is None:
         return {"exit_status": None, "signal": None, "reason": "start-failed"}
-    exited = os.WIFEXITED(end.status)
+    how = of_status(end.status)
     return {
-        "exit_status": os.WEXITSTATUS(end.status) if exited else None,
-        "signal": None if exited else _signal_name(os.WTERMSIG(end.status)),
-        "reason": "exited" if exited else "signalled",
-        "core": not exited and os.WCOREDUMP(end.status),
+        "exit_status": how.exit_status,
+        "signal": how.signal,
+        "reason": "exited" if how.signal is None else "signalled",
+        "core": how.core,
         "rusage": None if end.usage is None else _rusage(end.usage),
     }
 
@@ -51,13 +51,6 @@ def _rusage(usage: Any) -> dict[str, float]:
     }
 
 
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return "SIGRT%d" % number
-
-
 def note(end: End, left: list[str], open_pipes: set[int], by_itself: bool) -> str | None:
     """What else is to be said. ``open_pipes`` are the inodes of pipes that were not drained."""
     if open_pipes:
@@ -65,8 +58,7 @@ def note(end: End, left: list[str], open_pipes: set[int], by_itself: bool) -> st
         return "output held open by %s" % (", ".join(holders) or "a process out of sight")
     if left:
         return "left running: %s" % ", ".join(left)
-    killed = end.status is not None and os.WIFSIGNALED(end.status)
-    if killed and os.WTERMSIG(end.status) == signal.SIGKILL and by_itself:
+    if of_status(end.status).signal == "SIGKILL" and by_itself:
         return oom.NOTE if oom.look() else None
     return None
 

@@ -20,6 +20,7 @@ from remit._agent.returned.stdin import Stdin
 from remit._jobdir import proc
 from remit._wire import states
 from remit._wire.conversation import MAX_PIECE, Piece
+from remit._wire.ended import of_status
 from remit._wire.refusal import Refused
 from remit._wire.streams import NAMES, RECORDS, STDERR, STDOUT
 
@@ -468,13 +469,7 @@ class ReturnJob:
         return process_tree.ending(search, grace)
 
     def _finish(self, status: int | None) -> None:
-        exit_status = signal = None
-        if status is None:
-            pass  # nobody knows how it will end
-        elif os.WIFSIGNALED(status):
-            signal = _signal_name(os.WTERMSIG(status))
-        else:
-            exit_status = os.WEXITSTATUS(status)
+        exit_status, signal, _ = of_status(status)
         reason = self._reason or ("exited" if signal is None else "signalled")
         if signal == "SIGKILL" and self._reason is None and oom.look():
             self._note = self._note or oom.NOTE
@@ -785,13 +780,6 @@ def _shortened(command: dict[str, Any]) -> dict[str, Any]:
         if left <= 0:
             break
     return {"argv": argv}
-
-
-def _signal_name(signum: int) -> str:
-    try:
-        return signal.Signals(signum).name
-    except ValueError:
-        return "SIG%d" % signum  # a real-time one between the first and the last
 
 
 def _events(fd: int) -> int:
