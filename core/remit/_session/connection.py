@@ -176,6 +176,11 @@ class Connection:
 
     # -- its end
 
+    @property
+    def closing(self) -> bool:
+        """Whether it was asked to end from here."""
+        return self._closing
+
     async def aclose(self) -> None:
         self.home.check()
         if not self._closing:

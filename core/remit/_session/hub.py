@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
 from types import TracebackType
@@ -18,6 +18,7 @@ from remit._link.background import Home, outlast, spawn
 from remit._plugins import plugins
 from remit._session.session import Session
 from remit._session.settings import Settings
+from remit._session.shared import SharedSessions
 from remit._target import parse_target
 
 
@@ -34,6 +35,7 @@ class Hub:
         self._home: Home | None = None
         self._tasks: anyio.abc.TaskGroup | None = None
         self._sessions: set[Session] = set()
+        self._shared = SharedSessions(self._start_soon)
 
     @classmethod
     async def open(cls) -> Self:
@@ -104,20 +106,60 @@ class Hub:
             workers=workers,
             calls_per_worker=calls_per_worker,
         )
-        parsed, transport = parse_target(target, plugins(), connect_timeout=connect_timeout)
-        if self._home is not None:
-            self._home.check()
-        if self._tasks is None or self._leave.is_set():
-            raise RuntimeError("the hub is not open")
+        return await self._connect(target, settings)
+
+    async def session(
+        self,
+        target: str,
+        *,
+        connect_timeout: float = 30.0,
+        silence: float = 15.0,
+        reconnect: float | None = 300.0,
+        trust: bool = False,
+        workers: int | None = None,
+        calls_per_worker: int = 1000,
+    ) -> Session:
+        """The session that all share who ask for this target with these options; see `connect`.
+
+        It is opened when it is first asked for, once however many ask at the same time, and again
+        once it is BROKEN or CLOSED. An error of the opening goes to all who wait for it. Cancelled,
+        the opening goes on for the others, and for who asks next. It lives until the hub is left.
+        """
+        settings = Settings(
+            connect_timeout=connect_timeout,
+            silence=silence,
+            reconnect=reconnect,
+            trust=trust,
+            workers=workers,
+            calls_per_worker=calls_per_worker,
+        )
+        self._check_open()
+        return await self._shared.get((target, settings), partial(self._connect, target, settings))
+
+    async def _connect(self, target: str, settings: Settings) -> Session:
+        timeout = settings.connect_timeout
+        parsed, transport = parse_target(target, plugins(), connect_timeout=timeout)
+        tasks = self._check_open()
         session = Session(parsed, transport, plugins(), settings)
         self._sessions.add(session)
-        self._tasks.start_soon(self._serve, session)
+        tasks.start_soon(self._serve, session)
         try:
             await session._connection.ready()
         except BaseException:
             await session.aclose()
             raise
         return session
+
+    def _check_open(self) -> anyio.abc.TaskGroup:
+        """The tasks of the hub. Raises RuntimeError in another event loop, and once it is left."""
+        if self._home is not None:
+            self._home.check()
+        if self._tasks is None or self._leave.is_set():
+            raise RuntimeError("the hub is not open")
+        return self._tasks
+
+    def _start_soon(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._check_open().start_soon(function)
 
     async def _serve(self, session: Session) -> None:
         try:
