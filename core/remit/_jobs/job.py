@@ -26,6 +26,7 @@ from remit._link.link import Link, Listener
 from remit._link.messages import JobMap, JobNews, Stopped
 from remit._link.notify import Changes, Notifier
 from remit._types import CommandResult, JobInfo, JobState, Outcome
+from remit._wire import states
 from remit._wire.conversation import Piece
 from remit._wire.sanitize import one_line
 from remit._wire.streams import STDERR_TAIL
@@ -506,8 +507,8 @@ class Job:
 
     def _become(self, info: JobInfo) -> None:
         old = self._info
-        if old.state.finished and info.state is not old.state:
-            return  # told twice, in another order
+        if states.observed(old.state, info.state) != info.state:
+            return  # older news than what is known
         self._info = info
         if info.state is not old.state:
             news = not self._is_known and old.state is JobState.PENDING

@@ -40,6 +40,7 @@ from remit._link.link import Link, own_trouble
 from remit._link.messages import Hello
 from remit._link.notify import Changes, Notifier
 from remit._plugins import Plugins
+from remit._session import states
 from remit._session.calls import Calls
 from remit._session.interpreters import Interpreter, path_of
 from remit._session.seals import Seals
@@ -58,7 +59,6 @@ _log = logging.getLogger("remit")
 # How long an orderly end may take: the agent gives its session-bound jobs 5 s between TERM and
 # KILL, and as long again until the last of them is gone.
 _CLOSE_GRACE = 15.0
-_LAST = (SessionState.BROKEN, SessionState.CLOSED)
 # A start that was cancelled is taken back; the caller waits for that as long as this.
 _TAKE_BACK_GRACE = 10.0
 # How long plugins are not told that a function failed because it is not known how.
@@ -161,7 +161,7 @@ class Connection:
         return self._state
 
     def changes(self) -> AsyncIterator[SessionState]:
-        return Changes(self._notifier, lambda: self._state, _LAST.__contains__)
+        return Changes(self._notifier, lambda: self._state, states.finished)
 
     def __repr__(self) -> str:
         return one_line(f"<remit.Session {self.target} {self._state}>")
@@ -385,7 +385,7 @@ class Connection:
             self.link = None
             broken = self._trouble is not None and not self._closing
             error = self._trouble or SessionClosed(f"the session with {self.target} is closed")
-            self._state = SessionState.BROKEN if broken else SessionState.CLOSED
+            self._move(states.GIVEN_UP if broken else states.CLOSED_HERE)
             self._tell_all(self.returned.running(), lambda job: job._link_over(error))
             self._tell_all(list(self._watched), KeptJob._link_down)
             self._undoing.clear()
@@ -440,7 +440,7 @@ class Connection:
         self._tell_all(self.returned.running(), lambda job: job._link_over(error))
         may_return = isinstance(error, LinkLost) and self.settings.reconnect != 0
         if may_return and not self._closing:
-            self._state = SessionState.RECONNECTING
+            self._move(states.LINK_LOST)
         self._tell_all(list(self._watched), KeptJob._link_down)
         self._notifier.notify()
 
@@ -535,11 +535,11 @@ class Connection:
         self.hello = link.hello
         self.link = link
         self._trouble = None
-        self._set(SessionState.OPEN)
+        self._move(states.LINK_UP)
         if self.seals:
             self._undo(partial(self._settle, link))
         self._tell_all(list(self._watched), lambda job: job._link_up(link))
 
-    def _set(self, state: SessionState) -> None:
-        self._state = state
+    def _move(self, event: str) -> None:
+        self._state = states.move(self._state, event)
         self._notifier.notify()

@@ -29,25 +29,38 @@ ASKED_TO_STOP = "asked to stop"
 SUCCEEDED = "succeeded"  # a recorded exit status 0, or a returned value
 WENT_WRONG = "went wrong"
 ENDED_BY_US = "ended by us"  # after a stop, or with its session
-LINK_DOWN = "link down"  # the job goes on; it is we who lost sight of it
-LINK_UP = "link up"  # followed by what the agent says of it
+SURVIVED = "survived"  # a stop that could not end all of it, as of what another account runs
 VANISHED = "vanished"  # nobody is left who could know its end
+LINK_DOWN = "link down"  # the job goes on; it is we who lost sight of it
+# It is in sight again, and is what it was or what it has come to meanwhile.
+LINK_UP = "link up"
+LINK_UP_NOT_STARTED = "link up, not started"
+LINK_UP_PAUSED = "link up, paused"
+LINK_UP_STOPPING = "link up, asked to stop"
 
 _ENDS = {
     SUCCEEDED: COMPLETED,
     WENT_WRONG: FAILED,
     ENDED_BY_US: STOPPED,
     VANISHED: LOST,
-    LINK_DOWN: DISCONNECTED,
+}
+_GOES_ON = dict(_ENDS, **{LINK_DOWN: DISCONNECTED})
+_AGAIN = {
+    LINK_UP: RUNNING,
+    LINK_UP_NOT_STARTED: PENDING,
+    LINK_UP_PAUSED: SUSPENDED,
+    LINK_UP_STOPPING: STOPPING,
 }
 
 NEXT = {
-    PENDING: dict(_ENDS, **{STARTED: RUNNING, ASKED_TO_STOP: STOPPING}),
-    RUNNING: dict(_ENDS, **{HELD_UP: BLOCKED, PAUSED: SUSPENDED, ASKED_TO_STOP: STOPPING}),
-    BLOCKED: dict(_ENDS, **{READ_ON: RUNNING, PAUSED: SUSPENDED, ASKED_TO_STOP: STOPPING}),
-    SUSPENDED: dict(_ENDS, **{CONTINUED: RUNNING, ASKED_TO_STOP: STOPPING}),
-    STOPPING: dict(_ENDS, **{STARTED: STOPPING}),  # the stop may be quicker than the start's news
-    DISCONNECTED: dict(_ENDS, **{LINK_UP: RUNNING}),
+    # Paused: a start that is asked for again finds what became of the job.
+    PENDING: dict(_GOES_ON, **{STARTED: RUNNING, PAUSED: SUSPENDED, ASKED_TO_STOP: STOPPING}),
+    RUNNING: dict(_GOES_ON, **{HELD_UP: BLOCKED, PAUSED: SUSPENDED, ASKED_TO_STOP: STOPPING}),
+    BLOCKED: dict(_GOES_ON, **{READ_ON: RUNNING, PAUSED: SUSPENDED, ASKED_TO_STOP: STOPPING}),
+    SUSPENDED: dict(_GOES_ON, **{CONTINUED: RUNNING, ASKED_TO_STOP: STOPPING}),
+    # Started: the stop may be quicker than the start's news.
+    STOPPING: dict(_GOES_ON, **{STARTED: STOPPING, SURVIVED: RUNNING}),
+    DISCONNECTED: dict(_ENDS, **_AGAIN),
     COMPLETED: {},
     FAILED: {},
     STOPPED: {},
@@ -61,6 +74,16 @@ def move(state: str, event: str) -> str:
         return NEXT[state][event]
     except KeyError:
         raise ValueError("a job that is %s cannot be: %s" % (state, event)) from None
+
+
+def observed(old: str, told: str) -> str:
+    """The state of a job that was last known as ``old``, and is now told to be ``told``: that, or
+    ``old`` where no event of the table leads there.
+
+    Who asks at several places hears of a job in any order: what the table has no way to is older
+    than what is known.
+    """
+    return told if told in NEXT[old].values() else old
 
 
 def ended(exit_status: int | None, signal: str | None, reason: str) -> str:
