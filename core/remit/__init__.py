@@ -20,7 +20,10 @@ from remit._errors import (
 )
 from remit._hookspecs import hookimpl
 from remit._jobs.job import Job
+from remit._jobs.options import ConnectOptions, RunOptions, StartOptions
 from remit._jobs.receiver import Receiver
+from remit._jobs.request import Stdin, Word, Work
+from remit._plugins import PluginWarning
 from remit._process import open_process
 from remit._pump import Pumped, open_pump
 from remit._session.hub import Hub, connect, open_hub, start
@@ -57,6 +60,7 @@ __all__ = [
     "Channel",
     "CommandResult",
     "ConnectError",
+    "ConnectOptions",
     "End",
     "EnumMember",
     "ExceptionRecord",
@@ -78,6 +82,7 @@ __all__ = [
     "Outcome",
     "Placement",
     "PluginError",
+    "PluginWarning",
     "Position",
     "Progress",
     "Pruned",
@@ -88,16 +93,21 @@ __all__ = [
     "RemoteProtocolError",
     "ResultError",
     "ResultStore",
+    "RunOptions",
     "Session",
     "SessionClosed",
     "SessionState",
     "ShippingError",
+    "StartOptions",
+    "Stdin",
     "Stream",
     "Struct",
     "Target",
     "TargetError",
     "Transport",
     "WarningRecord",
+    "Word",
+    "Work",
     "connect",
     "hookimpl",
     "lease",

@@ -45,7 +45,7 @@ def kept(cli: Cli) -> Callable[..., str]:
     def start(function: Callable[..., Any], *args: Any) -> str:
         async def start_it() -> str:
             async with remit.connect(f"local:?state={cli.state}") as session:
-                job = await session.start(function, *args, placement="keep")
+                job: remit.Job = await session.start(function, *args, placement="keep")
                 await job.wait()
                 return job.id
 

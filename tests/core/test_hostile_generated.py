@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import remit
 from remit._decoding import decode
 from remit._errors import LocalProtocolError, RemitError
+from remit._jobs.options import Full
 from remit._link.messages import JobMap, JobPage, PrunedPage, Refusal
 from remit._plugins import plugins
 from remit._wire import frames as wire
@@ -239,7 +240,7 @@ FLOODS: list[Flood] = [tiny_pieces, empty_pieces, endless_news, endless_credit]
 @pytest.mark.parametrize("full", ["spill", "block", "drop"])
 @pytest.mark.parametrize("flood", FLOODS)
 async def test_a_flood_does_not_fill_memory(
-    play: Play, flood: Flood, full: str, monkeypatch: pytest.MonkeyPatch
+    play: Play, flood: Flood, full: Full, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def liar(agent: FakeAgent) -> None:
         channel, _, arguments = await agent.request()

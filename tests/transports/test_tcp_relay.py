@@ -132,8 +132,8 @@ async def test_the_workflows(there: str) -> None:
             kept = await session.job("relayed")
             assert await kept.result() == [{"number": n} for n in range(3)]
             await kept.remove()
-        async with remit.start(there, ["seq", "200000"]) as job:
-            assert len((await job.result()).stdout.split()) == 200_000
+        async with remit.start(there, ["seq", "200000"]) as numbers:
+            assert len((await numbers.result()).stdout.split()) == 200_000
 
 
 @pytest.mark.anyio

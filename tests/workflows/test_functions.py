@@ -166,7 +166,7 @@ async def test_a_failure_tells_what_happened(session: remit.Session) -> None:
 
 
 async def test_ways_to_end_are_told_apart(session: remit.Session) -> None:
-    job = await session.start(leave, 0)
+    job: remit.Job = await session.start(leave, 0)
     assert await job.result() is None
 
     job = await session.start(leave, 3)
@@ -209,7 +209,7 @@ async def test_async_functions_run(session: remit.Session) -> None:
 async def test_a_function_has_a_directory_an_environment_and_a_stdin(
     session: remit.Session,
 ) -> None:
-    job = await session.start(where, cwd="/tmp", env={"GREETING": "hello"})
+    job: remit.Job = await session.start(where, cwd="/tmp", env={"GREETING": "hello"})
     assert await job.result() == ("/tmp", "hello")
     job = await session.start(read_all, stdin=b"some text")
     assert await job.result() == "some text"

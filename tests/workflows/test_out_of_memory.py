@@ -49,7 +49,7 @@ def ask_for_too_much() -> int:
 @pytest.mark.parametrize("placement", ["return", "keep"])
 async def test_the_kernel_ended_it(small: str, placement: str, tmp_path: Path) -> None:
     async with remit.connect(f"local:?state={tmp_path}") as session:
-        job = await session.start(fill, small, placement=placement)
+        job: remit.Job = await session.start(fill, small, placement=placement)
         with pytest.raises(remit.JobFailed, match="out-of-memory killer") as caught:
             await job.result()
         assert (caught.value.signal, caught.value.reason) == ("SIGKILL", "signalled")

@@ -7,7 +7,7 @@ import os
 import weakref
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 import anyio
 import anyio.lowlevel
@@ -33,7 +33,15 @@ from remit._wire.streams import STDERR_TAIL
 from remit.abc import Channel, Placement, Position
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
     from remit._jobs.port import Port
+
+    _T = TypeVar("_T", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    _T = TypeVar("_T", covariant=True)
 
 # Pieces of stdin, so that several jobs' inputs go in turn.
 _STDIN_PIECE = 1 << 16
@@ -169,10 +177,10 @@ class JobChannel(Listener):
             job._notifier.notify()
 
 
-class Job:
+class Job(Generic[_T]):
     """A live handle of one job. Properties tell the last news and never block; `refresh` asks.
 
-    Handles are made by `Session.start` and `Session.job`.
+    Handles are made by `Session.start` and `Session.job`. ``Job[T]`` has a `result` of type ``T``.
     """
 
     def __init__(self, port: Port, info: JobInfo) -> None:
@@ -334,7 +342,7 @@ class Job:
         self._notifier.notify()
         return receiver
 
-    async def result(self) -> Any:
+    async def result(self) -> _T:
         """Waits for the end. Of a command: a CommandResult of what is not yet used up, which then
         is. Of a function: what it returned; of a generator the list of its items that are not yet
         used up. All that it still printed or logged is then used up too.
@@ -344,8 +352,8 @@ class Job:
         it leaves the job and its results alone.
         """
         if self._runs_function:
-            return await FunctionResult(self, self._store, self._teller).wait()
-        return await CommandOutput(self, self._store).wait(check=True)
+            return cast("_T", await FunctionResult(self, self._store, self._teller).wait())
+        return cast("_T", await CommandOutput(self, self._store).wait(check=True))
 
     async def _outcome_within(self, timeout: float | None, check: bool) -> Any:
         """For `Session.run`. Raises JobFailed where the target does not end the job though its

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar, TypeVarTuple, Unpack, overload
 
 import anyio
 import anyio.abc
 import attrs
 
 from remit._jobs.job import Job
-from remit._jobs.request import Work
+from remit._jobs.options import JobOptions
+from remit._jobs.request import Word, Work
 from remit._link.background import Home, outlast, spawn
 from remit._plugins import plugins
 from remit._session.session import Session
 from remit._session.settings import Settings
 from remit._session.shared import SharedSessions
 from remit._target import parse_target
+from remit._types import CommandResult
+
+_T = TypeVar("_T")
+_Args = TypeVarTuple("_Args")
 
 
 class Hub:
@@ -208,7 +213,40 @@ async def connect(
         )
 
 
-@asynccontextmanager
+@overload
+def start(
+    target: str, work: str | Sequence[Word], **options: Unpack[JobOptions]
+) -> AbstractAsyncContextManager[Job[CommandResult]]: ...
+
+
+@overload
+def start(
+    target: str,
+    work: Callable[[*_Args], Coroutine[Any, Any, _T]],
+    *args: *_Args,
+    **options: Unpack[JobOptions],
+) -> AbstractAsyncContextManager[Job[_T]]: ...
+
+
+@overload
+def start(
+    target: str,
+    work: Callable[[*_Args], Iterator[_T] | AsyncIterator[_T]],
+    *args: *_Args,
+    **options: Unpack[JobOptions],
+) -> AbstractAsyncContextManager[Job[list[_T]]]: ...
+
+
+@overload
+def start(
+    target: str,
+    work: Callable[[*_Args], _T],
+    *args: *_Args,
+    **options: Unpack[JobOptions],
+) -> AbstractAsyncContextManager[Job[_T]]: ...
+
+
+@asynccontextmanager  # type: ignore[misc]  # mypy takes *args: Any for too few
 async def start(target: str, work: Work, *args: Any, **options: Any) -> AsyncGenerator[Job]:
     """One job over a session of its own, its results returned here; the job ends with the block.
 

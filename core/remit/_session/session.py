@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from types import ModuleType
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, TypeVarTuple, Unpack, overload
 
 import anyio
 import anyio.abc
@@ -23,6 +23,7 @@ from remit._errors import (
 )
 from remit._jobs.job import Job
 from remit._jobs.kept_job import KeptJob
+from remit._jobs.options import Full, Leftovers, Lifetime, OnMax, RunOptions, StartOptions
 from remit._jobs.request import Start, Stdin, Word, Work
 from remit._jobs.return_job import EndedJob, ReturnJob
 from remit._link.messages import Hello, JobMap, JobPage, PrunedPage
@@ -35,6 +36,7 @@ from remit._types import PIPE, CommandResult, JobInfo, Lease, Pruned, SessionSta
 from remit.abc import Target, Transport
 
 _T = TypeVar("_T")
+_Args = TypeVarTuple("_Args")
 _N = TypeVar("_N", JobInfo, JobMap)
 
 # More than a frame can hold: the agent sends as many at once as fit.
@@ -87,12 +89,41 @@ class Session:
 
     # -- jobs
 
+    @overload
     async def start(
+        self, work: str | Sequence[Word], **options: Unpack[StartOptions]
+    ) -> Job[CommandResult]: ...
+
+    @overload
+    async def start(
+        self,
+        work: Callable[[*_Args], Coroutine[Any, Any, _T]],
+        *args: *_Args,
+        **options: Unpack[StartOptions],
+    ) -> Job[_T]: ...
+
+    @overload
+    async def start(
+        self,
+        work: Callable[[*_Args], Iterator[_T] | AsyncIterator[_T]],
+        *args: *_Args,
+        **options: Unpack[StartOptions],
+    ) -> Job[list[_T]]: ...
+
+    @overload
+    async def start(
+        self,
+        work: Callable[[*_Args], _T],
+        *args: *_Args,
+        **options: Unpack[StartOptions],
+    ) -> Job[_T]: ...
+
+    async def start(  # type: ignore[misc]  # mypy takes *args: Any for too few
         self,
         work: Work,
         *args: Any,
         placement: str = "return",
-        lifetime: str | Lease | None = None,
+        lifetime: Lifetime | Lease | None = None,
         name: str | None = None,
         id: str | None = None,
         cwd: Word | None = None,
@@ -100,11 +131,11 @@ class Session:
         stdin: Stdin = None,
         timeout: float | None = None,
         merge: bool = False,
-        leftovers: str = "leave",
-        full: str = "spill",
+        leftovers: Leftovers = "leave",
+        full: Full = "spill",
         buffer_limit: int = 8 << 20,
         max_output: int | None = None,
-        on_max: str = "stop",
+        on_max: OnMax = "stop",
         python: str | None = None,
     ) -> Job:
         """Starts ``work`` and returns once the target has answered.
@@ -175,13 +206,36 @@ class Session:
 
     @overload
     async def run(
-        self, work: str | Sequence[Word], *, check: bool = False, **options: Any
+        self, work: str | Sequence[Word], **options: Unpack[RunOptions]
     ) -> CommandResult: ...
 
     @overload
-    async def run(self, work: Callable[..., _T], *args: Any, **options: Any) -> _T: ...
+    async def run(
+        self,
+        work: Callable[[*_Args], Coroutine[Any, Any, _T]],
+        *args: *_Args,
+        **options: Unpack[RunOptions],
+    ) -> _T: ...
 
-    async def run(self, work: Work, *args: Any, check: bool = False, **options: Any) -> Any:
+    @overload
+    async def run(
+        self,
+        work: Callable[[*_Args], Iterator[_T] | AsyncIterator[_T]],
+        *args: *_Args,
+        **options: Unpack[RunOptions],
+    ) -> list[_T]: ...
+
+    @overload
+    async def run(
+        self,
+        work: Callable[[*_Args], _T],
+        *args: *_Args,
+        **options: Unpack[RunOptions],
+    ) -> _T: ...
+
+    async def run(  # type: ignore[misc]
+        self, work: Work, *args: Any, check: bool = False, **options: Any
+    ) -> Any:
         """Starts ``work`` and waits for its end. Of a command it returns what that left, of a
         function what it returned; the job is removed then.
 
@@ -199,7 +253,33 @@ class Session:
         finally:
             await self._connection.see_through(job._discard)
 
-    async def call(self, fn: Callable[..., Any], *args: Any, python: str | None = None) -> Any:
+    @overload
+    async def call(
+        self,
+        fn: Callable[[*_Args], Coroutine[Any, Any, _T]],
+        *args: *_Args,
+        python: str | None = None,
+    ) -> _T: ...
+
+    @overload
+    async def call(
+        self,
+        fn: Callable[[*_Args], Iterator[_T] | AsyncIterator[_T]],
+        *args: *_Args,
+        python: str | None = None,
+    ) -> list[_T]: ...
+
+    @overload
+    async def call(
+        self,
+        fn: Callable[[*_Args], _T],
+        *args: *_Args,
+        python: str | None = None,
+    ) -> _T: ...
+
+    async def call(  # type: ignore[misc]
+        self, fn: Callable[..., Any], *args: Any, python: str | None = None
+    ) -> Any:
         """Calls ``fn(*args)`` in a warm worker there and returns what it returns, as data; no job
         is made.
 

@@ -11,6 +11,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from remit._jobs.options import Leftovers
 from remit.cli._report import LINK, ToldElsewhere
 from remit.cli._work import Work
 
@@ -29,7 +30,7 @@ class Assignment(msgspec.Struct, kw_only=True):
     cwd: bytes | None
     env: dict[bytes, bytes]
     timeout: float | None
-    leftovers: str
+    leftovers: Leftovers
 
     @classmethod
     def of(cls, target: str, job_id: str, work: Work) -> Assignment:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import attrs
 
+from remit._jobs.options import Leftovers
 from remit._jobs.request import check_words
 from remit.cli._amounts import seconds
 from remit.cli._report import UsageError, usage
@@ -21,7 +22,7 @@ class Work:
     cwd: str | None = None
     env: dict[str, str] = attrs.field(factory=dict, repr=False)
     timeout: float | None = None
-    leftovers: str = "leave"
+    leftovers: Leftovers = "leave"
 
     def words(self) -> str | list[str]:
         """The command as `Session.start` takes it."""
@@ -56,7 +57,7 @@ def parse(
         cwd=cwd,
         env=dict(map(_variable, env)),
         timeout=None if timeout is None else seconds("--timeout", timeout, positive=True),
-        leftovers=leftovers,
+        leftovers="stop" if leftovers == "stop" else "leave",
     )
     with usage():
         check_words(work.words(), name=work.name, cwd=work.cwd, env=work.env)
