@@ -197,13 +197,17 @@ def _facts(dir_fd: int, job_id: str) -> dict[str, Any]:
         directory = None if cwd is None else json.to_bytes(cwd)[:_MAX_PATH]
     except json.JSONError as exc:
         raise files.Unreadable("job.json: %s" % exc) from exc
+    location = fields.text("location")
+    # The directory is a kept job's, for every reader since the first release. Where it came from
+    # elsewhere it was collected: a return job's, that ends with its collector.
+    collected = location is not None
     facts = {
         "id": job_id,
         "name": fields.text("name"),
         "group": fields.text("group"),
-        "placement": fields.text("placement") or "keep",
-        "lifetime": fields.text("lifetime") or "detached",
-        "location": fields.text("location"),
+        "placement": "return" if collected else fields.text("placement") or "keep",
+        "lifetime": "session" if collected else fields.text("lifetime") or "detached",
+        "location": location,
         "command": command,
         "cwd": directory,
         "created": fields.time("created"),

@@ -156,8 +156,10 @@ def _facts(job_id: str, work: Work, location: str) -> dict[str, object]:
         "command": command,
         "cwd": None if work.cwd is None else _text(work.cwd),
         "created": time.time(),
-        "placement": "return",
-        "lifetime": "session",  # the collector's own; there is no agent that could be named
+        # As of any job that is kept here, for readers of the first release; the location tells
+        # others that it is a return job, which ends with this process.
+        "placement": "keep",
+        "lifetime": "detached",
         "location": location,
         "limits": {},
     }
