@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from agent.harness import PLENTY, Refused, Wire, job, new_id, processes_of, wait_until_gone
-from remit._agent.returned import return_job
+from remit._agent.returned import program
 from remit._wire.conversation import LEAST_CHARGE
 from remit._wire.frames import ACCEPT
 from testbed.processes import find, kill
@@ -498,7 +498,7 @@ def test_a_job_whose_program_runs_is_in_no_circle() -> None:
 
     class Started:
         def begin(self, place: Any, report: int) -> None:
-            self.entry = return_job._Entry(place, os.getpid(), report, self.entered)
+            self.entry = program.Entry(place, os.getpid(), report, self.entered)
 
         def entered(self, *_: object) -> None:
             self.runs = True

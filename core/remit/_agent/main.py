@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from binascii import hexlify
+from functools import partial
 from typing import TYPE_CHECKING
 
 from remit._agent.base import descriptors, fds, process_tree
@@ -18,6 +19,7 @@ from remit._agent.base.helpers import Helper, refusal_of
 from remit._agent.base.lifetimes import Lifetimes, now
 from remit._agent.base.link import Link
 from remit._agent.base.loop import Loop
+from remit._agent.returned.jobs import ReturnJobs, end_all
 from remit._jobdir import proc
 from remit._wire.conversation import PROTOCOL, ProtocolError, Pulse
 from remit._wire.msgpack import UnpackError, pack, unpack
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from remit._agent.base.services import SessionEnd
     from remit._agent.base.subreaper import Subreaper
     from remit._agent.functions.interpreter import Interpreter
-    from remit._agent.returned.return_job import ReturnJob
     from remit._jobdir.statedir import State
 
 
@@ -69,8 +70,8 @@ class Agent(Link):
         self.session = self
         self.children = Children(self.loop)
         self.local_callers: list[Link] = []
-        self.on_session_end: list[SessionEnd] = [self._end_returned]
-        self.returned: dict[str, ReturnJob] = {}
+        self.on_session_end: list[SessionEnd] = [partial(end_all, self)]
+        self.returned = ReturnJobs()
         self.lifetimes = Lifetimes()
         self.terminals: set[str] = set()
         self.interpreters: dict[bytes | None, Interpreter] = {}
@@ -304,14 +305,6 @@ class Agent(Link):
             self.pulse.said(now)
 
     # -- the end
-
-    def _end_returned(self, finished: Callable[..., object]) -> None:
-        if self.returned:
-            from remit._agent.returned import return_job
-
-            return_job.end_all(self, finished)
-        else:
-            finished()
 
     def _cut(self) -> None:
         """The link has ended, or the caller has not been heard for too long."""

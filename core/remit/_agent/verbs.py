@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from remit._agent.base import arguments
-from remit._agent.returned import return_job
+from remit._agent.base.channel import Channel
+from remit._agent.returned import requests
 
 if TYPE_CHECKING:
     from typing import Any
@@ -21,7 +22,7 @@ def start(link: Link, channel: int, args: dict[str, Any]) -> None:
     if arguments.take(args, "spool", bool):
         _kept("start")(link, channel, args)
     else:
-        return_job.start(link, channel, args)
+        requests.start(link, channel, args)
 
 
 def enter(link: Link, channel: int, args: dict[str, Any]) -> None:
@@ -63,7 +64,7 @@ def _either(name: str) -> Verb:
     def verb(link: Link, channel: int, args: dict[str, Any]) -> None:
         job = link.session.returned.get(arguments.job_id(args, "job"))
         if job is not None:
-            getattr(job, name)(channel, args)
+            getattr(requests, name)(job, Channel(link, channel), args)
         else:
             _kept(name)(link, channel, args)
 

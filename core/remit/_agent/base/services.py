@@ -86,7 +86,7 @@ if TYPE_CHECKING:
         hello: dict[str, Any]  # its caller's
         state: State | None
         state_problem: str | None
-        returned: dict[str, Any]  # return jobs by their ids: `remit._agent.returned.return_job`
+        returned: Any  # `remit._agent.returned.jobs.ReturnJobs`, which is above this
         # For functions, by their paths: `remit._agent.functions.interpreter`.
         interpreters: dict[bytes | None, Any]
         lifetimes: Lifetimes  # of jobs, interpreters and terminals

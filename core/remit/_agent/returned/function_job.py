@@ -12,20 +12,20 @@ import struct
 from typing import TYPE_CHECKING
 
 from remit._agent.base import arguments, process_tree
-from remit._agent.base.spawn import SpawnError
 from remit._agent.functions import interpreter
-from remit._agent.returned.return_job import ReturnJob
+from remit._agent.returned.program import Root, close_all
 from remit._agent.returned.stdin import Stdin
 from remit._wire.msgpack import pack
 from remit._wire.records import Spotter
 from remit._wire.refusal import Refused
-from remit._wire.streams import RECORDS, STDERR, STDOUT, TASK
+from remit._wire.streams import RECORDS, STDERR, STDOUT
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from remit._agent.base.link import Link
-    from remit._wire.conversation import Piece
+    from remit._agent.base.channel import Channel
+    from remit._agent.returned.program import Job
+    from remit._agent.returned.wanted import Wanted
 
 _SIZE = struct.Struct(">I")
 # What the fork is told once it may call the function; it exits where it is told nothing.
@@ -33,59 +33,45 @@ GO = b"g"
 _MAX_REPORT = 4096
 
 
-class FunctionJob(ReturnJob):
-    """See the module."""
+class Function(Root):
+    """A fork of an interpreter, and the task that is on its way to it."""
 
-    def __init__(self, link: Link, channel: int, job_id: str, args: dict[str, Any]) -> None:
-        """Raises Refused, as the base."""
-        super().__init__(link, channel, job_id, args)
-        self._sizes[RECORDS] = 0
-        self._cwd = arguments.path(args, "cwd")
-        self._head, self._task_size = task_head(args, self._cwd, self._env)
-        self._task_begun: bytes = arguments.take(args, "task", bytes, default=b"")
-        self._interpreter = interpreter.of(link.session, arguments.path(args, "python"))
-        self._spotter = Spotter()
+    streams = (STDOUT, STDERR, RECORDS)
+    is_timed = False  # the interpreter may have to be brought up before
+
+    def __init__(self, channel: Channel, wanted: Wanted, args: dict[str, Any]) -> None:
+        """Raises Refused where an argument is malformed, or its interpreter is gone."""
+        super().__init__(channel.link.session, wanted.id)
+        self.spotter = Spotter()
+        head, size = task_head(args, wanted.cwd, wanted.env)
+        begun: bytes = arguments.take(args, "task", bytes, default=b"")
+        self._begun = (head, begun)  # what is there of the task
+        self._size = len(head) + size
+        self._interpreter = interpreter.of(channel.link.session, arguments.path(args, "python"))
+        self._channel = channel
+        self._loop = channel.link.loop
         self._shipment: _Shipment | None = None
         self._report = -1
 
-    # -- the beginning
-
-    def begin(self) -> None:
-        theirs: list[int] = []
+    def start(self, fds: list[int], job: Job) -> bool:
         try:
-            if self._wants_stdin:
-                stdin_fd, feed_fd = os.pipe()
-                theirs.append(stdin_fd)
-                self._stdin = Stdin(self._link, self._channel, feed_fd)
-            else:
-                theirs.append(os.open(os.devnull, os.O_RDONLY))
-            self._open_output(STDOUT, theirs)
-            if self._merge:
-                theirs.append(os.dup(theirs[-1]))
-            else:
-                self._open_output(STDERR, theirs)
-            self._open_output(RECORDS, theirs)
             task_fd, feed_fd = os.pipe()
-            theirs.append(task_fd)
-            size = len(self._head) + self._task_size
-            self._shipment = _Shipment(self._link, self._channel, feed_fd, size)
+            fds.append(task_fd)
+            self._shipment = _Shipment(self._channel, feed_fd, self._size)
             report, reporter = socket.socketpair()
             self._report = report.detach()
-            theirs.append(reporter.detach())
-            self._link.session.session_job(self.id, True)
-            self._interpreter.fork("job", self.id, theirs, lambda: _close(theirs), _ignored)
+            fds.append(reporter.detach())
+            self._interpreter.fork("job", self._id, fds, lambda: close_all(fds), _ignored)
         except (OSError, Refused):
-            _close(theirs)
-            self._let_go()
-            self._link.session.session_job(self.id, False)
+            close_all(fds)
             raise
-        self._link.handlers[self._channel] = self
-        self._link.loop.watch_fd(self._report, self._reported)
-        self._shipment.take(self._head)
-        self._shipment.take(self._task_begun)
-        self._task_begun = b""
+        self._loop.watch_fd(self._report, lambda: self._reported(job))
+        for part in self._begun:
+            self._shipment.take(part)
+        self._begun = (b"", b"")
+        return False
 
-    def _reported(self) -> None:
+    def _reported(self, job: Job) -> None:
         """The fork is ready to call the function and waits for our word, or says why it cannot."""
         try:
             report = os.read(self._report, _MAX_REPORT)
@@ -95,66 +81,51 @@ class FunctionJob(ReturnJob):
             report = b""  # it was killed
         self._close_report()
         if report.startswith(b"+"):
-            self._begun(int(report[1:]))
+            self.pid = int(report[1:])
+            job.begun()
         elif report:
-            self._never_ran(SpawnError("directory", 0, report[1:].decode("utf-8", "replace")))
+            job.never_ran(report[1:].decode("utf-8", "replace"))
         else:
-            words = "the process for the function ended before it ran"
-            self._never_ran(SpawnError("program", 0, words))
+            job.never_ran("the process for the function ended before it ran")
 
-    def _watch_root(self, pid: int) -> None:
-        self._interpreter.watch(pid, self._root_ended)
+    def watch(self, job: Job) -> None:
+        self._interpreter.watch(self.pid, self._telling(job))
 
-    @staticmethod
-    def _ending(
-        search: process_tree.Search, roots: list[tuple[int, int]], grace: float
-    ) -> process_tree.Steps[list[str]]:
+    def take(self, data: bytes) -> None:
+        if self._shipment is not None:
+            self._shipment.take(data)
+
+    def ending(self, grace: float) -> process_tree.Steps[list[str]]:
         """INT before all else, and half of the grace to clean up."""
-        left = yield from process_tree.interrupting(roots, grace)
-        survivors: list[str] = yield from process_tree.ending(search, left)
-        return survivors
+        return _interrupting_first(self.places, self.search(), grace)
 
-    # -- what arrives on its channel
-
-    def on_data(self, piece: Piece) -> None:
-        if piece.stream == TASK and self._shipment is not None:
-            self._shipment.take(piece.data)
-        else:
-            super().on_data(piece)
-
-    # -- output and end
-
-    def _pass_on(self, output: Any, data: bytes) -> None:
-        if output.stream == RECORDS:
-            self._spotter.feed(data)
-        super()._pass_on(output, data)
-
-    def _judge(self, outcome: dict[str, object]) -> dict[str, object]:
-        return self._spotter.judge(outcome)
-
-    def _forget(self) -> None:
-        super()._forget()
-        self._head = self._task_begun = b""
-
-    def _let_go(self) -> None:
-        super()._let_go()
+    def give_up(self) -> None:
         if self._shipment is not None:
             self._shipment.close()
         self._close_report()
+        self._begun = (b"", b"")
 
     def _close_report(self) -> None:
         if self._report >= 0:
-            self._link.loop.unwatch_fd(self._report)
+            self._loop.unwatch_fd(self._report)
             os.close(self._report)
             self._report = -1
+
+
+def _interrupting_first(
+    places: list[tuple[int, int]], search: process_tree.Search, grace: float
+) -> process_tree.Steps[list[str]]:
+    left = yield from process_tree.interrupting(places, grace)
+    survivors: list[str] = yield from process_tree.ending(search, left)
+    return survivors
 
 
 class _Shipment(Stdin):
     """What is to be run, on its way to the fork that runs it."""
 
-    def __init__(self, link: Link, channel: int, fd: int, size: int) -> None:
+    def __init__(self, channel: Channel, fd: int, size: int) -> None:
         self._left = size
-        super().__init__(link, channel, fd)
+        super().__init__(channel, fd)
 
     def take(self, data: bytes) -> None:
         super().take(data)
@@ -183,8 +154,3 @@ def task_head(
 
 def _ignored(pid: int, error: int) -> None:
     """The process tells it by itself, when it is about to run."""
-
-
-def _close(fds: list[int]) -> None:
-    while fds:
-        os.close(fds.pop())

@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from remit._agent.base.link import Link
+    from remit._agent.base.channel import Channel
 
 # What the caller may have on its way to a job that does not read.
 WINDOW = 1 << 18
@@ -16,9 +16,9 @@ WINDOW = 1 << 18
 class Stdin:
     """Feeds the pipe as the job reads it. Its fd is closed after the last byte."""
 
-    def __init__(self, link: Link, channel: int, fd: int) -> None:
-        self._link = link
+    def __init__(self, channel: Channel, fd: int) -> None:
         self._channel = channel
+        self._loop = channel.link.loop
         self._fd = fd
         self._queue: deque[memoryview] = deque()
         self._ended = False
@@ -27,9 +27,9 @@ class Stdin:
         self._accepted = False  # before that nothing may be said on the channel
         self._is_unread = False
         os.set_blocking(fd, False)
-        link.conversation.grant(channel, WINDOW)
+        channel.grant(WINDOW)
         # Nothing is ever to be read here, but an error shows, and it comes when the job closes it.
-        link.loop.watch_fd(fd, self._unread)
+        self._loop.watch_fd(fd, self._unread)
 
     def take(self, data: bytes) -> None:
         if self._open:
@@ -47,8 +47,8 @@ class Stdin:
         """Twice is quiet."""
         if self._open:
             self._open = False
-            self._link.loop.unwatch_fd(self._fd)
-            self._link.loop.unwatch_writable(self._fd)
+            self._loop.unwatch_fd(self._fd)
+            self._loop.unwatch_writable(self._fd)
             os.close(self._fd)
             self._pay(sum(map(len, self._queue)))
             self._queue.clear()
@@ -58,7 +58,7 @@ class Stdin:
             try:
                 written = os.write(self._fd, self._queue[0])
             except BlockingIOError:
-                self._link.loop.watch_writable(self._fd, self._write)
+                self._loop.watch_writable(self._fd, self._write)
                 return
             except OSError:
                 self._unread()
@@ -67,24 +67,24 @@ class Stdin:
             if not self._queue[0]:
                 self._queue.popleft()
             self._pay(written)
-        self._link.loop.unwatch_writable(self._fd)
+        self._loop.unwatch_writable(self._fd)
         if self._ended:
             self.close()
 
     def _pay(self, size: int) -> None:
         self._owed += size
         if self._owed >= WINDOW // 4:
-            self._link.conversation.grant(self._channel, self._owed)
+            self._channel.grant(self._owed)
             self._owed = 0
 
     def accepted(self) -> None:
         """The start has been answered."""
         self._accepted = True
         if self._is_unread:
-            self._link.event(self._channel, "stdin-closed")
+            self._channel.event("stdin-closed")
 
     def _unread(self) -> None:
         self.close()
         self._is_unread = True
         if self._accepted:
-            self._link.event(self._channel, "stdin-closed")
+            self._channel.event("stdin-closed")

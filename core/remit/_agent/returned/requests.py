@@ -1,0 +1,95 @@
+"""What callers ask of return jobs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from remit._agent.base import arguments, process_tree
+from remit._agent.base.channel import Channel
+from remit._agent.returned.program import Program
+from remit._agent.returned.return_job import STOP_GRACE, ReturnJob
+from remit._agent.returned.wanted import Wanted
+from remit._wire import states
+from remit._wire.refusal import Refused
+
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from remit._agent.base.link import Link
+    from remit._agent.returned.jobs import ReturnJobs
+    from remit._agent.returned.program import Root
+
+
+def start(link: Link, number: int, args: dict[str, Any]) -> None:
+    """The verb, for ``spool: false``."""
+    job_id = arguments.job_id(args, "id")
+    returned: ReturnJobs = link.session.returned
+    if job_id in returned:
+        raise Refused("state", "there is a job %s in this session already" % job_id)
+    if link.session.ending:
+        raise Refused("state", "the session is about to end")
+    wanted, channel = Wanted(job_id, args), Channel(link, number)
+    if "function" in args["command"]:
+        from remit._agent.returned.function_job import Function  # few sessions have any
+
+        root: Root = Function(channel, wanted, args)
+    else:
+        root = Program(link.session, wanted)
+    job = ReturnJob(channel, wanted, root)
+    try:
+        job.begin()
+    except OSError as exc:
+        raise Refused("start-failed", "no job can be started: %s" % exc.strerror) from exc
+    returned.add(job)
+
+
+# The others. Each is ``request(job, channel, args)``, on whatever link it came.
+
+
+def stop(job: ReturnJob, channel: Channel, args: dict[str, Any]) -> None:
+    grace = arguments.seconds(args, "grace", STOP_GRACE)
+    job.stop("stopped", grace or 0.0, channel)
+
+
+def suspend(job: ReturnJob, channel: Channel, args: dict[str, Any]) -> None:
+    _signal(job, channel, "suspended", process_tree.pause, states.PAUSED)
+
+
+def resume(job: ReturnJob, channel: Channel, args: dict[str, Any]) -> None:
+    _signal(job, channel, "resumed", process_tree.unpause, states.CONTINUED)
+
+
+def _signal(
+    job: ReturnJob, channel: Channel, what: str, send: Callable[..., object], event: str
+) -> None:
+    if job.record.state not in (states.RUNNING, states.BLOCKED, states.SUSPENDED):
+        raise _in_no_state(job, what)
+
+    def done(_: object, error: Refused | None) -> None:
+        if error is not None:
+            channel.fail(error)
+            return
+        if event in states.NEXT[job.record.state]:
+            job.record.move(event)
+            if event == states.CONTINUED:
+                job.output.read_on()  # so that it shows if it is held up
+        channel.reply(job.record.view())
+
+    job.work.help(process_tree.looking(send, job.root.search()), done)
+
+
+def remove(job: ReturnJob, channel: Channel, args: dict[str, Any]) -> None:
+    if not (job.is_over or arguments.take(args, "force", bool, default=False)):
+        raise _in_no_state(job, "removed: it runs")
+    job.forget()
+    job.stop("stopped", STOP_GRACE)
+    channel.reply({})
+
+
+def watch(job: ReturnJob, channel: Channel, args: dict[str, Any]) -> None:
+    job.record.watch(channel)
+
+
+def _in_no_state(job: ReturnJob, what: str) -> Refused:
+    words = "job %s is %s and cannot be %s" % (job.id, job.record.state, what)
+    return Refused("state", words)
