@@ -12,13 +12,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import anyio
 
-from benchmarks import calls, commands, kept, memory, opening, peers, streams
+from benchmarks import calls, commands, kept, memory, opening, peers, start_up, streams
 from benchmarks.place import Place, sshd
 from benchmarks.table import Row, lines
 from testbed import run
 from testbed.sshd import Sshd
 
 MEASURES: dict[str, Callable[[Place], Awaitable[list[Row]]]] = {
+    "start-up": start_up.measure,
     "opening": opening.measure,
     "commands": commands.measure,
     "calls": calls.measure,

@@ -1,56 +1,72 @@
 """remit: background jobs on other computers, from async Python and from a shell."""
 
-from remit._errors import (
-    AuthenticationError,
-    BootstrapError,
-    ConnectError,
-    GroupFailed,
-    JobFailed,
-    JobNotFound,
-    JobStateError,
-    LinkLost,
-    LocalProtocolError,
-    PluginError,
-    RemitError,
-    RemoteProtocolError,
-    ResultError,
-    SessionClosed,
-    ShippingError,
-    TargetError,
-)
-from remit._hookspecs import hookimpl
-from remit._jobs.job import Job
-from remit._jobs.options import ConnectOptions, RunOptions, StartOptions
-from remit._jobs.receiver import Receiver
-from remit._jobs.request import Stdin, Word, Work
-from remit._plugins import PluginWarning
-from remit._process import open_process
-from remit._pump import Pumped, open_pump
-from remit._session.hub import Hub, connect, open_hub, start
-from remit._session.session import Session
-from remit._types import (
-    PIPE,
-    CommandResult,
-    Gap,
-    JobInfo,
-    JobState,
-    Lease,
-    LogoutWarning,
-    LogRecord,
-    Outcome,
-    Progress,
-    Pruned,
-    Record,
-    SessionState,
-    Stream,
-    WarningRecord,
-    lease,
-    new_job_id,
-    progress,
-)
-from remit._values.limits import Limits
-from remit._values.placeholders import EnumMember, ExceptionRecord, Struct
-from remit.abc import ByteStream, Channel, End, Placement, Position, ResultStore, Target, Transport
+from typing import TYPE_CHECKING
+
+from remit import _public
+from remit._version import __version__
+
+if TYPE_CHECKING:
+    from remit import abc as abc
+    from remit._errors import (
+        AuthenticationError,
+        BootstrapError,
+        ConnectError,
+        GroupFailed,
+        JobFailed,
+        JobNotFound,
+        JobStateError,
+        LinkLost,
+        LocalProtocolError,
+        PluginError,
+        RemitError,
+        RemoteProtocolError,
+        ResultError,
+        SessionClosed,
+        ShippingError,
+        TargetError,
+    )
+    from remit._hookspecs import hookimpl
+    from remit._jobs.job import Job
+    from remit._jobs.options import ConnectOptions, RunOptions, StartOptions
+    from remit._jobs.receiver import Receiver
+    from remit._jobs.request import Stdin, Word, Work
+    from remit._plugins import PluginWarning
+    from remit._process import open_process
+    from remit._pump import Pumped, open_pump
+    from remit._session.hub import Hub, connect, open_hub, start
+    from remit._session.session import Session
+    from remit._types import (
+        PIPE,
+        CommandResult,
+        Gap,
+        JobInfo,
+        JobState,
+        Lease,
+        LogoutWarning,
+        LogRecord,
+        Outcome,
+        Progress,
+        Pruned,
+        Record,
+        SessionState,
+        Stream,
+        WarningRecord,
+        lease,
+        new_job_id,
+        progress,
+    )
+    from remit._values.limits import Limits
+    from remit._values.placeholders import EnumMember, ExceptionRecord, Struct
+    from remit.abc import (
+        ByteStream,
+        Channel,
+        End,
+        Placement,
+        Position,
+        ResultStore,
+        Target,
+        Transport,
+    )
 
 __all__ = [
     "PIPE",
@@ -108,6 +124,7 @@ __all__ = [
     "WarningRecord",
     "Word",
     "Work",
+    "__version__",
     "connect",
     "hookimpl",
     "lease",
@@ -119,13 +136,14 @@ __all__ = [
     "start",
 ]
 
+if not TYPE_CHECKING:
 
-def _named_as_written() -> None:
-    """Tracebacks, reprs and pickles name what is public as users write it: ``remit.Job``."""
-    for name in __all__:
-        value = globals()[name]
-        if getattr(value, "__module__", "").startswith("remit._"):
-            value.__module__ = __name__
+    def __getattr__(name: str) -> object:
+        """A public name is imported when it is first used: PEP 562. Who asks remit for its help, or
+        marks a hook, waits for no event loop."""
+        value = globals()[name] = _public.load(name)
+        return value
 
 
-_named_as_written()
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

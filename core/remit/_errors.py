@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any, Self
 
+from remit._public import named_as_written
 from remit._wire.sanitize import harmless
 
 if TYPE_CHECKING:
@@ -227,3 +228,6 @@ class PluginError(RemitError):
         error = cls(f"plugin {plugin!r}: {method} raised {told(exc)}", plugin=plugin, method=method)
         error.__cause__ = exc
         return error
+
+
+named_as_written(__name__)

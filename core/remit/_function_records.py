@@ -11,8 +11,9 @@ import msgspec
 from remit._amounts import count
 from remit._decoding import decode, moment
 from remit._errors import RemoteProtocolError, ResultError
+from remit._public import named_as_written
 from remit._types import LogRecord, Progress, WarningRecord
-from remit._values import codec
+from remit._values import codec, limits, placeholders
 from remit._values.limits import ValueRefused
 from remit._wire import records
 from remit._wire.records import Malformed, Splitter
@@ -151,3 +152,8 @@ def plain(stream: str, body: bytes) -> LogRecord | WarningRecord | Progress:
 def failure(body: bytes | bytearray) -> Failure:
     """What stands in a record of the kind FAILURE. Raises RemoteProtocolError."""
     return decode(bytes(body).partition(b"\0")[2], Failure)
+
+
+# Those modules run on targets as well, where there is no such name.
+named_as_written(placeholders.__name__)
+named_as_written(limits.__name__)

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pluggy
 
-from remit.abc import FunctionFailure, Placement, Transport
+from remit._entry_points import GROUP
+from remit._public import named_as_written
 
+# Who marks a hook waits for none of what hooks are given.
 if TYPE_CHECKING:
-    import typer
+    import click
 
     from remit._types import JobInfo, JobState, Record
+    from remit.abc import FunctionFailure, Placement, Transport
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-GROUP = "remit"
 _hookspec = pluggy.HookspecMarker(GROUP)
 # Marks a function of a plugin as the implementation of the hook of its name.
 hookimpl = cast("Callable[[_F], _F]", pluggy.HookimplMarker(GROUP))
@@ -46,5 +48,8 @@ def remit_record(job: JobInfo, record: Record) -> None:
 
 
 @_hookspec
-def remit_cli(app: typer.Typer) -> None:
-    """Add commands to ``remit``."""
+def remit_commands() -> list[click.Command]:  # type: ignore[empty-body]
+    """The commands that the plugin adds to ``remit``."""
+
+
+named_as_written(__name__)

@@ -8,17 +8,17 @@ import logging
 import re
 import threading
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import attrs
 import pluggy
 
-from remit import _hookspecs
+from remit import _entry_points, _hookspecs
+from remit._entry_points import EntryPoint, is_foreign
 from remit._errors import TargetError, told
+from remit._public import named_as_written
 from remit._wire.sanitize import one_line
 from remit.abc import API, Placement, TakesBareWords, TakesOptions, Transport
 
@@ -55,7 +55,7 @@ class _Manager(pluggy.PluginManager):
     """Takes the hooks of a plugin that it knows how to call, and has the others reported."""
 
     def __init__(self, refuse: Callable[[str, str], None]) -> None:
-        super().__init__(_hookspecs.GROUP)
+        super().__init__(_entry_points.GROUP)
         self.add_hookspecs(_hookspecs)
         self._refuse = refuse
         self._loading = ""
@@ -93,7 +93,7 @@ class Plugins:
     """All plugins of this process. ``faulty`` lists what was left out of them, and why: what went
     wrong first, of each plugin and hook."""
 
-    def __init__(self, found: list[EntryPoint]) -> None:
+    def __init__(self, found: Sequence[EntryPoint]) -> None:
         self._manager = _Manager(self._note)
         self._faults: dict[tuple[str, str], Faulty] = {}
         self._transports: dict[str, _Claim] = {}
@@ -105,8 +105,8 @@ class Plugins:
         self.transports: dict[str, Transport] = {}
         self.placements: dict[str, Placement] = {}
         # Ours come first, whatever the order of the entry points: nobody takes their names.
-        for point in sorted(found, key=_is_foreign):
-            if not _is_foreign(point):
+        for point in sorted(found, key=is_foreign):
+            if not is_foreign(point):
                 self._ours.add(point.name)
             with self._guarded(point.name), _named_when_slow(point.name):
                 self._register(point.load(), point.name, _origin(point))
@@ -161,18 +161,10 @@ class Plugins:
 
     def notify(self, hook: str, **facts: Any) -> None:
         """Calls every plugin's ``hook``; one that raises is reported and does not hurt the rest."""
-        for _, call in self.each(hook):
-            call(**facts)
-
-    def each(self, hook: str) -> Iterator[tuple[str, Callable[..., None]]]:
-        """The plugins that implement ``hook``, and a function that calls it as `notify` does."""
         for implementation in getattr(self._manager.hook, hook).get_hookimpls():
-            yield implementation.plugin_name, partial(self._call, implementation, hook)
-
-    def _call(self, implementation: pluggy.HookImpl, hook: str, /, **facts: Any) -> None:
-        arguments = [facts[name] for name in implementation.argnames]
-        with self._guarded(implementation.plugin_name, hook):
-            implementation.function(*arguments)
+            arguments = [facts[name] for name in implementation.argnames]
+            with self._guarded(implementation.plugin_name, hook):
+                implementation.function(*arguments)
 
     def listens(self, hook: str, argument: str | None = None) -> bool:
         """Whether any plugin implements ``hook``, and takes ``argument``."""
@@ -191,15 +183,19 @@ class Plugins:
             raise ValueError(f"there is {self._named(name)} already{this}")
         self._manager.load(plugin, name)
         self._origins[name] = origin
-        self._gather(name, "remit_transports", self._take_transport)
-        self._gather(name, "remit_placements", self._take_placement)
+        self.gather("remit_transports", self._take_transport, of=name)
+        self.gather("remit_placements", self._take_placement, of=name)
 
-    def _gather(self, plugin: str, hook: str, take: Callable[[str, object], None]) -> None:
+    def gather(
+        self, hook: str, take: Callable[[str, object], None], *, of: str | None = None
+    ) -> None:
+        """Calls ``take(plugin, item)`` for each item that plugins (``of``: that one) return from
+        ``hook``. What is wrong with one is noted, and no fault of the others."""
         for implementation in getattr(self._manager.hook, hook).get_hookimpls():
-            if implementation.plugin_name == plugin:
+            plugin = implementation.plugin_name
+            if of in (None, plugin):
                 with self._guarded(plugin, hook):
                     for number, item in enumerate(implementation.function()):
-                        # What is wrong with one is no fault of the others.
                         with self._guarded(plugin, f"{hook} {number}"):
                             take(plugin, item)
 
@@ -254,8 +250,8 @@ class Plugins:
         place = (name, where or problem)
         if place not in self._faults:
             self._faults[place] = Faulty(name, problem)
-            # Commands are asked for once, at the start: nothing else is meant there.
-            place_said = f" (in {where})" if where not in ("", "remit_cli") else ""
+            # Commands are asked for once: nothing else is meant there.
+            place_said = f" (in {where})" if where not in ("", "remit_commands") else ""
             warn(f"remit plugin {name!r} is faulty: {problem}{place_said}", PluginWarning)
 
 
@@ -279,11 +275,6 @@ def _named_when_slow(name: str) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-
-
-def _is_foreign(point: EntryPoint) -> bool:
-    """Whether it is brought by another distribution than this one."""
-    return point.dist is None or point.dist.name != _hookspecs.GROUP
 
 
 def _origin(point: EntryPoint) -> str:
@@ -311,4 +302,7 @@ def _check_options(item: Transport) -> None:
 @functools.cache
 def plugins() -> Plugins:
     """The plugins of this process, loaded at first use."""
-    return Plugins(list(entry_points(group=_hookspecs.GROUP)))
+    return Plugins(_entry_points.installed())
+
+
+named_as_written(__name__)

@@ -18,6 +18,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from remit._errors import ConnectError
+from remit._public import named_as_written
 from remit._pump import TAIL
 from remit.abc import ByteStream, End
 
@@ -313,3 +314,6 @@ def _has_ended(pid: int) -> bool:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
     except ChildProcessError:
         return True
+
+
+named_as_written(__name__)

@@ -11,6 +11,7 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
+from remit._public import named_as_written
 from remit.abc import ByteStream, End
 
 # How much of the end of stderr a stream keeps.
@@ -195,3 +196,6 @@ class Pipe:
         changed, self._changed = self._changed, None
         if changed is not None:
             changed.set()
+
+
+named_as_written(__name__)

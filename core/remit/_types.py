@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 import attrs
 
 from remit import _amounts
+from remit._public import named_as_written
 from remit._wire import states
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # RFC 4648 base32, in small letters
@@ -241,3 +242,6 @@ class CommandResult:
     stdout: bytes
     stderr: bytes
     dropped: Mapping[str, int] = attrs.field(factory=dict, converter=_counted, hash=False)
+
+
+named_as_written(__name__)

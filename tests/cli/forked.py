@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from typing import IO
 
 import attrs
-import pydantic
 
 import remit.cli
 from cli.agreeing import Agreeing
@@ -84,10 +83,9 @@ def forked(
 @functools.cache
 def _load() -> None:
     """All that a command would import and make: once, for all that are forked."""
-    for module in pkgutil.iter_modules(remit.cli.__path__):
-        if module.name != "__main__":
-            importlib.import_module(f"remit.cli.{module.name}")
-    pydantic.TypeAdapter(str)  # typer's
+    for module in pkgutil.walk_packages(remit.cli.__path__, "remit.cli."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
     plugins()
     agent_payload.payload(True)
 

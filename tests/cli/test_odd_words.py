@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
-import typer.core
-import typer.main
 
 from cli.agreeing import JOB, Agreeing
 from remit import JobFailed, LogRecord, Progress, RemitError, WarningRecord
 from remit._plugins import plugins
 from remit.cli import _collecting, _demo, _known, _lines, _main
+from remit.cli._commands import commands
 from remit.cli._known import Note
 from remit.cli._output import Lines
 from remit.cli._report import answer, report, say
@@ -42,9 +42,7 @@ WITH = {
     ("start", "max_output"): ["--keep"],
     ("prune", None): ["--max-total", "1K"],
 }
-GROUP = typer.main.get_command(_main.app)
-assert isinstance(GROUP, typer.core.TyperGroup)
-COMMANDS: dict[str, Any] = dict(GROUP.commands)
+COMMANDS: dict[str, Any] = commands()
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +72,7 @@ def words(command: Any, odd: Any, value: str) -> list[str]:
     name = command.name or ""
     line = [name]
     for parameter in command.params:
-        if isinstance(parameter, typer.core.TyperOption):
+        if isinstance(parameter, click.Option):
             if parameter is odd:
                 line += [parameter.opts[0], value]
         elif parameter is odd:

@@ -29,18 +29,6 @@ def test_help_names_every_command(cli: Cli) -> None:
         assert cli(verb, "--help").stdout
 
 
-def test_help_waits_for_no_event_loop_and_no_drawing_of_tables() -> None:
-    code = (
-        "import sys; sys.argv = ['remit', '--help']\n"
-        "try:\n    from remit.cli import main; main()\nexcept SystemExit: pass\n"
-        "print([m for m in ('rich', 'trio', 'cloudpickle', 'remit.cli._run') if m in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, timeout=LIMIT, check=True
-    )
-    assert done.stdout.splitlines()[-1] == b"[]"
-
-
 def test_transports_are_listed(cli: Cli) -> None:
     table = cli.answer("transports").splitlines()
     assert table[0].split() == ["SCHEME", "PLUGIN", "REMARK"]
@@ -66,13 +54,15 @@ def plugin(cli: Cli, tmp_path: Path) -> Path:
 
 def test_a_plugin_brings_a_command(cli: Cli, plugin: Path) -> None:
     plugin.write_text(
-        "import remit\n"
+        "import click, remit\n"
         "@remit.hookimpl\n"
-        "def remit_cli(app):\n"
-        "    @app.command()\n"
-        "    def greet(name: str) -> None:\n"
-        '        """Say hello."""\n'
-        "        print('hello', name)\n"
+        "def remit_commands():\n"
+        "    return [greet]\n"
+        "@click.command()\n"
+        "@click.argument('name')\n"
+        "def greet(name: str) -> None:\n"
+        '    """Say hello."""\n'
+        "    print('hello', name)\n"
     )
     assert "greet" in cli("--help").stdout.decode()
     assert cli.answer("greet", "you") == "hello you"
@@ -93,34 +83,38 @@ def test_a_plugins_command_is_as_good_as_ours(
     cli: Cli, plugin: Path, body: str, status: int, out: str, err: str
 ) -> None:
     plugin.write_text(
-        "import anyio, remit, remit.abc\n"
+        "import anyio, click, remit, remit.abc\n"
         "@remit.hookimpl\n"
-        "def remit_cli(app):\n"
-        "    @app.command()\n"
-        f"    async def greet(times: int = 1) -> int:\n        {body}\n"
+        "def remit_commands():\n"
+        "    return [greet]\n"
+        "@click.command()\n"
+        "@click.option('--times', default=1)\n"
+        f"async def greet(times: int) -> int:\n    {body}\n"
     )
     done = cli("greet", "--times", "2", status=status)
     assert (done.stdout.decode(), done.stderr.decode()) == (out, err)
 
 
 GROUP = """
-import anyio, remit, typer
+import anyio, click, remit
 @remit.hookimpl
-def remit_cli(app):
-    inner = typer.Typer()
-    @inner.command()
-    async def many() -> int:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(fail)
-    @inner.command()
-    async def one() -> int:
-        return 4
-    async def fail():
-        raise remit.LinkLost("gone")
-    app.add_typer(inner, name="guests")
-    @app.command()
-    def odd() -> None:
-        {}["a bug"]
+def remit_commands():
+    return [guests, odd]
+@click.group()
+def guests():
+    pass
+@guests.command()
+async def many() -> int:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(fail)
+@guests.command()
+async def one() -> int:
+    return 4
+async def fail():
+    raise remit.LinkLost("gone")
+@click.command()
+def odd() -> None:
+    {}["a bug"]
 """
 
 
@@ -135,46 +129,48 @@ def test_commands_in_a_group_are_as_good(cli: Cli, plugin: Path) -> None:
 @pytest.mark.parametrize(
     "brought",
     [
-        "app.command()(run)",
-        "app.command('jobs')(run)",
-        "inner = typer.Typer(); inner.command()(run); app.add_typer(inner, name='run')",
-        "inner = typer.Typer(); inner.command()(run); app.add_typer(inner)",
-        "app.callback()(run)",
+        *("click.Command('run')", "click.Group('jobs')", "click.Command('fine')"),
+        *("click.Command(None)", "None", "print"),
     ],
 )
 def test_nobody_takes_a_command_of_ours(cli: Cli, plugin: Path, brought: str) -> None:
     plugin.write_text(
-        "import remit, typer\n"
-        "def run() -> None: print('taken')\n"
+        "import click, remit\n"
+        "@click.command()\n"
         "def fine() -> None: print('fine')\n"
         "@remit.hookimpl\n"
-        "def remit_cli(app):\n"
-        f"    {brought}\n"
-        "    app.command()(fine)\n"
+        "def remit_commands():\n"
+        f"    return [fine, {brought}]\n"
     )
-    done = cli("run", "local:", "--", "echo", "ours")
-    assert done.stdout == b"ours\n"
-    assert b"remit plugin 'guest' is faulty: TypeError: the " in done.stderr
+    assert cli("run", "local:", "--", "echo", "ours").stdout == b"ours\n"
     assert cli("jobs").stdout.startswith(b"ID")
-    assert cli("fine").stdout == b"fine\n"
+    done = cli("fine")
+    assert done.stdout == b"fine\n"
+    assert b"remit plugin 'guest' is faulty: " in done.stderr
+    assert cli("transports").stdout.splitlines()[-1].split()[:2] == [b"-", b"guest"]
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        "raise RuntimeError('broken \\x1b[31m')",
-        "import remit\n@remit.hookimpl\ndef remit_cli(app): raise RuntimeError('broken \\x1b[31m')",
-    ],
-)
-def test_a_faulty_plugin_is_named_and_takes_nothing_down(
-    cli: Cli, plugin: Path, source: str
-) -> None:
-    plugin.write_text(source)
+FAULT = b"remit: remit plugin 'guest' is faulty: RuntimeError: broken \\x1b[31m\n"
+
+
+def test_a_faulty_plugin_is_named_and_takes_nothing_down(cli: Cli, plugin: Path) -> None:
+    plugin.write_text("raise RuntimeError('broken \\x1b[31m')")
     done = cli("run", "local:", "--", "echo", "works")
-    assert done.stdout == b"works\n"
-    assert done.stderr == (
-        b"remit: remit plugin 'guest' is faulty: RuntimeError: broken \\x1b[31m\n"
+    assert (done.stdout, done.stderr) == (b"works\n", FAULT)
+    assert "guest" in cli.answer("transports").splitlines()[-1]
+
+
+def test_a_plugin_whose_commands_cannot_be_had_is_named(cli: Cli, plugin: Path) -> None:
+    plugin.write_text(
+        "import remit\n"
+        "@remit.hookimpl\n"
+        "def remit_commands(): raise RuntimeError('broken \\x1b[31m')\n"
     )
+    done = cli("--help")
+    assert b"\n  run " in done.stdout
+    assert done.stderr == FAULT
+    # Who calls a command of remit's own asks for no others.
+    assert cli("run", "local:", "--", "true").stderr == b""
     assert "guest" in cli.answer("transports").splitlines()[-1]
 
 

@@ -6,21 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import typer.main
 
 import remit
 from docs.pages import ROOT, reference
 from remit import _hookspecs, abc
-from remit.cli._main import app
+from remit.cli._commands import commands
 
 REFERENCE = reference()
 PLUGINS = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
 _HOOKS = [value for name, value in vars(_hookspecs).items() if name.startswith("remit_")]
-_COMMANDS = typer.main.get_group(app).commands
+_COMMANDS = commands()
 
 
 def signature(function: Callable[..., Any]) -> str:
-    """As a person would write it: ``remit_cli(app: typer.Typer) -> None``."""
+    """As a person would write it: ``remit_commands() -> list[click.Command]``."""
     written = inspect.signature(function)
     return f"{function.__name__}{written}".replace("'", "")
 

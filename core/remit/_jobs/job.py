@@ -25,6 +25,7 @@ from remit._jobs.stores import Store
 from remit._link.link import Link, Listener
 from remit._link.messages import JobMap, JobNews, Stopped
 from remit._link.notify import Changes, Notifier
+from remit._public import named_as_written
 from remit._types import CommandResult, JobInfo, JobState, Outcome
 from remit._wire import states
 from remit._wire.conversation import Piece
@@ -572,3 +573,6 @@ def announced(port: Port, request: Start) -> JobInfo:
         lifetime=request.lifetime,
         has_more_data=True,
     )
+
+
+named_as_written(__name__)

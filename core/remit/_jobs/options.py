@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Literal, TypedDict
 
 from remit._jobs.request import Stdin, Word
+from remit._public import named_as_written
 from remit._types import Lease
 
 Lifetime = Literal["session", "detached"]
@@ -54,3 +55,6 @@ class RunOptions(StartOptions, total=False):
 
 class JobOptions(ConnectOptions, StartOptions, total=False):
     """The options of `remit.start`: of its session and of its job."""
+
+
+named_as_written(__name__)

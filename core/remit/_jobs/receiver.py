@@ -15,6 +15,7 @@ from remit._jobs.function_output import Teller
 from remit._link.link import Link, Listener
 from remit._link.messages import AllSent, Freed, ReadAccepted, ReadEnd
 from remit._link.notify import Notifier
+from remit._public import named_as_written
 from remit._types import STREAMS, Gap, Record, SessionState
 from remit._wire.conversation import Piece, charge
 from remit._wire.records import Malformed, Said, Splitter
@@ -348,3 +349,6 @@ def _whole_enough() -> None: ...
 
 def _whole(position: Position) -> dict[str, int]:
     return {"stdout": 0, "stderr": 0, "records": 0, **position}
+
+
+named_as_written(__name__)

@@ -10,6 +10,7 @@ import attrs
 
 from remit._amounts import count, seconds
 from remit._errors import TargetError
+from remit._public import named_as_written
 from remit._types import PIPE, Lease, Pipe, is_job_id, new_job_id
 from remit.abc import Placement
 
@@ -322,3 +323,6 @@ def _stdin(stdin: object, placement: Placement) -> Any:
 def _no_nul(text: str, what: str) -> None:
     if "\0" in text:
         raise ValueError(f"{what} holds a NUL character: {text!r}")
+
+
+named_as_written(__name__)

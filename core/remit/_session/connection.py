@@ -47,7 +47,7 @@ from remit._session.seals import Seals
 from remit._session.settings import Settings
 from remit._shipping.shipment import Shipment
 from remit._types import JobState, SessionState
-from remit._version import version
+from remit._version import __version__
 from remit._wire.conversation import PROTOCOL
 from remit._wire.sanitize import one_line
 from remit.abc import Target, Transport
@@ -521,7 +521,7 @@ class Connection:
             "patience": Callers.patience,
             "state": None if state is None else os.fsencode(state),
             "resume": None,
-            "version": version(),
+            "version": __version__,
         }
 
     def _open(self, link: Link) -> None:

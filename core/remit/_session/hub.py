@@ -17,6 +17,7 @@ from remit._jobs.options import JobOptions
 from remit._jobs.request import Word, Work
 from remit._link.background import Home, outlast, spawn
 from remit._plugins import plugins
+from remit._public import named_as_written
 from remit._session.session import Session
 from remit._session.settings import Settings
 from remit._session.shared import SharedSessions
@@ -259,3 +260,6 @@ async def start(target: str, work: Work, *args: Any, **options: Any) -> AsyncGen
     }
     async with connect(target, **settings) as session:
         yield await session.start(work, *args, **options)
+
+
+named_as_written(__name__)

@@ -28,6 +28,7 @@ from remit._jobs.request import Start, Stdin, Word, Work
 from remit._jobs.return_job import EndedJob, ReturnJob
 from remit._link.messages import Hello, JobMap, JobPage, PrunedPage
 from remit._plugins import Plugins
+from remit._public import named_as_written
 from remit._session.calls import call
 from remit._session.connection import Connection
 from remit._session.settings import Settings
@@ -430,3 +431,6 @@ def _fitting(name: str, jobs: Sequence[_N]) -> list[_N]:
     if exact or len(name) < 4:
         return exact
     return [job for job in jobs if job.id.startswith(name)]
+
+
+named_as_written(__name__)

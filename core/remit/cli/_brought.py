@@ -3,81 +3,62 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-import typer.main
-from typer.models import CommandInfo, TyperInfo
+from remit import RemitError, _entry_points
+from remit.cli._commands import COMMANDS
 
-from remit import RemitError
-from remit._plugins import Plugins
+if TYPE_CHECKING:
+    import click
+
+    from remit._plugins import Plugins
 
 Run = Callable[..., Any]
-Brought = CommandInfo | TyperInfo
 
 
-def take(app: typer.Typer, plugins: Plugins, run: Run) -> None:
-    """Has each plugin add its commands to ``app``. ``run`` runs an async function."""
-    taken = dict.fromkeys(_names(app), "remit")
-    for plugin, hook in plugins.each("remit_cli"):
-        before = _registered(app)
-        callback = app.registered_callback
-        hook(app=app)
-        if app.registered_callback is not callback:
-            app.registered_callback = callback
-            plugins.report(plugin, "remit_cli callback", TypeError("the callback is remit's own"))
-        for brought in _registered(app):
-            if any(brought is one for one in before):
-                continue
-            names = _names_of(brought)
-            clash = next((name for name in names if taken.get(name, plugin) != plugin), None)
-            if clash is None:
-                taken.update(dict.fromkeys(names, plugin))
-                _make_ours(brought, plugin, run)
-                continue
-            _remove(app, brought)
-            words = f"the command {clash!r} is taken by {taken[clash]!r}"
-            plugins.report(plugin, f"remit_cli {clash}", TypeError(words))
+@functools.cache
+def brought() -> dict[str, click.Command]:
+    """Those of all plugins, by name. No plugin is loaded where all of them are remit's own, which
+    bring none."""
+    if not any(map(_entry_points.is_foreign, _entry_points.installed())):
+        return {}
+    from remit._plugins import plugins
+    from remit.cli._commands import options
+
+    return _commands(plugins(), options.run_async)
 
 
-def _registered(app: typer.Typer) -> list[Brought]:
-    return [*app.registered_commands, *app.registered_groups]
+def _commands(plugins: Plugins, run: Run) -> dict[str, click.Command]:
+    """``run`` runs an async function."""
+    import click
+
+    found: dict[str, click.Command] = {}
+    owners = dict.fromkeys(COMMANDS, "remit")
+
+    def take(plugin: str, item: object) -> None:
+        if not isinstance(item, click.Command):
+            raise TypeError(f"{item!r} is no click.Command")
+        name = item.name
+        if not name:
+            raise ValueError(f"{item!r} has no name")
+        if name in owners:
+            raise TypeError(f"the command {name!r} is taken by {owners[name]!r}")
+        _make_ours(item, plugin, run)
+        owners[name] = plugin
+        found[name] = item
+
+    plugins.gather("remit_commands", take)
+    return found
 
 
-def _remove(app: typer.Typer, brought: Brought) -> None:
-    if isinstance(brought, CommandInfo):
-        app.registered_commands.remove(brought)
-    else:
-        app.registered_groups.remove(brought)
+def _make_ours(command: click.Command, plugin: str, run: Run) -> None:
+    import click
 
-
-def _names(app: typer.Typer) -> list[str]:
-    return [name for one in _registered(app) for name in _names_of(one)]
-
-
-def _names_of(brought: Brought) -> list[str]:
-    """Those that a command or a group takes, as typer has them."""
-    if isinstance(brought.name, str):
-        return [brought.name]
-    if isinstance(brought, CommandInfo):
-        assert brought.callback is not None
-        return [typer.main.get_command_name(brought.callback.__name__)]
-    inner = brought.typer_instance
-    if inner is None:
-        return []
-    # Without a name of its own its commands stand beside ours.
-    return [inner.info.name] if isinstance(inner.info.name, str) else _names(inner)
-
-
-def _make_ours(brought: Brought, plugin: str, run: Run) -> None:
-    if isinstance(brought, CommandInfo):
-        brought.callback = _as_ours(brought.callback, plugin, run)
-    elif brought.typer_instance is not None:
-        inner = brought.typer_instance
-        for one in _registered(inner):
-            _make_ours(one, plugin, run)
+    command.callback = _as_ours(command.callback, plugin, run)
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            _make_ours(inner, plugin, run)
 
 
 def _as_ours(callback: Callable[..., Any] | None, plugin: str, run: Run) -> Run | None:
@@ -86,12 +67,18 @@ def _as_ours(callback: Callable[..., Any] | None, plugin: str, run: Run) -> Run 
     if callback is None or getattr(callback, "_remit_taken", False):
         return callback
 
+    import inspect
+
+    import click
+
     @functools.wraps(callback)
     def command(*args: Any, **options: Any) -> None:
         try:
             done = callback(*args, **options)
             if inspect.isawaitable(done):
                 done = run(_awaited, done)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
         except BaseException as exc:
             only = _only(exc)
             if not isinstance(only, (RemitError, OSError, SystemExit, KeyboardInterrupt)):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import msgspec
 
 from remit import JobInfo
@@ -22,11 +20,7 @@ def jobs() -> list[JobInfo]:
 
 def ids() -> list[str]:
     """Nothing is opened but the directory that holds them."""
-    try:
-        with _state.opened("jobs") as directory:
-            return [name for name in os.listdir(directory) if files.is_id(name)]
-    except FileNotFoundError:
-        return []
+    return [name for name in _state.names("jobs") if files.is_id(name)]
 
 
 def _look(job_id: str) -> JobInfo | None:

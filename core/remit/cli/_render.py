@@ -1,17 +1,17 @@
-"""Listings: a table for people, JSON for programs. Pure."""
+"""Listings: a table for people, JSON for programs. Pure.
+
+Who lists nothing waits for no import.
+"""
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Iterable, Sequence
-from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import attrs
-
-from remit import JobInfo
 from remit._wire.sanitize import one_line
+
+if TYPE_CHECKING:
+    from remit import JobInfo
 
 _BETWEEN = ",\n "
 _HEAD = ("ID", "NAME", "STATE", "HASMOREDATA", "LOCATION", "COMMAND")
@@ -50,6 +50,8 @@ class JobArray:
         self._before = "["
 
     def part(self, jobs: Iterable[JobInfo]) -> str:
+        import attrs
+
         pieces = []
         for job in jobs:
             pieces += [self._before, _object(attrs.asdict(job))]
@@ -74,10 +76,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int | None)
 
 def command_line(command: str | tuple[str, ...]) -> str:
     """The command as a person would type it."""
+    import shlex
+
     return command if isinstance(command, str) else shlex.join(command)
 
 
 def _object(item: dict[str, Any]) -> str:
+    import json
+
     return json.dumps(item, default=_plain)
 
 
@@ -135,6 +141,8 @@ def _columns(text: str) -> int:
 
 
 def _plain(value: object) -> object:
+    from datetime import datetime
+
     if isinstance(value, datetime):
         return value.isoformat()
     raise TypeError(f"no JSON for a {type(value).__name__}")

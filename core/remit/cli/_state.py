@@ -49,3 +49,12 @@ def opened(name: str, *, create: bool = False) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def names(name: str) -> list[str]:
+    """What the directory ``name`` in the state directory holds; nothing where it is missing."""
+    try:
+        with opened(name) as directory:
+            return os.listdir(directory)
+    except FileNotFoundError:
+        return []

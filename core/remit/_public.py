@@ -1,0 +1,89 @@
+"""Where public names come from: each is written once, in a module of its subject, and imported by
+users as ``remit.NAME`` when they first use it."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+_HOMES: dict[str, tuple[str, ...]] = {
+    "remit._errors": (
+        "AuthenticationError",
+        "BootstrapError",
+        "ConnectError",
+        "GroupFailed",
+        "JobFailed",
+        "JobNotFound",
+        "JobStateError",
+        "LinkLost",
+        "LocalProtocolError",
+        "PluginError",
+        "RemitError",
+        "RemoteProtocolError",
+        "ResultError",
+        "SessionClosed",
+        "ShippingError",
+        "TargetError",
+    ),
+    "remit._hookspecs": ("hookimpl",),
+    "remit._jobs.job": ("Job",),
+    "remit._jobs.options": ("ConnectOptions", "RunOptions", "StartOptions"),
+    "remit._jobs.receiver": ("Receiver",),
+    "remit._jobs.request": ("Stdin", "Word", "Work"),
+    "remit._plugins": ("PluginWarning",),
+    "remit._process": ("open_process",),
+    "remit._pump": ("Pumped", "open_pump"),
+    "remit._session.hub": ("Hub", "connect", "open_hub", "start"),
+    "remit._session.session": ("Session",),
+    "remit._types": (
+        "PIPE",
+        "CommandResult",
+        "Gap",
+        "JobInfo",
+        "JobState",
+        "Lease",
+        "LogoutWarning",
+        "LogRecord",
+        "Outcome",
+        "Progress",
+        "Pruned",
+        "Record",
+        "SessionState",
+        "Stream",
+        "WarningRecord",
+        "lease",
+        "new_job_id",
+        "progress",
+    ),
+    "remit._values.limits": ("Limits",),
+    "remit._values.placeholders": ("EnumMember", "ExceptionRecord", "Struct"),
+    "remit.abc": (
+        "ByteStream",
+        "Channel",
+        "End",
+        "Placement",
+        "Position",
+        "ResultStore",
+        "Target",
+        "Transport",
+    ),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def load(name: str) -> object:
+    """What is public as ``remit.NAME``. Raises AttributeError."""
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    if name == "abc":  # as ever, it comes with `import remit`
+        return importlib.import_module("remit.abc")
+    raise AttributeError(f"module 'remit' has no attribute {name!r}")
+
+
+def named_as_written(module: str) -> None:
+    """Tracebacks, reprs and pickles name what is public in ``module`` as users write it:
+    ``remit.Job``. Called at its end."""
+    for name in _HOMES[module]:
+        value = getattr(sys.modules[module], name)
+        if getattr(value, "__module__", "").startswith("remit._"):
+            value.__module__ = "remit"

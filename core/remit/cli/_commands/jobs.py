@@ -1,0 +1,141 @@
+"""What the commands take that are for jobs which are there: ``remit jobs``, ``receive``, ``wait``,
+``stop`` …"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from remit.cli._commands import options
+from remit.cli._commands.options import option
+from remit.cli._group import Command
+
+if TYPE_CHECKING:
+    from remit import JobInfo
+
+
+@click.command(
+    "jobs",
+    cls=Command,
+    examples=("remit jobs", "remit jobs server01", "remit jobs --json | jq '.[].id'"),
+)
+@options.argument("target", "[TARGET]", required=False)
+@options.as_json
+def jobs_command(target: str | None, as_json: bool) -> None:
+    """List the jobs that are known here, or those kept on TARGET."""
+    from remit.cli import _render, _state
+
+    listing = _render.JobArray() if as_json else _render.JobTable(options.width())
+
+    def show(jobs: Sequence[JobInfo]) -> None:
+        options.show(listing.part(jobs) + listing.end())
+
+    if target is not None:
+        from remit.cli import _jobs
+
+        options.run_async(_jobs.show_kept, target, listing)
+    elif _state.names("jobs") or _state.names("known"):
+        from remit.cli import _jobs
+
+        options.run_async(_jobs.show_known, show)
+    else:
+        show(())
+
+
+@click.command(
+    "receive",
+    cls=Command,
+    examples=("remit receive build", "remit receive --on server01 --keep --no-wait build"),
+)
+@options.job
+@options.on
+@option("--keep", is_flag=True, help="Use nothing up.")
+@option("--from-start", is_flag=True, help="All of it again.")
+@option("--no-wait", is_flag=True, help="What there is now.")
+@option("--stream", metavar="S", help="Show only this one; all is used up.")
+@options.raw
+def receive_command(job: str, on: str | None, no_wait: bool, **words: Any) -> None:
+    """Print what a job produced and was not yet received; follow it until the job ends."""
+    options.check_stream(words["stream"], options.STREAMS)
+    from remit.cli._receive import receive
+
+    options.exit_with(receive, job, on, wait=not no_wait, **words)
+
+
+@click.command(
+    "wait", cls=Command, examples=("remit wait build", "remit wait --any --timeout 1h a b c")
+)
+@options.jobs
+@options.on
+@option("--any", "any_", is_flag=True, help="Until the first has ended.")
+@option("--timeout", metavar="TIME", help="At most so long: 90s, 15m, 2h30m.")
+def wait_command(jobs: tuple[str, ...], on: str | None, any_: bool, timeout: str | None) -> None:
+    """Wait until jobs have ended. Exit status 1 if one is not Completed, or not in time."""
+    from remit.cli import _amounts
+
+    limit = None if timeout is None else _amounts.seconds("--timeout", timeout)
+    from remit.cli import _manage
+
+    options.exit_with(_manage.wait, jobs, on, any_=any_, timeout=limit)
+
+
+@click.command("stop", cls=Command, examples=("remit stop build", "remit stop --grace 1m build"))
+@options.jobs
+@options.on
+@option(
+    "--grace", metavar="TIME", default="5s", help="From TERM to KILL: 5s by default, at most 1h."
+)
+def stop_command(jobs: tuple[str, ...], on: str | None, grace: str) -> None:
+    """Stop jobs with all their processes."""
+    from remit.cli import _amounts
+
+    limit = _amounts.seconds("--grace", grace, most=3600)
+    from remit.cli import _manage
+
+    options.exit_with(_manage.stop, jobs, on, grace=limit)
+
+
+@click.command("rm", cls=Command, examples=("remit rm build", "remit rm --force build"))
+@options.jobs
+@options.on
+@option("--force", is_flag=True, help="Stop those that run.")
+def rm_command(jobs: tuple[str, ...], on: str | None, force: bool) -> None:
+    """Remove jobs with their results."""
+    from remit.cli import _manage
+
+    options.exit_with(_manage.remove, jobs, on, force=force)
+
+
+@click.command("save", cls=Command, examples=("remit save build /tmp/build.log",))
+@options.job
+@options.argument("path", "PATH")
+@options.on
+@option("--stream", metavar="S", default="stdout", help="stdout (default) or stderr.")
+def save_command(job: str, path: str, on: str | None, stream: str) -> None:
+    """Write a job's results to a file on the computer where they are."""
+    options.check_stream(stream, options.OUTPUTS)
+    from remit.cli import _manage
+
+    options.exit_with(_manage.save, job, on, path, stream=stream)
+
+
+@click.command("suspend", cls=Command, examples=("remit suspend build",))
+@options.jobs
+@options.on
+def suspend_command(jobs: tuple[str, ...], on: str | None) -> None:
+    """Suspend jobs."""
+    from remit.cli import _manage
+
+    options.exit_with(_manage.suspend, jobs, on)
+
+
+@click.command("resume", cls=Command, examples=("remit resume build",))
+@options.jobs
+@options.on
+def resume_command(jobs: tuple[str, ...], on: str | None) -> None:
+    """Resume suspended jobs."""
+    from remit.cli import _manage
+
+    options.exit_with(_manage.resume, jobs, on)

@@ -1,0 +1,103 @@
+"""Arguments and options that several commands share, and how their functions are run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from remit.cli._report import UsageError, write_all
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+OUTPUTS = ("stdout", "stderr")
+STREAMS = (*OUTPUTS, "value", "log", "warning", "progress")
+
+
+def option(*names: str, **more: Any) -> Callable[[_F], _F]:
+    """`click.option`, with a dash in the place of a default that is None."""
+    return click.option(*names, **more)
+
+
+def argument(name: str, metavar: str, **more: Any) -> Callable[[_F], _F]:
+    return click.argument(name, metavar=metavar, **more)
+
+
+def together(*decorators: Callable[[Any], Any]) -> Callable[[_F], _F]:
+    """As if they stood above the function, one below the other."""
+
+    def decorate(function: _F) -> _F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+target = argument("target", "TARGET")
+targets = argument("targets", "TARGET…", nargs=-1, required=True)
+job = argument("job", "JOB")
+jobs = argument("jobs", "JOB…", nargs=-1, required=True)
+on = option("--on", metavar="TARGET", help="Look for JOB on this target.")
+as_json = option("--json", "as_json", is_flag=True, help="For programs: an array of objects.")
+raw = option("--raw", is_flag=True, help="Show a terminal everything, as it comes.")
+# How a command is to run.
+work = together(
+    option("--cwd", metavar="DIR", help="Where it runs."),
+    option(
+        "--env", metavar="NAME=VALUE", multiple=True, help="A variable; NAME alone: as it is here."
+    ),
+    option("--shell", is_flag=True, help="The one word after -- is a /bin/sh line."),
+    option("--timeout", metavar="TIME", help="Stop it after so long: 90s, 15m, 2h30m."),
+    option(
+        "--leftovers",
+        metavar="HOW",
+        default="leave",
+        help="What outlives it: leave it (default) or stop.",
+    ),
+)
+WORK = ("cwd", "env", "shell", "timeout", "leftovers")
+
+
+def taken(words: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Takes those out of ``words``."""
+    return {name: words.pop(name) for name in names}
+
+
+def run_async(function: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> Any:
+    """Runs it to its end, and returns what it returns."""
+    import functools
+
+    import anyio
+
+    from remit.cli import _interrupts, _stopped
+
+    _stopped.expect()
+    work = functools.partial(function, *args, **options)
+    return anyio.run(_interrupts.cut_short_by_ctrl_c, work)
+
+
+def exit_with(function: Callable[..., Awaitable[int]], *args: Any, **options: Any) -> None:
+    """Runs it, and ends with the status that it returns."""
+    raise SystemExit(run_async(function, *args, **options))
+
+
+def show(text: str) -> None:
+    write_all(1, text.encode("utf-8", "backslashreplace"))
+
+
+def width() -> int | None:
+    """Of the terminal that stdout is; None where it is none."""
+    if not os.isatty(1):
+        return None
+    try:
+        return os.get_terminal_size(1).columns or None
+    except OSError:
+        return None
+
+
+def check_stream(stream: str | None, known: Sequence[str]) -> None:
+    if stream is not None and stream not in known:
+        raise UsageError(f"--stream {stream!r}", hint=f"--stream {', '.join(known)}")

@@ -1,0 +1,84 @@
+"""``remit run`` and ``start``: what they take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from remit.cli._commands import options
+from remit.cli._commands.options import option
+from remit.cli._group import WithCommand
+
+_COMMAND = "TARGET… -- COMMAND…"
+
+
+@click.command(
+    "run",
+    cls=WithCommand,
+    usage=_COMMAND,
+    examples=(
+        "remit run server01 -- uname -a",
+        "remit run --shell web1 web2 -- 'journalctl -b | tail -5'",
+        "tar c src | remit run build7 -- tar x",
+    ),
+    exits="that of the command; 128 and the number of the signal that ended it; 124 its time"
+    " limit; 126 not executable; 127 not found; 255 the link failed.",
+)
+@options.targets
+@options.work
+@options.raw
+@click.pass_obj
+def run_command(command: list[str] | None, /, targets: tuple[str, ...], **words: Any) -> None:
+    """Run a command there as if it were here.
+
+    stdin is passed on, output comes as it is made, and the exit status is the command's own.
+    Several targets: lines with the target in front, and the worst exit status.
+    """
+    from remit.cli import _work
+
+    work = _work.parse(command, **options.taken(words, options.WORK))
+    from remit.cli._run import run
+
+    options.exit_with(run, targets, work, **words)
+
+
+@click.command(
+    "start",
+    cls=WithCommand,
+    usage=_COMMAND,
+    examples=(
+        "remit start --keep --name build server01 -- make -j8",
+        "remit start --shell web1 -- 'sleep 60; date'",
+    ),
+)
+@options.targets
+@option(
+    "--keep/--return",
+    default=False,
+    help="Results stay there, or come here (default).",
+)
+@option("--name", metavar="NAME", help="A name for it.")
+@options.work
+@option("--throttle", metavar="N", default="32", help="Start so many at a time, 32 by default.")
+@option("--lease", metavar="TIME", help="With --keep: stop it so long after its last caller.")
+@option("--max-output", metavar="SIZE", help="With --keep: the most that is kept, 10M.")
+@option(
+    "--on-max",
+    metavar="HOW",
+    default="stop",
+    help="stop the job (default), or truncate: keep the newest.",
+)
+@click.pass_obj
+def start_command(
+    command: list[str] | None, /, targets: tuple[str, ...], keep: bool, throttle: str, **words: Any
+) -> None:
+    """Start a command and print its job's id."""
+    from remit.cli import _amounts, _work
+
+    work = _work.parse(command, name=words.pop("name"), **options.taken(words, options.WORK))
+    at_once = _amounts.count("--throttle", throttle)
+    from remit.cli._start import limits, start
+
+    kept = limits(keep=keep, **words)
+    options.exit_with(start, targets, work, keep=keep, throttle=at_once, kept=kept)
