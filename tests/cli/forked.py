@@ -20,7 +20,7 @@ import remit.cli
 from cli.agreeing import Agreeing
 from remit._link import agent_payload
 from remit._plugins import plugins
-from remit._session.connection import Callers
+from remit._session.farewell import Callers
 from remit.cli import _collecting, _demo, _interrupts, _main
 
 LIMIT = 30.0

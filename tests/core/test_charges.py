@@ -79,4 +79,4 @@ async def test_what_is_sent_ahead_of_a_reader_weighs_no_more_than_its_window(
             tracemalloc.stop()
         assert weight <= 1.6 * receiver._WINDOW, (size, flood.pieces)
         assert flood.pieces * charge(size) > receiver._WINDOW - charge(size)
-        session._connection.abandon()
+        session._life.abandon()

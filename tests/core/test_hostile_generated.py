@@ -247,7 +247,7 @@ async def test_a_flood_does_not_fill_memory(
         await flood(agent, channel, arguments["id"])
 
     play(agent_script(liar))
-    monkeypatch.setattr("remit._session.connection.Callers.farewell", 0.1)
+    monkeypatch.setattr("remit._session.farewell.Callers.farewell", 0.1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with anyio.fail_after(60):
         async with remit.connect("fake:", reconnect=0) as session:

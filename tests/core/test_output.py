@@ -21,7 +21,7 @@ from core.conftest import Play, until
 from core.fake_agent import FakeAgent, agent_script, job_map, pack
 from remit._jobs import job as job_module
 from remit._jobs import return_job
-from remit._session import connection as connection_module
+from remit._jobs import tasks as session_tasks
 from remit._wire import frames
 from remit._wire import records as wire_records
 from remit._wire.conversation import Piece
@@ -330,7 +330,7 @@ async def test_a_kept_job_that_is_not_ended_there_holds_nobody_up(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_module, "_PATIENCE", 0.2)
-    monkeypatch.setattr(connection_module, "_TAKE_BACK_GRACE", 0.2)
+    monkeypatch.setattr(session_tasks, "TAKE_BACK_GRACE", 0.2)
 
     async def deaf(agent: FakeAgent) -> None:
         channel, _, arguments = await agent.request()

@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 import remit
-from remit._session.connection import wait_before
+from remit._session.backoff import wait_before
 from remit.testing import FakePeer
 
 from .conftest import Play

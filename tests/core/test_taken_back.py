@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from itertools import product
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio
 import anyio.abc
@@ -15,7 +15,8 @@ import anyio.lowlevel
 import pytest
 
 import remit
-from remit._session import connection as connection_module
+from remit._jobs.tasks import Tasks
+from remit._session import backoff
 from remit._session import seals as seals_module
 from remit._wire import frames
 
@@ -133,7 +134,7 @@ async def test_its_id_is_used_up_once_the_start_has_returned(
 async def test_while_the_link_is_lost_the_session_knows_it(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_module, "wait_before", lambda attempt, jitter: 0.0)
+    monkeypatch.setattr(backoff, "wait_before", lambda attempt, jitter: 0.0)
     target = Target()
     may_return = anyio.Event()
     links = 0
@@ -267,7 +268,7 @@ class Unlucky(Target):
 async def test_it_is_sealed_whatever_becomes_of_the_first_tries(
     play: Play, runs: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_module, "wait_before", lambda attempt, jitter: 0.0)
+    monkeypatch.setattr(backoff, "wait_before", lambda attempt, jitter: 0.0)
     monkeypatch.setattr(seals_module, "PAUSES", (0.0,) * 3)
     for fates in (fates for size in range(4) for fates in product(FATES, repeat=size)):
         target = Unlucky(fates, runs)
@@ -291,7 +292,7 @@ async def test_what_cannot_be_sealed_is_tried_over_the_next_link(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A target that refuses for long is let be for a while, and holds up no close."""
-    monkeypatch.setattr(connection_module, "wait_before", lambda attempt, jitter: 0.0)
+    monkeypatch.setattr(backoff, "wait_before", lambda attempt, jitter: 0.0)
     monkeypatch.setattr(seals_module, "PAUSES", (0.0,) * 3)
     sealed, refused, links = list[str](), list[str](), 0
 
@@ -327,7 +328,10 @@ async def test_what_cannot_be_sealed_is_tried_over_the_next_link(
 
 
 def test_ids_that_are_still_to_be_sealed_are_bounded() -> None:
-    seals = seals_module.Seals()
+    async def no_link() -> NoReturn:
+        raise AssertionError
+
+    seals = seals_module.Seals(Tasks(lambda exc: None), no_link)
     ids = [remit.new_job_id() for _ in range(seals_module.MOST + 5)]
     for job_id in ids:
         seals.owe(job_id, spare=False)
@@ -338,7 +342,7 @@ def test_ids_that_are_still_to_be_sealed_are_bounded() -> None:
 async def test_a_removal_whose_answer_was_lost_is_none_that_failed(
     play: Play, cuts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_module, "wait_before", lambda attempt, jitter: 0.0)
+    monkeypatch.setattr(backoff, "wait_before", lambda attempt, jitter: 0.0)
     removed, tries = set[str](), 0
 
     async def serve(agent: FakeAgent) -> None:

@@ -101,7 +101,7 @@ class TestTcpRelay(TransportConformance):
 @pytest.fixture
 def there(relay: Relay, secret: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The target, with the plugin in this process."""
-    monkeypatch.setattr("remit._session.connection.wait_before", lambda attempt, jitter: 0.01)
+    monkeypatch.setattr("remit._session.backoff.wait_before", lambda attempt, jitter: 0.01)
     known = plugins().transports
     known["tcp-relay"] = load().TcpRelay()
     yield f"tcp-relay:127.0.0.1:{relay.port}?secret={secret}"

@@ -216,9 +216,9 @@ async def test_what_it_said_outlives_its_supervisor(session: remit.Session, tmp_
 async def test_what_was_run_and_lost_is_ended_when_it_is_removed(session: remit.Session) -> None:
     async def killing() -> None:
         with anyio.fail_after(20):
-            while not session._connection._watched:  # which it is once its start was answered
+            while not session._connection.jobs._watched:  # which it is once its start was answered
                 await anyio.sleep(0.02)
-        (job,) = session._connection._watched
+        (job,) = session._connection.jobs._watched
         pids.append(json.loads((directory(job) / "process.json").read_text())["pid"])
         processes.kill([supervisor(job)])
 

@@ -421,7 +421,7 @@ class Job(Generic[_T]):
 
         def failed(exc: Exception) -> None:
             job = own()
-            (port.note if job is None else job._fail)(exc)
+            (port.tasks.note if job is None else job._fail)(exc)
 
         plugin = port.plugins.whose(placement)
         ours = port.plugins.is_ours(plugin)
@@ -522,7 +522,7 @@ class Job(Generic[_T]):
         if info.state is not old.state:
             news = not self._is_known and old.state is JobState.PENDING
             self._is_known = True
-            self._port.job_changed(self, None if news else old.state)
+            self._port.jobs.changed(self, None if news else old.state)
         self._notifier.notify()
 
     @property

@@ -81,9 +81,9 @@ class KeptJob(Job):
             trouble = await self._answer(task, stdin)
             if trouble is None:
                 self._began = True
-                self._port.watch(self)
+                self._port.jobs.watch(self)
                 if self.lifetime == "lease":
-                    self._port.watch_leased(self)
+                    self._port.jobs.watch_leased(self)
                 if self._warning is not None:
                     words = f"job {self.id} on {self.location}: {self._warning}"
                     warnings.warn(one_line(words), LogoutWarning, stacklevel=2)
@@ -123,7 +123,7 @@ class KeptJob(Job):
     async def _attend(self) -> None:
         """Has the agent tell the news of a job that was found."""
         self._link_up(await self._port.ready())
-        self._port.watch(self)
+        self._port.jobs.watch(self)
         await self._feed.answered.wait()
         if self._feed.error is not None and not isinstance(self._feed.error, LinkLost):
             raise self._feed.error
@@ -207,7 +207,7 @@ class KeptJob(Job):
         if force and not self.state.finished:
             await self.stop()  # so that this handle knows how it ended
         await self._ask_removal(force=force, leave=leave)
-        self._port.unwatch(self)
+        self._port.jobs.unwatch(self)
         self._feed.close()
 
     async def _ask_removal(self, **how: bool) -> None:
@@ -240,7 +240,7 @@ class KeptJob(Job):
         return os.fsdecode(saved.path)
 
     async def _take_back(self, *, spare: bool = False) -> None:
-        self._port.unwatch(self)
+        self._port.jobs.unwatch(self)
         if self._began:
             await self._discard()
         else:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeVar
 
+from remit._jobs.request import Function
+from remit._jobs.session_jobs import SessionJobs
 from remit._jobs.stores import Stores
+from remit._jobs.tasks import Tasks
 from remit._link.link import Link
 from remit._plugins import Plugins
-from remit._types import JobState, SessionState
-
-if TYPE_CHECKING:
-    from remit._jobs.job import Job
-    from remit._jobs.kept_job import KeptJob
-    from remit._jobs.request import Function
-    from remit._jobs.return_jobs import ReturnJobs
-    from remit._shipping.shipment import Shipment
+from remit._shipping.shipment import Shipment
+from remit._types import SessionState
 
 _T = TypeVar("_T")
 
@@ -25,7 +22,8 @@ class Port(Protocol):
 
     plugins: Plugins
     stores: Stores
-    returned: ReturnJobs
+    jobs: SessionJobs
+    tasks: Tasks
 
     @property
     def target(self) -> str: ...
@@ -62,35 +60,7 @@ class Port(Protocol):
     async def shipment(self, function: Function) -> Shipment:
         """The function, made ready for the interpreter that is to run it. Raises ShippingError."""
 
-    # -- what goes on beside whoever asked for it
-
-    def start_soon(
-        self,
-        function: Callable[..., Awaitable[Any]],
-        *args: Any,
-        failed: Callable[[Exception], None],
-    ) -> None:
-        """Runs it beside the session. What it raises is told to ``failed``: it is the trouble of
-        whoever started it, and of nobody else."""
-
-    def note(self, exc: Exception) -> None:
-        """What went wrong where nobody waits who could be told."""
-
     async def give_up(self, job_id: str, *, spare: bool = False) -> None:
         """Has ``job_id`` stopped, removed and sealed, so that it never runs again; with ``spare``
         only where it never ran. Where there is no link that is done over the next one, and nobody
         waits for it."""
-
-    # -- which jobs there are
-
-    def watch(self, job: KeptJob) -> None:
-        """It is told of each link that comes or goes, as long as somebody holds it."""
-
-    def watch_leased(self, job: KeptJob) -> None:
-        """The session is a caller of the job to its end, whoever holds it."""
-
-    def unwatch(self, job: KeptJob) -> None:
-        """Ends both. Quiet where neither was."""
-
-    def job_changed(self, job: Job, old: JobState | None) -> None:
-        """Has plugins told what is known of the job now."""

@@ -99,18 +99,18 @@ class ReturnJob(Job):
             link = await self._port.ready()
         self._feed.open(link, "start", arguments, credit)
         if task or request.stdin not in (None, PIPE):
-            self._port.start_soon(self._pour, task, failed=self._fail)
+            self._port.tasks.start_soon(self._pour, task, failed=self._fail)
         await self._feed.answered.wait()
         if self._feed.error is not None:
             raise self._feed.error
         if request.timeout is not None and not self.state.finished:
-            self._port.start_soon(self._enforce, request.timeout, failed=self._fail)
+            self._port.tasks.start_soon(self._enforce, request.timeout, failed=self._fail)
 
     def _accepted(self, news: JobMap) -> None:
         self._info = attrs.evolve(self._info, created=moment(news.created))
         request = self._request
         self._open_store(request.placement, lambda: _Channel(self), takes=request.full == "block")
-        self._port.returned.add(self)
+        self._port.jobs.returned.add(self)
         self._hear(news)
 
     def _take(self, piece: Piece) -> None:
@@ -140,7 +140,7 @@ class ReturnJob(Job):
             return data
         if self._verdict is None:
             self._condemn(Verdict(f"it printed more than {most} bytes", "max-output"))
-            self._port.start_soon(self._end, failed=self._fail)
+            self._port.tasks.start_soon(self._end, failed=self._fail)
         self._grant(len(data) - room)  # so that its end can come
         return data[:room]
 
@@ -209,7 +209,7 @@ class ReturnJob(Job):
         """Something of it went wrong here, in its store most likely: there it is stopped."""
         error = own_trouble(exc)
         if self.state.finished:
-            self._port.note(error)
+            self._port.tasks.note(error)
             outcome = self.outcome or Outcome()
             note = outcome.note or f"its results may not be stored: {error.message}"
             self._set_state(self.state, attrs.evolve(outcome, note=note))
@@ -237,7 +237,7 @@ class ReturnJob(Job):
         """Nothing more of it will come."""
         if self._opened is not None:
             self._opened.try_close(self.outcome)
-        self._port.returned.ended(self)
+        self._port.jobs.returned.ended(self)
 
     def _check_end(self) -> None:
         if self._cut is not None:
@@ -326,7 +326,7 @@ class ReturnJob(Job):
 
     async def _take_back(self, *, spare: bool = False) -> None:
         """Nothing of it stays: at the close of the channel the agent stops it and forgets it."""
-        self._port.returned.remove(self.id)
+        self._port.jobs.returned.remove(self.id)
         self._feed.close()
         if not self.state.finished:
             self._set_state(JobState.STOPPED, Outcome(reason="stopped"))
@@ -367,7 +367,7 @@ class ReturnJob(Job):
                 # A job that got half of its input must not pass for one that got all.
                 self._cause = exc
                 self._condemn(Verdict(f"its stdin could not be read here: {exc!r}"))
-                self._port.start_soon(self._end, failed=self._fail)
+                self._port.tasks.start_soon(self._end, failed=self._fail)
         self._stdin_scope = None
 
     def _stdin_over(self) -> None:
@@ -410,7 +410,7 @@ class EndedJob(Job):
     resume = suspend
 
     async def remove(self, force: bool = False) -> None:
-        self._port.returned.remove(self.id)
+        self._port.jobs.returned.remove(self.id)
         await anyio.lowlevel.checkpoint()
 
     async def save(self, path: str | os.PathLike[str], stream: str = "stdout") -> str:

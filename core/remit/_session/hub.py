@@ -169,7 +169,7 @@ class Hub:
 
     async def _serve(self, session: Session) -> None:
         try:
-            await session._connection.serve()
+            await session._life.serve()
         finally:
             self._sessions.discard(session)
 

@@ -78,7 +78,7 @@ class Interpreter(Listener):
             self._shipped.append(package)
             if self._link is not None and self._peer is not None:
                 self._peer = self._with_shipped(self._peer)
-                self._connection.start_soon(
+                self._connection.tasks.start_soon(
                     self._send, self._link, self._number, (package.body,), failed=self._trouble
                 )
                 self._sent += 1
@@ -139,7 +139,7 @@ class Interpreter(Listener):
         kit = worker_payload.kit(self._peer.minor, self._peer.runs_our_bytecode)
         packages = [kit, *(one.body for one in self._shipped)]
         assert self._link is not None
-        self._connection.start_soon(
+        self._connection.tasks.start_soon(
             self._send, self._link, self._number, packages, failed=self._trouble
         )
         self._notifier.notify()

@@ -5,12 +5,15 @@ An id stays owed until the target has answered to it, whichever link that comes 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import anyio
 
 from remit._errors import JobNotFound, LinkLost, RemitError
+from remit._jobs.tasks import Tasks
 from remit._link.link import Link
 from remit._link.messages import Nothing, Sealed
 
@@ -23,7 +26,10 @@ PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 class Seals:
     """See the module. Those of one session."""
 
-    def __init__(self) -> None:
+    def __init__(self, tasks: Tasks, ready: Callable[[], Awaitable[Link]]) -> None:
+        """``ready`` gives the link, once there is one."""
+        self._tasks = tasks
+        self._ready = ready
         self._owed: dict[str, bool] = {}  # and whether what ran under the id is spared
         self._insisting: Link | None = None
         self._tries = 0  # since the last one came to be owed
@@ -40,6 +46,27 @@ class Seals:
         self._tries = 0
         if len(self._owed) > MOST:
             del self._owed[next(iter(self._owed))]
+
+    async def give_up(self, link: Link | None, job_id: str, *, spare: bool) -> None:
+        """As `remit._jobs.port.Port.give_up`, over ``link``."""
+        self.owe(job_id, spare=spare)
+        if link is None:
+            self._tasks.take_back(partial(self._settle_later, job_id))
+        else:
+            await self._settle(link, [job_id])
+
+    def link_up(self, link: Link) -> None:
+        """What is owed is settled over the new link."""
+        if self._owed:
+            self._tasks.take_back(partial(self._settle, link))
+
+    async def _settle_later(self, job_id: str) -> None:
+        await self._settle(await self._ready(), [job_id])
+
+    async def _settle(self, link: Link, job_ids: list[str] | None = None) -> None:
+        if not await self.settle(link, job_ids):
+            # Not as what is being taken back: no close waits for a target that refuses.
+            self._tasks.start_soon(self.insist, link, failed=self._tasks.note)
 
     async def settle(self, link: Link, job_ids: list[str] | None = None) -> bool:
         """Has those sealed over this link, by default all that are owed; and has what ran under

@@ -26,11 +26,14 @@ from remit._jobs.kept_job import KeptJob
 from remit._jobs.options import Full, Leftovers, Lifetime, OnMax, RunOptions, StartOptions
 from remit._jobs.request import Start, Stdin, Word, Work
 from remit._jobs.return_job import EndedJob, ReturnJob
+from remit._link.carrier import Carrier
 from remit._link.messages import Hello, JobMap, JobPage, PrunedPage
 from remit._plugins import Plugins
 from remit._public import named_as_written
 from remit._session.calls import call
 from remit._session.connection import Connection
+from remit._session.dialing import Dialer
+from remit._session.life import Life
 from remit._session.settings import Settings
 from remit._shipping import packages
 from remit._types import PIPE, CommandResult, JobInfo, Lease, Pruned, SessionState
@@ -57,7 +60,9 @@ class Session:
     def __init__(
         self, target: Target, transport: Transport, plugins: Plugins, settings: Settings
     ) -> None:
-        self._connection = Connection(target, transport, plugins, settings)
+        carrier = Carrier(transport, plugins)
+        self._connection = Connection(target, carrier, plugins, settings)
+        self._life = Life(self._connection, Dialer(target, carrier, settings.silence))
 
     # -- what it is
 
@@ -201,7 +206,7 @@ class Session:
             # earlier start's then, and its job's results are there to be fetched.
             lost = not isinstance(exc, Exception) or isinstance(exc, (LinkLost, SessionClosed))
             spare = named and not lost
-            await connection.see_through(partial(job._take_back, spare=spare))
+            await connection.tasks.see_through(partial(job._take_back, spare=spare))
             raise
         return job
 
@@ -252,7 +257,7 @@ class Session:
         try:
             return await job._outcome_within(options.get("timeout"), check)
         finally:
-            await self._connection.see_through(job._discard)
+            await self._connection.tasks.see_through(job._discard)
 
     @overload
     async def call(
@@ -306,7 +311,7 @@ class Session:
 
     async def jobs(self) -> list[JobInfo]:
         """What this account keeps on the target, and this session's return jobs; oldest first."""
-        found = self._connection.returned.infos()
+        found = self._connection.jobs.returned.infos()
         walk = _Walk(f"the jobs on {self.target}")
         while walk.goes_on:
             page, last = await self._kept_jobs(walk.after)
@@ -326,10 +331,10 @@ class Session:
     async def job(self, name: str) -> Job:
         """A live handle of the job with this id, else this name, else this prefix of its id (at
         least 4 characters). Raises JobNotFound, also where several fit (it lists their ids)."""
-        mine = _fitting(name, self._connection.returned.infos())
+        mine = _fitting(name, self._connection.jobs.returned.infos())
         if len(mine) == 1 and name in (mine[0].id, mine[0].name):
             await anyio.lowlevel.checkpoint()
-            return self._connection.returned.handle(mine[0].id) or EndedJob(
+            return self._connection.jobs.returned.handle(mine[0].id) or EndedJob(
                 self._connection, mine[0]
             )
         page = await self._connection.ask("find", {"name": name}, JobPage)
@@ -347,7 +352,7 @@ class Session:
                 f"{name!r} fits {len(ids)} jobs on {self.target}", evidence="\n".join(ids)
             )
         if mine:
-            return self._connection.returned.handle(mine[0].id) or EndedJob(
+            return self._connection.jobs.returned.handle(mine[0].id) or EndedJob(
                 self._connection, mine[0]
             )
         job = KeptJob.found(self._connection, found[0])
@@ -397,7 +402,7 @@ class Session:
         quiet. Takes as long as those jobs take to stop, at most about 20 s, and where results go
         elsewhere until they are there, at most 40 s, and 6 s more where a store's own tasks go on
         in spite of a cancel; a cancel of who waits does not shorten that."""
-        await self._connection.aclose()
+        await self._life.aclose()
 
 
 class _Walk:

@@ -68,7 +68,7 @@ async def enter(target: str, *, command: list[str] | None = None) -> int:
         with _rawmode.raw(0) as make_raw:
             status = await _converse(screen, make_raw)
         if screen.left:
-            session._connection.abandon()  # a link that hangs lets nobody say goodbye
+            session._life.abandon()  # a link that hangs lets nobody say goodbye
             say(f"remit: {session.location} was left; what runs in the terminal there is ended")
             return status
         if screen.error is not None:

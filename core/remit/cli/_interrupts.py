@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import anyio
 
-from remit._session.connection import Callers
+from remit._session.farewell import Callers
 
 _T = TypeVar("_T")
 

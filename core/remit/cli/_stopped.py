@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from remit._link import heartbeat
-from remit._session.connection import Callers
+from remit._session.farewell import Callers
 from remit._wire.frames import PING, encode
 from remit._wire.msgpack import pack
 

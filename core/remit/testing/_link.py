@@ -29,7 +29,7 @@ class LinkConformance:
     async def test_a_broken_connection_costs_what_hangs_on_it_and_is_made_anew(
         self, transport: Transport, target: Target, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("remit._session.connection.wait_before", lambda attempt, jitter: 0.01)
+        monkeypatch.setattr("remit._session.backoff.wait_before", lambda attempt, jitter: 0.01)
         faulty, before = FaultyTransport(transport, target), children()
         with anyio.fail_after(_LIMIT), faulty.there() as there:
             async with remit.connect(there) as session:

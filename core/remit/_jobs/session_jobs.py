@@ -1,0 +1,89 @@
+"""The jobs of one session that have handles, and what is told to all of them."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import anyio
+
+from remit._errors import RemitError
+from remit._jobs.return_jobs import ReturnJobs
+from remit._jobs.tasks import Tasks
+from remit._link.link import Link
+from remit._plugins import Plugins
+from remit._types import JobState
+
+if TYPE_CHECKING:
+    from remit._jobs.job import Job
+    from remit._jobs.kept_job import KeptJob
+
+# How long plugins are not told that a function failed because it is not known how.
+_FAILURE_GRACE: Final = 5.0
+
+_T = TypeVar("_T")
+
+
+class SessionJobs:
+    """See the module. ``returned`` are the session's own return jobs."""
+
+    def __init__(self, plugins: Plugins, tasks: Tasks) -> None:
+        self.returned = ReturnJobs()
+        self._plugins = plugins
+        self._tasks = tasks
+        self._watched: weakref.WeakSet[KeptJob] = weakref.WeakSet()
+        # Jobs with a lease that were started here: their session is a caller of theirs to its end,
+        # over each new link, whether their handles are dropped or not.
+        self._leased: set[KeptJob] = set()
+
+    def watch(self, job: KeptJob) -> None:
+        """It is told of each link that comes or goes, as long as somebody holds it."""
+        self._watched.add(job)
+
+    def watch_leased(self, job: KeptJob) -> None:
+        """The session is a caller of the job to its end, whoever holds it."""
+        self._leased = {each for each in self._leased if not each.state.finished} | {job}
+
+    def unwatch(self, job: KeptJob) -> None:
+        """Ends both. Quiet where neither was."""
+        self._watched.discard(job)
+        self._leased.discard(job)
+
+    def changed(self, job: Job, old: JobState | None) -> None:
+        """Has plugins told what is known of the job now."""
+        info = job._info
+        tell = partial(self._plugins.notify, "remit_job_changed", job=info, old=old, new=info.state)
+        asked = job._failed_by_itself and self._plugins.listens("remit_job_changed", "failure")
+        if asked and self._tasks.are_run:
+            self._tasks.take_back(partial(_tell_failure, job, tell))
+        else:
+            tell(failure=None)
+
+    # -- what the session tells all of them
+
+    def link_up(self, link: Link) -> None:
+        self._tell(list(self._watched), lambda job: job._link_up(link))
+
+    def link_down(self, error: RemitError) -> None:
+        """Those that run return to nobody any more, and what is kept is out of sight."""
+        self._tell(self.returned.running(), lambda job: job._link_over(error))
+        self._tell(list(self._watched), lambda job: job._link_down())
+
+    def _tell(self, jobs: Iterable[_T], tell: Callable[[_T], None]) -> None:
+        """What one job makes of it is no other's trouble."""
+        for job in jobs:
+            try:
+                tell(job)
+            except Exception as exc:
+                self._tasks.note(exc)
+
+
+async def _tell_failure(job: Job, tell: Callable[..., None]) -> None:
+    failure = None
+    try:
+        with anyio.move_on_after(_FAILURE_GRACE):
+            failure = await job._failure_told()
+    finally:
+        tell(failure=failure)
