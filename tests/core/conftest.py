@@ -6,10 +6,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import trio.testing
 
 import remit
 from remit._plugins import plugins
 from remit.testing import FakePeer, FakeTransport
+
+
+def on_virtual_time() -> pytest.MarkDecorator:
+    """A test with this runs on a clock that jumps when every task waits. On one event loop: the
+    other has none."""
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    return pytest.mark.parametrize("anyio_backend", [("trio", {"clock": clock})], ids=["virtual"])
 
 
 @pytest.fixture

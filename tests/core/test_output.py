@@ -17,11 +17,9 @@ import anyio
 import pytest
 
 import remit
-from core.conftest import Play, until
+from core.conftest import Play, on_virtual_time, until
 from core.fake_agent import FakeAgent, agent_script, job_map, pack
-from remit._jobs import job as job_module
 from remit._jobs import return_job
-from remit._jobs import tasks as session_tasks
 from remit._wire import frames
 from remit._wire import records as wire_records
 from remit._wire.conversation import Piece
@@ -296,14 +294,11 @@ async def test_a_value_that_cannot_be_read_is_told_once(play: Play, full: Any) -
 # -- limits that hold whatever the target does
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(return_job, "_PATIENCE", 0.5)
+@on_virtual_time()
+async def test_a_flood_that_ignores_its_time_limit_is_cut_off(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(return_job, "_LAST_WORDS", 1 << 20)
-
-
-@pytest.mark.usefixtures("impatient")
-async def test_a_flood_that_ignores_its_time_limit_is_cut_off(play: Play) -> None:
     over = anyio.Event()
 
     async def flood(agent: FakeAgent) -> None:
@@ -325,39 +320,16 @@ async def test_a_flood_that_ignores_its_time_limit_is_cut_off(play: Play) -> Non
         assert 1 << 20 <= len(caught.value.result.stdout) <= 4 << 20
 
 
-@pytest.mark.usefixtures("impatient")
-async def test_a_kept_job_that_is_not_ended_there_holds_nobody_up(
-    play: Play, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(job_module, "_PATIENCE", 0.2)
-    monkeypatch.setattr(session_tasks, "TAKE_BACK_GRACE", 0.2)
-
-    async def deaf(agent: FakeAgent) -> None:
-        channel, _, arguments = await agent.request()
-        told = job_map(arguments["id"], placement="keep")
-        agent.conversation.accept(channel, pack(told))
-        await agent.flush()
-        await agent.next(frames.GOODBYE)
-        agent.conversation.goodbye(pack({}))
-        await agent.flush()
-
-    play(agent_script(deaf))
-    async with remit.connect("fake:") as session:
-        with anyio.fail_after(20), pytest.raises(remit.JobFailed, match="not ended") as caught:
-            await session.run(["true"], placement="keep", timeout=0.2)
-        assert caught.value.reason == "timeout"
-
-
-@pytest.mark.usefixtures("impatient")
+@on_virtual_time()
 async def test_a_job_that_waits_for_its_reader_is_not_cut_off(play: Play) -> None:
     async def wait(job: Job) -> None:
         await job.print(3000)  # the last of it once somebody reads
         await job.end("FAILED", exit_status=None, reason="timeout")
 
     play(acting(wait))
-    async with remit.connect("fake:") as session:
+    async with remit.connect("fake:", silence=3600) as session:
         job = await session.start(["true"], full="block", buffer_limit=1000, timeout=0.1)
-        await anyio.sleep(1.5)  # more than all patience
+        await anyio.sleep(600)  # more than all patience
         assert not job.state.finished
         assert sum([len(record.data) async for record in job.receive()]) == 3000
         assert job.outcome == remit.Outcome(reason="timeout")

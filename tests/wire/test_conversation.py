@@ -368,3 +368,23 @@ class TestPulse:
         pulse.said(112.0)
         assert pulse.next_look(112.0) == 3.0
         assert pulse.next_look(200.0) == 0.0
+
+    @given(
+        now=st.floats(0, 1e9),
+        silence=st.floats(1e-3, 1e5),
+        steps=st.lists(st.sampled_from(["said", "heard", "look"]), max_size=20),
+    )
+    def test_who_sleeps_until_the_next_look_finds_something_then(
+        self, now: float, silence: float, steps: list[str]
+    ) -> None:
+        """Whatever becomes of a time that is added up: a clock that jumps stands in between."""
+        pulse = Pulse(silence, now)
+        for step in steps:
+            if step == "look":
+                for _ in range(3):
+                    now += pulse.next_look(now)
+                assert pulse.due(now) or pulse.dead(now)
+            elif step == "said":
+                pulse.said(now)
+            else:
+                pulse.heard(now)

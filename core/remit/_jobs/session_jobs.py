@@ -44,7 +44,12 @@ class SessionJobs:
 
     def watch_leased(self, job: KeptJob) -> None:
         """The session is a caller of the job to its end, whoever holds it."""
-        self._leased = {each for each in self._leased if not each.state.finished} | {job}
+        self._let_go()
+        self._leased.add(job)
+
+    def _let_go(self) -> None:
+        """What is over has no callers any more."""
+        self._leased = {job for job in self._leased if not job.state.finished}
 
     def unwatch(self, job: KeptJob) -> None:
         """Ends both. Quiet where neither was."""
@@ -64,6 +69,7 @@ class SessionJobs:
     # -- what the session tells all of them
 
     def link_up(self, link: Link) -> None:
+        self._let_go()
         self._tell(list(self._watched), lambda job: job._link_up(link))
 
     def link_down(self, error: RemitError) -> None:

@@ -7,7 +7,6 @@ watches the clock. What arrives is handed, without waiting, to the listener of i
 from __future__ import annotations
 
 import logging
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -259,7 +258,7 @@ class Link:
         all listeners are told that the link is lost."""
         self._met = met
         self._conversation.hello(encode(hello))
-        now = time.monotonic()
+        now = anyio.current_time()
         pulse = Pulse(self._silence, now)
         fileno = self._stream.descriptor
         if fileno is not None:
@@ -306,7 +305,7 @@ class Link:
 
     async def _read(self, first: bytes, pulse: Pulse) -> None:
         def hear(data: bytes) -> None:
-            pulse.heard(time.monotonic())
+            pulse.heard(anyio.current_time())
             for event in self._conversation.receive(data):
                 self._take(event)
 
@@ -326,7 +325,7 @@ class Link:
                     self._deaf = True
                     scope.cancel()
                     return
-                pulse.said(time.monotonic())
+                pulse.said(anyio.current_time())
                 self._written.notify()
                 data = self._conversation.data_to_send()
             self._idle = True
@@ -345,11 +344,11 @@ class Link:
 
     async def _watch(self, pulse: Pulse, scope: anyio.CancelScope) -> None:
         while True:
-            pause = pulse.next_look(time.monotonic())
-            before = time.monotonic()
+            pause = pulse.next_look(anyio.current_time())
+            before = anyio.current_time()
             await anyio.sleep(pause)
             self._sweep()
-            now = time.monotonic()
+            now = anyio.current_time()
             if now - before > pause + self._silence / 3:
                 # It was we who did not listen: the loop was busy. What came meanwhile is unread.
                 pulse.heard(now)

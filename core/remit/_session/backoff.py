@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
 from typing import Final
 
 # A session is to be back within 10 s of the link being possible, for as long as somebody may sit
@@ -33,10 +32,9 @@ def jitter() -> float:
 class Backoff:
     """Between the loss of a link and the next one. Times are those of one clock, in seconds."""
 
-    def __init__(self, limit: float | None, jitter: Callable[[], float] = jitter) -> None:
+    def __init__(self, limit: float | None) -> None:
         """``limit``: how long after the loss another is looked for; None: for ever."""
         self._limit = math.inf if limit is None else limit
-        self._jitter = jitter
         self._attempt = 0
         self._give_up_at = -math.inf  # before the first link nothing is tried again
 
@@ -51,5 +49,5 @@ class Backoff:
     def pause(self, now: float) -> float:
         """Seconds to wait before the next attempt, which counts as made."""
         self._attempt += 1
-        pause = wait_before(self._attempt, self._jitter())
+        pause = wait_before(self._attempt, jitter())
         return min(pause, max(0.0, self._give_up_at - now))

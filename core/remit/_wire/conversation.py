@@ -407,10 +407,10 @@ class Pulse:
         self._said = now
 
     def dead(self, now: float) -> bool:
-        return not self.away and now - self._heard >= self._patience
+        return not self.away and now >= self._heard + self._patience
 
     def due(self, now: float) -> bool:
-        return now - self._said >= self.silence / 3
+        return now >= self._said + self.silence / 3
 
     def next_look(self, now: float) -> float:
         """Seconds until `due` or `dead` can next become true."""
