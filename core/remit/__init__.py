@@ -7,6 +7,7 @@ from remit._version import __version__
 
 if TYPE_CHECKING:
     from remit import abc as abc
+    from remit import blocking as blocking
     from remit._errors import (
         AuthenticationError,
         BootstrapError,

@@ -75,8 +75,8 @@ def load(name: str) -> object:
     """What is public as ``remit.NAME``. Raises AttributeError."""
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
-    if name == "abc":  # as ever, it comes with `import remit`
-        return importlib.import_module("remit.abc")
+    if name in ("abc", "blocking"):  # they come with `import remit`
+        return importlib.import_module(f"remit.{name}")
     raise AttributeError(f"module 'remit' has no attribute {name!r}")
 
 

@@ -10,7 +10,6 @@ from typing import Any, Self, TypeVar, TypeVarTuple, Unpack, overload
 
 import anyio
 import anyio.abc
-import attrs
 
 from remit._jobs.job import Job
 from remit._jobs.options import JobOptions
@@ -19,7 +18,7 @@ from remit._link.background import Home, outlast, spawn
 from remit._plugins import plugins
 from remit._public import named_as_written
 from remit._session.session import Session
-from remit._session.settings import Settings
+from remit._session.settings import Settings, connecting
 from remit._session.shared import SharedSessions
 from remit._target import parse_target
 from remit._types import CommandResult
@@ -253,13 +252,10 @@ async def start(target: str, work: Work, *args: Any, **options: Any) -> AsyncGen
 
     ``options`` are those of `connect` and of `Session.start`.
     """
-    settings = {
-        field.name: options.pop(field.name)
-        for field in attrs.fields(Settings)
-        if field.name in options
-    }
+    settings = connecting(options)
+    others = {name: value for name, value in options.items() if name not in settings}
     async with connect(target, **settings) as session:
-        yield await session.start(work, *args, **options)
+        yield await session.start(work, *args, **others)
 
 
 named_as_written(__name__)

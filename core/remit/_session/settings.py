@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import attrs
 
 from remit._amounts import count, seconds
@@ -42,3 +45,10 @@ class Settings:
     trust: bool = False
     workers: int | None = attrs.field(default=None, converter=_workers)
     calls_per_worker: int = attrs.field(default=1000, converter=_calls_per_worker)
+
+
+def connecting(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of ``options`` that are about the connection."""
+    return {
+        field.name: options[field.name] for field in attrs.fields(Settings) if field.name in options
+    }

@@ -1,0 +1,127 @@
+"""remit for programs without ``await``: the same names, for plain scripts, notebooks and threads.
+
+::
+
+    import remit.blocking
+
+    with remit.blocking.connect("web1") as session:
+        print(session.run(["uname", "-a"]).stdout)
+        job = session.start(["journalctl", "-f"])
+        for record in job.receive():
+            ...
+
+Methods have the names, parameters and promises of those of `remit`; what is said there of tasks and
+cancels holds here for threads and Ctrl-C. Everything runs in one event loop, in a thread of its
+own that begins with the first call. Any thread may call, several at the same time. Ctrl-C breaks
+off a call as a cancel does, and waits for what that takes back; a second one does not wait.
+
+What is still open when the interpreter ends is closed then. In a process that was forked, what was
+opened before raises RuntimeError, and what is opened is its own.
+"""
+
+from remit._errors import (
+    AuthenticationError,
+    BootstrapError,
+    ConnectError,
+    GroupFailed,
+    JobFailed,
+    JobNotFound,
+    JobStateError,
+    LinkLost,
+    LocalProtocolError,
+    PluginError,
+    RemitError,
+    RemoteProtocolError,
+    ResultError,
+    SessionClosed,
+    ShippingError,
+    TargetError,
+)
+from remit._jobs.options import ConnectOptions, RunOptions, StartOptions
+from remit._jobs.request import Stdin, Word, Work
+from remit._plugins import PluginWarning
+from remit._types import (
+    PIPE,
+    CommandResult,
+    Gap,
+    JobInfo,
+    JobState,
+    Lease,
+    LogoutWarning,
+    LogRecord,
+    Outcome,
+    Progress,
+    Pruned,
+    Record,
+    SessionState,
+    Stream,
+    WarningRecord,
+    lease,
+    new_job_id,
+    progress,
+)
+from remit._values.limits import Limits
+from remit._values.placeholders import EnumMember, ExceptionRecord, Struct
+from remit.blocking._hub import Hub, connect, open_hub, start
+from remit.blocking._jobs import Job, Receiver
+from remit.blocking._session import Session
+
+__all__ = [
+    "PIPE",
+    "AuthenticationError",
+    "BootstrapError",
+    "CommandResult",
+    "ConnectError",
+    "ConnectOptions",
+    "EnumMember",
+    "ExceptionRecord",
+    "Gap",
+    "GroupFailed",
+    "Hub",
+    "Job",
+    "JobFailed",
+    "JobInfo",
+    "JobNotFound",
+    "JobState",
+    "JobStateError",
+    "Lease",
+    "Limits",
+    "LinkLost",
+    "LocalProtocolError",
+    "LogRecord",
+    "LogoutWarning",
+    "Outcome",
+    "PluginError",
+    "PluginWarning",
+    "Progress",
+    "Pruned",
+    "Receiver",
+    "Record",
+    "RemitError",
+    "RemoteProtocolError",
+    "ResultError",
+    "RunOptions",
+    "Session",
+    "SessionClosed",
+    "SessionState",
+    "ShippingError",
+    "StartOptions",
+    "Stdin",
+    "Stream",
+    "Struct",
+    "TargetError",
+    "WarningRecord",
+    "Word",
+    "Work",
+    "connect",
+    "lease",
+    "new_job_id",
+    "open_hub",
+    "progress",
+    "start",
+]
+
+for _kind in (Hub, Job, Receiver, Session):
+    _kind.__module__ = __name__  # as users write it
+for _function in (connect, open_hub, start):
+    _function.__module__ = __name__
