@@ -171,7 +171,7 @@ FLOORS = (
     *("_agent", "_worker"),
     *("_version", "_public", "_amounts", "_types", "_errors", "_decoding", "_function_records"),
     *("abc", "_entry_points", "_hookspecs", "_plugins", "_target", "_pump", "_process"),
-    *("_link", "_shipping", "_jobs", "_session", "_portal", "blocking"),
+    *("_link", "_shipping", "_jobs", "_session", "_portal", "_executor", "blocking"),
     *("", "testing", "cli", "__main__"),
 )
 

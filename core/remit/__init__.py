@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         ShippingError,
         TargetError,
     )
+    from remit._executor import Executor
     from remit._hookspecs import hookimpl
     from remit._jobs.job import Job
     from remit._jobs.options import ConnectOptions, RunOptions, StartOptions
@@ -81,6 +82,7 @@ __all__ = [
     "End",
     "EnumMember",
     "ExceptionRecord",
+    "Executor",
     "Gap",
     "GroupFailed",
     "Hub",

@@ -136,14 +136,18 @@ class Portal:
         """Whether this is the portal's own thread."""
         return threading.current_thread() is self._thread
 
-    def check(self) -> None:
-        """Raises RuntimeError where a call would wait for ever."""
+    def check_process(self) -> None:
+        """Raises RuntimeError where nothing can be done any more."""
         if self._pid != os.getpid():
             raise RuntimeError(
                 "it was opened in another process, before a fork: open another in this one"
             )
         if self._is_over:
             raise RuntimeError("the interpreter is ending, and has closed what was open")
+
+    def check(self) -> None:
+        """Raises RuntimeError where a call would wait for ever."""
+        self.check_process()
         if self.is_here:
             raise RuntimeError(
                 "remit.blocking was called in its own event loop (by a hook, or an iterator that "
@@ -207,7 +211,9 @@ class Portal:
         self._at_end.append(function)
 
     def not_at_end(self, function: Callable[[], None]) -> None:
-        self._at_end.remove(function)
+        """Twice is quiet."""
+        if function in self._at_end:
+            self._at_end.remove(function)
 
     def close(self) -> None:
         """At the end of the process. Ctrl-C leaves at once: targets notice that we are gone."""

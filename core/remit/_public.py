@@ -25,6 +25,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "ShippingError",
         "TargetError",
     ),
+    "remit._executor": ("Executor",),
     "remit._hookspecs": ("hookimpl",),
     "remit._jobs.job": ("Job",),
     "remit._jobs.options": ("ConnectOptions", "RunOptions", "StartOptions"),
