@@ -118,13 +118,13 @@ class Watched:
 
 def main(state: Any, error: Any, first: Any, step: Any) -> Any:
     death = Death(error)
-    from remit._agent.kept import barrier, supervisor
+    from remit._agent.kept import barrier, recorder, signals
     from remit._jobdir import liveness
 
-    supervisor.note_signals()
+    signals.note_signals()
     liveness.here()
-    supervisor._GONE_PATIENCE = 0.5
-    supervisor._LONGEST_RETRY = barrier._LONGEST_REST = 0.3
+    recorder._GONE_PATIENCE = 0.5
+    recorder._LONGEST_RETRY = barrier._LONGEST_REST = 0.3
     # The first one goes undisturbed, and tells how many calls there are.
     waiting = [0]
     running = []  # type: Any

@@ -21,7 +21,7 @@ from remit._agent.base import descriptors, environment, logind, oom, process_tre
 from remit._agent.base.environment import rename
 from remit._agent.base.fds import point_at_null
 from remit._agent.base.helpers import forget_the_agent
-from remit._agent.kept import ending, supervisor
+from remit._agent.kept import ending, signals, supervisor
 from remit._jobdir import liveness, proc
 from remit._wire.refusal import Refused
 
@@ -236,7 +236,7 @@ def _settle(orders_fd: int) -> supervisor.Supervisor:
     """Lets go of all that the agent had, and does what all supervisors would have to do first."""
     forget_the_agent({orders_fd})
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    supervisor.note_signals()
+    signals.note_signals()
     point_at_null(0, 1, 2)
     os.chdir("/")
     try:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from remit._jobdir import files, retention
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Callable
 
     from remit._wire import records
@@ -94,7 +95,17 @@ class Spool:
             except OSError:
                 pass  # more than was asked for stays
 
-    def take(self, fd: int) -> bool:
+    def take_in_order(self, fd: int) -> Iterator[int]:
+        """Reads once from that source, and before a record what was printed before it: that is in
+        its pipe by then. Gives the descriptors of those that are at their end, which are closed."""
+        fds = [fd]
+        if self.sources[fd].name == b"records":
+            fds = [other for other in self.sources if other != fd] + fds
+        for each in fds:
+            if not self._take(each):
+                yield each
+
+    def _take(self, fd: int) -> bool:
         """Reads once from one of the sources; False at its end, and the descriptor is closed."""
         source = self.sources[fd]
         try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import Any, Callable
 
 NAME = b"supervisor.log"
 MOST = 1 << 16
@@ -44,6 +45,14 @@ class Log:
                 self._write("%s%s" % (words, " (%d times)" % count if count > 1 else ""))
         except Exception:
             pass  # no room, no memory, no directory: what it is about matters more
+
+    def attempt(self, function: Callable[[], Any], otherwise: Any) -> Any:
+        """What the function returns, and ``otherwise`` where it fails, which is written down."""
+        try:
+            return function()
+        except Exception as exc:
+            self.note(exc)
+            return otherwise
 
     def _write(self, words: str) -> None:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
