@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from remit._values import arrays, arrow, scalars, stdlib, tables, times
+from remit._values import arrays, arrow, scalars, stdlib, structs, tables, times
 from remit._values import reader as reading
 from remit._values import writer as writing
 from remit._values.limits import DEFAULT, Limits, ValueRefused
@@ -40,6 +40,7 @@ _PLAIN: dict[int, Read] = {**reading.PLAIN, **stdlib.PLAIN, **times.PLAIN}
 _NESTED: dict[int, Read] = {
     **reading.NESTED,
     **stdlib.NESTED,
+    **structs.NESTED,
     **arrays.NESTED,
     **tables.NESTED,
     **scalars.NESTED,
@@ -60,7 +61,7 @@ def _find(kind: type) -> Write | None:
         arrays.scalar_of(kind)
         or tables.kind_of(kind)
         or arrow.kind_of(kind)
-        or stdlib.record_of(kind)
+        or structs.record_of(kind)
     )
 
 
@@ -72,7 +73,7 @@ def _check_keys(data: bytes, limits: Limits) -> None:
         raise ValueRefused("", "it can be no key where it is read (%s)" % exc) from None
 
 
-_WRITERS = {**writing.WRITERS, **stdlib.WRITERS, **times.WRITERS}
+_WRITERS = {**writing.WRITERS, **stdlib.WRITERS, **structs.WRITERS, **times.WRITERS}
 _KNOWN = Known(_WRITERS, _find, _check_keys)
 
 

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 from remit._values.arrays import library
 from remit._values.codes import PANDAS_FRAME, PANDAS_INDEX, PANDAS_SERIES
-from remit._values.limits import ValueRefused
+from remit._values.limits import ValueRefused, step_to
 from remit._values.times import is_key, zone_of
-from remit._values.writer import step_to
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -24,7 +24,7 @@ from remit._values.codes import (
     TUPLE,
     WEIGHT,
 )
-from remit._values.limits import Limits, ValueRefused
+from remit._values.limits import Limits, ValueRefused, described, step_to
 from remit._wire.msgpack import head, pack_int
 
 if TYPE_CHECKING:
@@ -266,27 +266,6 @@ class Known(dict):  # type: ignore[type-arg]
                 raise ValueRefused("", "%s cannot travel as data" % described(kind))
             self._found[kind] = write
         return write
-
-
-def described(kind: type) -> str:
-    """``kind`` for people; no code of its own is run."""
-    name = "%s.%s" % (type.__getattribute__(kind, "__module__"), kind.__qualname__)
-    return "an object of type %s" % name.replace("builtins.", "", 1)
-
-
-def step_to(key: object, field: bool = False) -> str:
-    """How a path names the item of that key, or the attribute of that name."""
-    if field:
-        return ".%s" % (key,)
-    kind = type(key)
-    if kind is str:
-        assert isinstance(key, str)
-        short = key if len(key) <= 40 else key[:39] + "…"
-        return '["%s"]' % short.encode("unicode_escape").decode("ascii").replace('"', '\\"')
-    if kind in (int, float, bool, bytes, type(None)):
-        shown = "…" if kind is int and isinstance(key, int) and key.bit_length() > 128 else key
-        return "[%.60s]" % (shown if shown == "…" else repr(shown),)
-    return "[<%s>]" % kind.__name__
 
 
 def _none(writer: Writer, value: None) -> None:

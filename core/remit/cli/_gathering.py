@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from remit import Job, Record, TargetError
 from remit._agent.base import fds
-from remit._jobdir import files, json, liveness, mailbox, proc, statedir
+from remit._jobdir import files, json, liveness, mailbox, proc, removal, statedir
 from remit.cli import _state
 from remit.cli._work import Work
 
@@ -63,7 +63,7 @@ class Gathering:
             self._fill(_facts(job_id, work, location), stand_in)
         except BaseException:
             with suppress(OSError):
-                files.discard(self._jobs, job_id, self._dir)
+                removal.discard(self._jobs, job_id, self._dir)
             raise
 
     def _fill(self, facts: dict[str, object], stand_in: StandIn) -> None:
@@ -139,7 +139,7 @@ class Gathering:
 
     def discard(self) -> None:
         """After a start that failed: nothing stays but the seal of the id."""
-        files.remove(self._jobs, self._gone, self._id, self._dir)
+        removal.remove(self._jobs, self._gone, self._id, self._dir)
 
 
 def _facts(job_id: str, work: Work, location: str) -> dict[str, object]:

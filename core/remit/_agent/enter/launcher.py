@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING
 from remit._agent.base import manner
 from remit._agent.base.arguments import NAME_WORDS, is_name
 from remit._agent.base.environment import given
-from remit._agent.enter import listing
+from remit._agent.enter import listing, printing
 from remit._agent.enter.client import Client, Refusal, SessionOver
 from remit._agent.enter.listing import text
 from remit._wire.conversation import charge
 from remit._wire.frames import DATA, END, EVENT
 from remit._wire.msgpack import unpack
-from remit._wire.sanitize import Filter, harmless
 from remit._wire.states import COMPLETED, FAILED, FINISHED
 
 if TYPE_CHECKING:
@@ -56,10 +55,6 @@ class _Problem(Exception):
     """What is said on stderr, and ends with status 1."""
 
 
-class _Unwritable(OSError):
-    """What was to be said cannot be written, since the disk is full, or stdout closed."""
-
-
 class _Interrupted(KeyboardInterrupt):
     """Somebody wants us to end: ``number`` is the signal's."""
 
@@ -72,10 +67,10 @@ class _Parser(argparse.ArgumentParser):
     """One that can say what it says into any stdout, and exits with 2 for wrong words."""
 
     def print_help(self, file: object = None) -> None:
-        _write(1, self.format_help().encode("utf-8", "backslashreplace"))
+        printing.write(1, self.format_help().encode("utf-8", "backslashreplace"))
 
     def error(self, message: str) -> NoReturn:
-        _complain_as_it_is("%s%s: error: %s\n" % (self.format_usage(), self.prog, message))
+        printing.complain_as_it_is("%s%s: error: %s\n" % (self.format_usage(), self.prog, message))
         sys.exit(USAGE)
 
 
@@ -116,13 +111,13 @@ def _act(client: Client, words: list[str]) -> int:
     except SystemExit as exc:
         status = exc.code if isinstance(exc.code, int) else OK
     except _Problem as exc:
-        status = _complain(str(exc))
-    except _Unwritable as exc:
-        status = _complain("cannot write to stdout: %s" % exc.strerror)
+        status = printing.complain(str(exc))
+    except printing.Unwritable as exc:
+        status = printing.complain("cannot write to stdout: %s" % exc.strerror)
     except Refusal as exc:
-        status = _complain(_explain(exc.facts))
+        status = printing.complain(printing.explain(exc.facts))
     except SessionOver:
-        _complain("this session is over: its agent does not answer any more")
+        printing.complain("this session is over: its agent does not answer any more")
         status = LINK
     except BrokenPipeError:
         status = BROKEN_PIPE
@@ -225,8 +220,8 @@ def _start(client: Client, options: argparse.Namespace) -> int:
     job_id = "j" + "".join(_ID_ALPHABET[byte % 32] for byte in os.urandom(12))
     try:
         job = _started(client, options, job_id)
-        _print(job_id)
-    except (KeyboardInterrupt, BrokenPipeError, _Unwritable):
+        printing.print_line(job_id)
+    except (KeyboardInterrupt, BrokenPipeError, printing.Unwritable):
         _take_back(client, job_id)
         raise
     outcome = job["outcome"] or {}
@@ -287,10 +282,10 @@ def _jobs(client: Client, options: argparse.Namespace) -> int:
     if options.json:
         from remit._jobdir import json
 
-        _write(1, json.dumps([listing.as_info(job) for job in jobs]))
+        printing.write(1, json.dumps([listing.as_info(job) for job in jobs]))
         return OK
     for line in listing.table(jobs, listing.width_of(1)):
-        _print(line)
+        printing.print_line(line)
     return OK
 
 
@@ -307,7 +302,7 @@ def _receive(client: Client, options: argparse.Namespace) -> int:
         credit=_WINDOW,
     )
     used = dict(answer["position"])
-    outputs = {"stdout": _Output(1), "stderr": _Output(2)}
+    outputs = {"stdout": printing.Output(1), "stderr": printing.Output(2)}
     left_out = False
     while True:
         event = client.next_event()
@@ -330,7 +325,7 @@ def _receive(client: Client, options: argparse.Namespace) -> int:
         output.finish()
     if left_out and options.stream is None:
         words = "%s is a function: what it returned and logged can be received from outside,"
-        _complain(words % job_id + " with --from-start --on TARGET")
+        printing.complain(words % job_id + " with --from-start --on TARGET")
     return OK
 
 
@@ -344,7 +339,7 @@ def _wait(client: Client, options: argparse.Namespace) -> int:
     while True:
         for number, job in list(waiting.items()):
             if job["state"] in FINISHED:
-                _print(listing.ending(job))
+                printing.print_line(listing.ending(job))
                 del waiting[number]
         if not waiting or (options.any and len(waiting) < len(jobs)):
             break
@@ -352,7 +347,7 @@ def _wait(client: Client, options: argparse.Namespace) -> int:
             event = client.next_event(deadline)
         except TimeoutError:
             for job in waiting.values():
-                _print(listing.ending(job))
+                printing.print_line(listing.ending(job))
             words = "%g s are over, %d not finished" % (options.timeout, len(waiting))
             raise _Problem(words) from None
         news = _job_in(event)
@@ -369,7 +364,7 @@ def _stop(client: Client, options: argparse.Namespace) -> int:
     for word in options.jobs:
         job_id = _find(client, word)
         for process in client.ask("stop", {"job": job_id, "grace": _GRACE})["survivors"]:
-            status = _complain("%s: still there: %s" % (job_id, process))
+            status = printing.complain("%s: still there: %s" % (job_id, process))
     return status
 
 
@@ -389,7 +384,7 @@ def _save(client: Client, options: argparse.Namespace) -> int:
             "stream": "stdout",
         },
     )
-    _print(text(saved["path"]))
+    printing.print_line(text(saved["path"]))
     return OK
 
 
@@ -423,61 +418,6 @@ def _job_in(event: Event) -> Any:
 
 def _body(event: Event) -> Any:
     return unpack(event.body)
-
-
-# -- what is printed
-
-
-class _Output:
-    """One stream of a job on its way to ours: harmless where a terminal shows it."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._filter = Filter() if os.isatty(fd) else None
-
-    def write(self, data: bytes) -> None:
-        _write(self._fd, data if self._filter is None else self._filter.feed(data))
-
-    def finish(self) -> None:
-        if self._filter is not None:
-            _write(self._fd, self._filter.feed(b"", final=True))
-
-
-def _print(line: str) -> None:
-    _write(1, (line + "\n").encode("utf-8", "backslashreplace"))
-
-
-def _complain(words: str) -> int:
-    _complain_as_it_is("remit: %s\n" % words)
-    return WENT_WRONG
-
-
-def _complain_as_it_is(words: str) -> None:
-    try:
-        _write(2, harmless(words).encode("utf-8", "backslashreplace"))
-    except OSError:
-        pass  # nobody is left to tell
-
-
-def _explain(facts: Any) -> str:
-    """A refusal in words: what, on what evidence, what to try."""
-    lines = [str(facts.get("message"))]
-    lines += ["  " + line for line in str(facts.get("evidence") or "").splitlines()]
-    lines += ["  " + str(job_id) for job_id in facts.get("ids") or ()]
-    if facts.get("hint"):
-        lines.append("  try     %s" % facts["hint"])
-    return "\n".join(lines)
-
-
-def _write(fd: int, data: bytes) -> None:
-    left = memoryview(data)
-    try:
-        while left:
-            left = left[os.write(fd, left) :]
-    except BrokenPipeError:
-        raise
-    except OSError as exc:
-        raise _Unwritable(exc.errno, exc.strerror) from None
 
 
 def run(connection: socket.socket, words: list[str]) -> NoReturn:

@@ -16,7 +16,7 @@ from remit._agent.kept import starting, unsupervised
 from remit._agent.kept.lookup import Opened, gone_or_unknown, not_found, opened
 from remit._agent.kept.starting import CLAIM_PATIENCE
 from remit._agent.kept.starting import GRACE as GRACE
-from remit._jobdir import files, liveness, mailbox, views
+from remit._jobdir import files, liveness, mailbox, removal, views
 from remit._jobdir.statedir import State
 from remit._wire import states
 from remit._wire.refusal import Refused
@@ -244,7 +244,7 @@ def _remove(path: bytes, job_id: str, force: bool, leave: bool) -> dict[str, Any
         if not leave:
             _wait_for_supervisor(job.dir_fd)
         gone_fd = State(path).open_gone(create=True)
-        files.remove(job.jobs_fd, gone_fd, job_id, job.dir_fd)
+        removal.remove(job.jobs_fd, gone_fd, job_id, job.dir_fd)
         forget_old_seals(gone_fd)
         return {}
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from remit._agent.base import scan
-from remit._jobdir import files, liveness, proc, statedir, views
+from remit._jobdir import files, liveness, proc, removal, statedir, views
 from remit._jobdir.statedir import State
 from remit._wire import states
 from remit._wire.msgpack import pack
@@ -247,7 +247,7 @@ def _expired(path: bytes, jobs_fd: int, job_id: str) -> bool:
             return False
         if time.time() < expires:
             return False
-        files.remove(jobs_fd, State(path).open_gone(create=True), job_id, dir_fd)
+        removal.remove(jobs_fd, State(path).open_gone(create=True), job_id, dir_fd)
         return True
     except (FileNotFoundError, files.Unreadable, OSError):
         return False

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from remit._agent.base import scan
 from remit._agent.kept import control, lookup
-from remit._jobdir import files, liveness, views
+from remit._jobdir import files, liveness, removal, views
 from remit._jobdir.statedir import State
 from remit._wire import states
 from remit._wire.refusal import Refused
@@ -167,7 +167,7 @@ def _remove(jobs_fd: int, gone_fd: int, each: Found) -> bool:
         try:
             if not _is_over(dir_fd, views.job_map(dir_fd, each.id)):
                 return False
-            files.remove(jobs_fd, gone_fd, each.id, dir_fd)
+            removal.remove(jobs_fd, gone_fd, each.id, dir_fd)
             return True
         finally:
             os.close(dir_fd)

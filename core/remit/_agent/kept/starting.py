@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from remit._agent.base import logind
 from remit._agent.kept import forkserver, supervisor, unsupervised
 from remit._agent.kept.lookup import open_job
-from remit._jobdir import files, json, lease, retention, statedir, views
+from remit._jobdir import files, json, lease, removal, retention, statedir, views
 from remit._jobdir.statedir import State
 from remit._wire import states
 from remit._wire.msgpack import pack
@@ -65,7 +65,7 @@ def start(
                 unsupervised.end(job["id"], _process(dir_fd), GRACE, 0.0)
             return _answer_again(dir_fd, job["id"])
         if made:
-            files.discard(jobs_fd, job["id"], dir_fd)
+            removal.discard(jobs_fd, job["id"], dir_fd)
         if isinstance(exc, Refused):
             raise
         raise statedir.refused(
@@ -108,7 +108,7 @@ def finish(path: bytes, job_id: str) -> dict[str, Any]:
         if _was_run(dir_fd):
             return _answer(dir_fd, job_id)
         if files.is_linked(jobs_fd, job_id, dir_fd):
-            files.discard(jobs_fd, job_id, dir_fd)
+            removal.discard(jobs_fd, job_id, dir_fd)
     words = "the job was not run: the process that was to start it was killed"
     raise Refused("start-failed", words, hint="try again")
 
@@ -235,7 +235,7 @@ def seal(path: bytes, job_id: str) -> dict[str, Any]:
         _unseal(jobs_fd, gone_fd, job_id, dir_fd)
         return {"ran": True}
     if files.is_linked(jobs_fd, job_id, dir_fd):
-        files.discard(jobs_fd, job_id, dir_fd)
+        removal.discard(jobs_fd, job_id, dir_fd)
     return {"ran": False}
 
 
