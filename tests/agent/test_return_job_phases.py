@@ -64,7 +64,8 @@ class World:
         self.loop = self.conversation = self.session = self.children = self.orphans = self
         self.link = self
         self.handlers: dict[int, Any] = {}
-        self.returned = jobs.ReturnJobs()
+        self.on_session_end: list[Any] = []
+        self.returned = jobs.ReturnJobs(self)  # type: ignore[arg-type]
         self.timers: list[Any] = []
         self.watched: dict[int, Callable[[], object]] = {}
         self.helpers: deque[Callable[..., object]] = deque()
@@ -135,6 +136,9 @@ class World:
         return True
 
     # the session
+    def only(self, kind: object) -> jobs.ReturnJobs:
+        return self.returned
+
     def take(self, steps: object, done: Callable[..., object]) -> None:
         self.helpers.append(done)
 
@@ -265,7 +269,7 @@ class Walk:
 
     def session_over(self) -> None:
         self.world.ending = True
-        jobs.end_all(self.world, lambda *_: None)
+        self.world.on_session_end[0](lambda *_: None)
 
     def check(self) -> None:
         """What holds at any time."""

@@ -10,7 +10,6 @@ import signal
 import sys
 import time
 from binascii import hexlify
-from functools import partial
 from typing import TYPE_CHECKING
 
 from remit._agent.base import descriptors, fds, process_tree
@@ -19,22 +18,22 @@ from remit._agent.base.helpers import Helper, refusal_of
 from remit._agent.base.lifetimes import Lifetimes, now
 from remit._agent.base.link import Link
 from remit._agent.base.loop import Loop
-from remit._agent.returned.jobs import ReturnJobs, end_all
 from remit._jobdir import proc
 from remit._wire.conversation import PROTOCOL, ProtocolError, Pulse
 from remit._wire.msgpack import UnpackError, pack, unpack
 from remit._wire.refusal import Refused
 
 if TYPE_CHECKING:
-    from typing import Any, Callable, NoReturn
+    from typing import Any, Callable, NoReturn, TypeVar
 
     from remit._agent.base.helpers import Done
     from remit._agent.base.link import Verb
     from remit._agent.base.loop import Timer
-    from remit._agent.base.services import SessionEnd
+    from remit._agent.base.services import Session, SessionEnd
     from remit._agent.base.subreaper import Subreaper
-    from remit._agent.functions.interpreter import Interpreter
     from remit._jobdir.statedir import State
+
+    _Kind = TypeVar("_Kind")
 
 
 # Seconds that the end of a session may take: stopping its jobs, then sending what is queued.
@@ -70,11 +69,10 @@ class Agent(Link):
         self.session = self
         self.children = Children(self.loop)
         self.local_callers: list[Link] = []
-        self.on_session_end: list[SessionEnd] = [partial(end_all, self)]
-        self.returned = ReturnJobs()
+        self.on_session_end: list[SessionEnd] = []
+        self._only: dict[Any, Any] = {}
         self.lifetimes = Lifetimes()
         self.terminals: set[str] = set()
-        self.interpreters: dict[bytes | None, Interpreter] = {}
         self.hello: dict[str, Any] = {}
         self.state: State | None = None
         self.state_problem: str | None = None
@@ -120,6 +118,12 @@ class Agent(Link):
 
             self._orphans = Subreaper(self.children, self.lifetimes)
         return self._orphans
+
+    def only(self, kind: Callable[[Session], _Kind]) -> _Kind:
+        if kind not in self._only:
+            self._only[kind] = kind(self)
+        one: _Kind = self._only[kind]
+        return one
 
     def helper(
         self,

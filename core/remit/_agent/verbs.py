@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from remit._agent.base import arguments
 from remit._agent.base.channel import Channel
 from remit._agent.returned import requests
+from remit._agent.returned.jobs import ReturnJobs
 
 if TYPE_CHECKING:
     from typing import Any
@@ -62,7 +63,7 @@ def _either(name: str) -> Verb:
     """A verb for jobs of both sorts; those of this session come first."""
 
     def verb(link: Link, channel: int, args: dict[str, Any]) -> None:
-        job = link.session.returned.get(arguments.job_id(args, "job"))
+        job = link.session.only(ReturnJobs).get(arguments.job_id(args, "job"))
         if job is not None:
             getattr(requests, name)(job, Channel(link, channel), args)
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing import Any, Callable, Protocol
+    from typing import Any, Callable, Protocol, TypeVar
 
     from remit._agent.base.children import Children
     from remit._agent.base.helpers import Done
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from remit._agent.base.subreaper import Subreaper
     from remit._jobdir.statedir import State
     from remit._wire.conversation import Conversation
+
+    _Kind = TypeVar("_Kind")
 
     # Is called at the end of the session with a callback, which it calls when it is done, with the
     # descriptions of what it could not end.
@@ -86,11 +88,12 @@ if TYPE_CHECKING:
         hello: dict[str, Any]  # its caller's
         state: State | None
         state_problem: str | None
-        returned: Any  # `remit._agent.returned.jobs.ReturnJobs`, which is above this
-        # For functions, by their paths: `remit._agent.functions.interpreter`.
-        interpreters: dict[bytes | None, Any]
         lifetimes: Lifetimes  # of jobs, interpreters and terminals
         terminals: set[str]
+
+        def only(self, kind: Callable[[Session], _Kind]) -> _Kind:
+            """The session's one object of that class, made of the session at first use: who
+            owns what jobs or callers of a session share."""
 
         @property
         def orphans(self) -> Subreaper:

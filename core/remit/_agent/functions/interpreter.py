@@ -68,7 +68,7 @@ def python(link: Link, channel: int, args: dict[str, Any]) -> None:
     """The verb: an interpreter, by its path; None is the agent's own."""
     path = arguments.path(args, "python")
     count = arguments.take(args, "packages", int)
-    known = interpreters(link.session)
+    known = link.session.only(_Interpreters).by_path
     interpreter = known.get(path)
     if interpreter is None or interpreter.gone:
         known[path] = interpreter = Interpreter(link, path)
@@ -77,15 +77,17 @@ def python(link: Link, channel: int, args: dict[str, Any]) -> None:
 
 def of(session: Session, path: bytes | None) -> Interpreter:
     """The interpreter that the caller has asked for before. Raises Refused."""
-    interpreter = interpreters(session).get(path)
+    interpreter = session.only(_Interpreters).by_path.get(path)
     if interpreter is None or interpreter.gone:
         raise Refused("no-python", "the interpreter for functions is not there any more")
     return interpreter
 
 
-def interpreters(session: Session) -> dict[bytes | None, Interpreter]:
-    known: dict[bytes | None, Interpreter] = session.interpreters
-    return known
+class _Interpreters:
+    """Those of a session, by their paths."""
+
+    def __init__(self, session: Session) -> None:
+        self.by_path: dict[bytes | None, Interpreter] = {}
 
 
 # A fork that is wanted: message bytes, fds tuple of ints, sent and forked callables

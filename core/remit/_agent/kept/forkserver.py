@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from remit._agent.base.children import Children
+    from remit._agent.base.services import Session
 
 # How an order begins: id, timeout, lease and max_output (-1 for none), truncate, merge, clean,
 # size of the command, of the script and of stdin, which follow. What is unpacked with less ado
@@ -69,6 +70,20 @@ class Forkserver:
 
     def _ended(self, status: int) -> None:
         self._orders.close()
+
+
+class Forkservers:
+    """The session's one forkserver."""
+
+    def __init__(self, session: Session) -> None:
+        self._children = session.children
+        self._last: Forkserver | None = None
+
+    def ready(self) -> Forkserver:
+        """Made at first use, and again where it was killed. Raises OSError."""
+        if self._last is None or self._last.fd < 0:
+            self._last = Forkserver(self._children)
+        return self._last
 
 
 def order(

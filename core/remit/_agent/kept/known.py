@@ -12,26 +12,32 @@ from remit._jobdir import views
 if TYPE_CHECKING:
     from typing import Any
 
+    from remit._agent.base.services import Session
+
 _MOST = 4096
 # How much of their commands.
 _MOST_COMMAND = 1000
 
-_jobs: dict[str, dict[str, Any]] = {}
 
+class Known:
+    """Those that were started or are watched in a session."""
 
-def remember(view: dict[str, Any], process: dict[str, Any]) -> None:
-    """``view`` is the job map, ``process`` what process.json says, empty where there is none."""
-    if not process:
-        return
-    _jobs.pop(view["id"], None)
-    if len(_jobs) >= _MOST:
-        del _jobs[next(iter(_jobs))]
-    if view["command"]:
-        view = dict(view, command=dict(view["command"]))
-        views.shorten(view, _MOST_COMMAND)
-    _jobs[view["id"]] = {"view": view, "process": process}
+    def __init__(self, session: Session) -> None:
+        self._jobs: dict[str, dict[str, Any]] = {}
 
+    def remember(self, view: dict[str, Any], process: dict[str, Any]) -> None:
+        """``view`` is the job map, ``process`` what process.json says, empty where there is
+        none."""
+        if not process:
+            return
+        self._jobs.pop(view["id"], None)
+        if len(self._jobs) >= _MOST:
+            del self._jobs[next(iter(self._jobs))]
+        if view["command"]:
+            view = dict(view, command=dict(view["command"]))
+            views.shorten(view, _MOST_COMMAND)
+        self._jobs[view["id"]] = {"view": view, "process": process}
 
-def of(job_id: str) -> dict[str, Any] | None:
-    """``{view, process}`` of those that were started or are watched in this session."""
-    return _jobs.get(job_id)
+    def of(self, job_id: str) -> dict[str, Any] | None:
+        """``{view, process}`` of one of them."""
+        return self._jobs.get(job_id)

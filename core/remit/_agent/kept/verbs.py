@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from remit._agent.base import arguments, manner
 from remit._agent.base.helpers import EndedEarly, help_twice, refusal_of
-from remit._agent.kept import control, follow, known, lookup, starting
-from remit._agent.kept.forkserver import Forkserver
+from remit._agent.kept import control, follow, lookup, reading, starting, watching
+from remit._agent.kept.forkserver import Forkservers
+from remit._agent.kept.known import Known
 from remit._jobdir import files, json, statedir
 from remit._wire.refusal import Refused
 from remit._wire.streams import TASK
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from remit._agent.base.helpers import Done
     from remit._agent.base.link import Link
-    from remit._agent.base.services import Place, Session
+    from remit._agent.base.services import Session
     from remit._wire.conversation import Piece
 
 # Stdin is held in memory until it is whole, since it must not be on a disk.
@@ -52,7 +53,9 @@ def start(link: Link, channel: int, args: dict[str, Any]) -> None:
 def stop(link: Link, channel: int, args: dict[str, Any]) -> None:
     job_id = arguments.job_id(args, "job")
     grace = arguments.seconds(args, "grace", control.GRACE)
-    _change(link, channel, job_id, control.stop, grace, "stopped", known.of(job_id))
+    _change(
+        link, channel, job_id, control.stop, grace, "stopped", link.session.only(Known).of(job_id)
+    )
 
 
 def suspend(link: Link, channel: int, args: dict[str, Any]) -> None:
@@ -67,9 +70,9 @@ def remove(link: Link, channel: int, args: dict[str, Any]) -> None:
     job_id = arguments.job_id(args, "job")
     force = arguments.take(args, "force", bool, default=False)
     if force:
-        follow.expect_removal(link, job_id)
+        watching.expect_removal(link, job_id)
     leave = arguments.take(args, "leave", bool, default=False)
-    rest = force, leave, known.of(job_id)
+    rest = force, leave, link.session.only(Known).of(job_id)
     _change(link, channel, job_id, control.remove, *rest, again=control.remove_again)
 
 
@@ -164,11 +167,11 @@ def _prune(path: bytes, *args: Any) -> dict[str, Any]:
 
 
 def watch(link: Link, channel: int, args: dict[str, Any]) -> None:
-    follow.watch(link, channel, path_of(link.session), arguments.job_id(args, "job"))
+    watching.watch(link, channel, path_of(link.session), arguments.job_id(args, "job"))
 
 
 def read(link: Link, channel: int, args: dict[str, Any]) -> None:
-    follow.read(link, channel, path_of(link.session), args)
+    reading.read(link, channel, path_of(link.session), args)
 
 
 def path_of(session: Session) -> bytes:
@@ -251,7 +254,7 @@ class _Start:
         self._given_up = False
         self._function: _Function | None = None
         # Before there is data, which it would keep a copy of.
-        _forkserver_of(link.session)
+        link.session.only(Forkservers).ready()
         if "function" in self._job["command"]:
             self._function = _Function(link, args)
             self._function.interpreter.when_ready(self._launch)
@@ -297,11 +300,11 @@ class _Start:
         function = self._function
         if function is not None and function.interpreter.gone:
             raise Refused("no-python", "the interpreter was killed")
-        forkserver = _forkserver_of(self._link.session)
+        forkserver = self._link.session.only(Forkservers).ready()
         keep_fds = [forkserver.fd]
         death_pipe = None
         if self._job["lifetime"] == "session":
-            bound = _session_jobs(self._link.session, self._path)
+            bound = self._link.session.only(_SessionJobs)
             bound.job_ids.append(self._job["id"])
             death_pipe = bound.death_pipe
             keep_fds.append(death_pipe)
@@ -342,14 +345,14 @@ class _Start:
 
     def _started(self, answer: Any, refused: Refused | None) -> None:
         if refused is None:
-            known.remember(answer["view"], answer["process"])
+            self._link.session.only(Known).remember(answer["view"], answer["process"])
         if self._given_up:
             _surely(self._link, control.take_back, (self._path, self._job["id"]))
         elif refused is not None:
             self._link.fail(self._channel, refused)
         else:
             self._link.accept(self._channel, answer["view"])
-            follow.watch_started(self._link, self._channel, self._path, answer["view"])
+            watching.watch_started(self._link, self._channel, self._path, answer["view"])
 
 
 class _Function:
@@ -379,16 +382,6 @@ class _Function:
     def cold_start(self) -> tuple[list[bytes], bytes]:
         argv, script = self.interpreter.cold_start()
         return argv, b"".join((script, self._head, self.task))
-
-
-_forkserver: list[Forkserver] = []
-
-
-def _forkserver_of(place: Place) -> Forkserver:
-    """The agent's one forkserver, made at first use, and again where it was killed."""
-    if not _forkserver or _forkserver[0].fd < 0:
-        _forkserver[:] = [Forkserver(place.children)]
-    return _forkserver[0]
 
 
 def _job(args: dict[str, Any]) -> dict[str, Any]:
@@ -450,15 +443,16 @@ class _SessionJobs:
     ends with it, and their supervisors stop them; what they wrote stays for a day.
     """
 
-    def __init__(self, session: Session, path: bytes) -> None:
+    def __init__(self, session: Session) -> None:
         self._session = session
-        self._path = path
+        self._path = path_of(session)
+        session.on_session_end.append(self._end)
         self.job_ids: list[str] = []
         # Only this process holds the other end; forks close it first thing.
         self.death_pipe, self._other_end = os.pipe()
         self.identity = lookup.agent_identity(os.getpid())
 
-    def __call__(self, finished: Callable[..., object]) -> None:
+    def _end(self, finished: Callable[..., object]) -> None:
         if not self._session.conversation.parted:
             finished()
             return
@@ -467,12 +461,3 @@ class _SessionJobs:
             finished([refused.message] if refused is not None else left)
 
         self._session.helper(control.end_session, (self._path, self.job_ids), done)
-
-
-def _session_jobs(session: Session, path: bytes) -> _SessionJobs:
-    for callback in session.on_session_end:
-        if isinstance(callback, _SessionJobs):
-            return callback
-    bound = _SessionJobs(session, path)
-    session.on_session_end.append(bound)
-    return bound

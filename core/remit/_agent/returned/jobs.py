@@ -22,7 +22,10 @@ GRACE = 3.0
 class ReturnJobs:
     """By their ids, those that ended not long ago included."""
 
-    def __init__(self) -> None:
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        # Before the interpreters that functions are forked from.
+        session.on_session_end.insert(0, self._end_all)
         self._jobs: dict[str, ReturnJob] = {}
         self._unwanted: set[str] = set()  # to be forgotten once they are over
 
@@ -31,9 +34,6 @@ class ReturnJobs:
 
     def get(self, job_id: str) -> ReturnJob | None:
         return self._jobs.get(job_id)
-
-    def under_way(self) -> list[ReturnJob]:
-        return [job for job in self._jobs.values() if not job.is_over]
 
     def add(self, job: ReturnJob) -> None:
         self._jobs[job.id] = job
@@ -54,33 +54,32 @@ class ReturnJobs:
             for job in ended[:-REMEMBERED]:
                 del self._jobs[job.id]
 
+    def _end_all(self, finished: Callable[..., object]) -> None:
+        """Ends those of a session that ends; as for ``on_session_end``."""
+        session = self._session
+        jobs = [job for job in self._jobs.values() if not job.is_over]
+        if not jobs:
+            finished()
+            return
 
-def end_all(session: Session, finished: Callable[..., object]) -> None:
-    """Ends the return jobs of a session that ends; as for ``on_session_end``."""
-    returned: ReturnJobs = session.returned
-    jobs = returned.under_way()
-    if not jobs:
-        finished()
-        return
+        def ended(survivors: list[str] | None, error: Refused | None) -> None:
+            for job in jobs:
+                if not job.is_over:
+                    job.stopped([])
+            session.children.reap()
+            for job in jobs:
+                job.settle()
+            part(survivors or [])
 
-    def ended(survivors: list[str] | None, error: Refused | None) -> None:
-        for job in jobs:
-            if not job.is_over:
-                job.stopped([])
-        session.children.reap()
-        for job in jobs:
-            job.settle()
-        part(survivors or [])
+        def part(survivors: list[str]) -> None:
+            # Each job's end is to be on the wire before the session's.
+            if not survivors and any(job.is_ending for job in jobs):
+                session.loop.call_later(0.01, lambda: part(survivors))
+            else:
+                finished(survivors)
 
-    def part(survivors: list[str]) -> None:
-        # Each job's end is to be on the wire before the session's.
-        if not survivors and any(job.is_ending for job in jobs):
-            session.loop.call_later(0.01, lambda: part(survivors))
-        else:
-            finished(survivors)
-
-    roots = {job.id: job.root.places for job in jobs if job.is_to_end("session-ended")}
-    # Whatever the session started ends now, but for what runs in a terminal.
-    running = session.lifetimes.running - session.terminals
-    search = session.orphans.search(roots, *running)
-    session.take(process_tree.ending(search, GRACE), ended)
+        roots = {job.id: job.root.places for job in jobs if job.is_to_end("session-ended")}
+        # Whatever the session started ends now, but for what runs in a terminal.
+        running = session.lifetimes.running - session.terminals
+        search = session.orphans.search(roots, *running)
+        session.take(process_tree.ending(search, GRACE), ended)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from remit._agent.base import arguments, process_tree
 from remit._agent.base.channel import Channel
+from remit._agent.returned.jobs import ReturnJobs
 from remit._agent.returned.program import Program
 from remit._agent.returned.return_job import STOP_GRACE, ReturnJob
 from remit._agent.returned.wanted import Wanted
@@ -16,14 +17,13 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
     from remit._agent.base.link import Link
-    from remit._agent.returned.jobs import ReturnJobs
     from remit._agent.returned.program import Root
 
 
 def start(link: Link, number: int, args: dict[str, Any]) -> None:
     """The verb, for ``spool: false``."""
     job_id = arguments.job_id(args, "id")
-    returned: ReturnJobs = link.session.returned
+    returned = link.session.only(ReturnJobs)
     if job_id in returned:
         raise Refused("state", "there is a job %s in this session already" % job_id)
     if link.session.ending:

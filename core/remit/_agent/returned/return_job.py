@@ -13,7 +13,7 @@ from remit._agent.base import process_tree
 from remit._agent.base.spawn import SpawnError
 from remit._agent.returned import phases
 from remit._agent.returned.ending import Ending, outcome_map
-from remit._agent.returned.jobs import GRACE
+from remit._agent.returned.jobs import GRACE, ReturnJobs
 from remit._agent.returned.output import Output
 from remit._agent.returned.program import close_all
 from remit._agent.returned.record import Record
@@ -189,11 +189,11 @@ class ReturnJob:
         self._let_go()
         self.record.end()
         self._wanted.forget()
-        self._channel.link.session.returned.over(self)
+        self._channel.link.session.only(ReturnJobs).over(self)
 
     def forget(self) -> None:
         """Nobody asks for it any more: it is forgotten, once it is over."""
-        self._channel.link.session.returned.forget(self)
+        self._channel.link.session.only(ReturnJobs).forget(self)
 
     def _let_go(self) -> None:
         self.root.give_up()
