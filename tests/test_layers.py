@@ -276,3 +276,38 @@ def test_the_core_names_no_tool_of_a_transport(module: Module) -> None:
         if isinstance(value, str) and tool.search(value)
     ]
     assert words == []
+
+
+# Of the process, whoever runs in it: the limits that it has raised, the kills that it has seen, the
+# words that it has packed, and the files that it holds open between turns.
+OF_THE_PROCESS = {
+    "remit._agent.base.descriptors": {"_before"},
+    "remit._agent.base.oom": {"_seen"},
+    "remit._agent.kept.looks": {"_open"},
+    "remit._wire.msgpack": {"_words"},
+    "remit._agent.base.loop": {"_NOTHING"},  # stays empty
+}
+
+
+def may_change(value: ast.expr | None) -> bool:
+    """Whether it makes something that is there to be changed: an empty container, or a counter."""
+    match value:
+        case ast.List(elts=[]) | ast.Dict(keys=[]):
+            return True
+        case ast.List(elts=[ast.Constant()]):
+            return True
+        case ast.Call(func=ast.Name(id=name)):
+            return name in {"list", "dict", "set", "deque", "OrderedDict", "count", "defaultdict"}
+    return False
+
+
+@pytest.mark.parametrize("module", [m for m in CORE_MODULES if m in AGENT], ids=name_of)
+def test_what_a_session_shares_has_an_owner_there(module: Module) -> None:
+    found = set()
+    for node in ast.walk(module.tree):
+        assert not isinstance(node, ast.Global)
+    for node in module.tree.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and may_change(node.value):
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            found |= {target.id} if isinstance(target, ast.Name) else set()
+    assert found <= OF_THE_PROCESS.get(module.name, set())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from remit._jobdir import files, proc
@@ -21,19 +22,20 @@ if TYPE_CHECKING:
 # large files on 32-bit computers too, so offsets have 64 bits everywhere.
 _FLOCK = struct.Struct("@hhqqi0q")
 
-_identity: dict[str, str | None] = {}
-
 
 def here() -> dict[str, str | None]:
     """What tells this computer, this boot of it, and this numbering of processes from others."""
-    if not _identity:
-        _identity.update(
-            hostname=os.uname().nodename,
-            machine_id=_word("/etc/machine-id") or _word("/var/lib/dbus/machine-id"),
-            boot_id=_word("/proc/sys/kernel/random/boot_id"),
-            pid_namespace=_link("/proc/self/ns/pid"),
-        )
-    return dict(_identity)
+    return dict(_identity())
+
+
+@lru_cache(None)
+def _identity() -> dict[str, str | None]:
+    return {
+        "hostname": os.uname().nodename,
+        "machine_id": _word("/etc/machine-id") or _word("/var/lib/dbus/machine-id"),
+        "boot_id": _word("/proc/sys/kernel/random/boot_id"),
+        "pid_namespace": _link("/proc/self/ns/pid"),
+    }
 
 
 def _word(path: str) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from remit._jobdir import files
@@ -24,8 +25,6 @@ _BLOCK = 4096
 # Bytes of a stream that may be there beyond what is kept: freeing takes several system calls.
 _SLACK = 1 << 18
 _BATCH = 1024 * files.LINE_SIZE
-
-_fallocate: list[Any] = []
 
 
 def check(dir_fd: int) -> None:
@@ -99,18 +98,18 @@ def _punch(fd: int, start: int, end: int) -> None:
     start = start // _BLOCK * _BLOCK
     if end <= start:
         return
-    if not _fallocate:
-        _fallocate.append(_load())
-    if _fallocate[0] is None:
+    fallocate = _fallocate()
+    if fallocate is None:
         raise OSError(errno.ENOSYS, "this Python has no ctypes")
-    if _fallocate[0](fd, _PUNCH_HOLE | _KEEP_SIZE, start, end - start):
+    if fallocate(fd, _PUNCH_HOLE | _KEEP_SIZE, start, end - start):
         import ctypes
 
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 
 
-def _load() -> Any:
+@lru_cache(None)
+def _fallocate() -> Any:
     try:
         import ctypes
     except ImportError:

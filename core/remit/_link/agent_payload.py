@@ -22,6 +22,8 @@ _ROOT = Path(__file__).parents[1]
 # In the agent no other string stands alone on its lines.
 _DOCSTRING = re.compile(r'^([ \t]*)"""(?:[^"\\]|"(?!""))*"""[ \t]*$', re.MULTILINE)
 _COMMENT = re.compile(r"^[ \t]*# .*$", re.MULTILINE)
+# One that follows code, as far as that is certain: nothing in it could end a string.
+_REMARK = re.compile(r"""  # [^'"\n]*$""", re.MULTILINE)
 _TYPES = re.compile(r"^if TYPE_CHECKING:\n(?:(?:    .*)?\n)+", re.MULTILINE)
 _SENT = ("_wire", "_jobdir", "_agent")
 
@@ -169,9 +171,9 @@ def sources_of(package: str) -> dict[str, str]:
 
 
 def _bare(source: str) -> str:
-    """Without what only people read, a quarter of all: lines that are comments, and docstrings.
-    Every line keeps its number."""
-    return _DOCSTRING.sub(_emptied, _COMMENT.sub("", source))
+    """Without what only people read, a quarter of all: comments and docstrings. Every line keeps
+    its number."""
+    return _DOCSTRING.sub(_emptied, _REMARK.sub("", _COMMENT.sub("", source)))
 
 
 def _emptied(docstring: re.Match[str]) -> str:

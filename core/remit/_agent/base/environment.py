@@ -8,12 +8,12 @@ Python 3.6; workers carry this file as well.
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 
 VARIABLE = b"REMIT_JOB"
 # bash takes itself for one started by sshd, and reads ~/.bashrc, where one of these is set and no
 # shell is above it: bash(1), Invocation.
 _OVER_SSH = (b"SSH_CLIENT", b"SSH2_CLIENT")
-_account: dict[bytes, bytes] = {}
 
 
 def given() -> dict[bytes, bytes]:
@@ -67,9 +67,12 @@ def rename(job_id: str) -> None:
 
 def account() -> dict[bytes, bytes]:
     """What the login gave to us. A copy."""
-    if not _account:
-        _account.update(of_login(given()))
-    return dict(_account)
+    return dict(_account())
+
+
+@lru_cache(None)
+def _account() -> dict[bytes, bytes]:
+    return of_login(given())
 
 
 def of_login(given: dict[bytes, bytes]) -> dict[bytes, bytes]:

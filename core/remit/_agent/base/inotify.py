@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,16 +26,18 @@ _EVENT = struct.Struct("@iIII")
 # Changes remembered of files whose watch nobody has claimed yet.
 _REMEMBERED = 1024
 
-_libc: list[Any] = []
+
+@lru_cache(None)
+def _libc() -> Any:
+    import ctypes
+
+    return ctypes.CDLL(None)
 
 
 def _make() -> int:
     """A descriptor, -1 where there can be none."""
     try:
-        import ctypes
-
-        _libc[:] = [ctypes.CDLL(None)]
-        return int(_libc[0].inotify_init1(_IN_NONBLOCK | _IN_CLOEXEC))
+        return int(_libc().inotify_init1(_IN_NONBLOCK | _IN_CLOEXEC))
     except (ImportError, OSError, AttributeError):
         return -1
 
@@ -44,7 +47,7 @@ def add(inotify_fd: int, fd: int, mask: int) -> int | None:
     be. All watches of one file have to be for the same ``mask``."""
     if inotify_fd < 0:
         return None
-    number = int(_libc[0].inotify_add_watch(inotify_fd, b"/proc/self/fd/%d" % fd, mask))
+    number = int(_libc().inotify_add_watch(inotify_fd, b"/proc/self/fd/%d" % fd, mask))
     return number if number >= 0 else None
 
 
@@ -77,7 +80,7 @@ class Inotify:
             callbacks.remove(callback)
             if not callbacks:
                 del self._callbacks[number]
-                _libc[0].inotify_rm_watch(self.fd, number)
+                _libc().inotify_rm_watch(self.fd, number)
 
     def _read(self) -> None:
         try:

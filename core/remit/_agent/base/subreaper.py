@@ -9,6 +9,7 @@ jobs whose it can only be: `remit._agent.base.lifetimes`.
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from remit._agent.base import process_tree
@@ -25,19 +26,16 @@ _PR_SET_CHILD_SUBREAPER = 36
 # What those bear whose job is not told: nothing, or the id of the job within which we run.
 _NOBODY = (None, os.environb.get(process_tree.VARIABLE))
 
-_prctl: list[Any] = []
 
-
+@lru_cache(None)
 def load() -> Any:
     """What `become_subreaper` calls, or None; found once, so that forks may share it."""
-    if not _prctl:
-        try:
-            import ctypes
+    try:
+        import ctypes
 
-            _prctl.append(ctypes.CDLL(None).prctl)
-        except (ImportError, OSError, AttributeError):
-            _prctl.append(None)
-    return _prctl[0]
+        return ctypes.CDLL(None).prctl
+    except (ImportError, OSError, AttributeError):
+        return None
 
 
 def become_subreaper() -> bool:
