@@ -13,19 +13,12 @@ import attrs
 
 from remit import _amounts
 from remit._public import named_as_written
-from remit._wire import states
-
-_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # RFC 4648 base32, in small letters
+from remit._wire import names, states
 
 
 def new_job_id() -> str:
     """A fresh job id: ``j`` and 12 of a-z2-7, 60 random bits."""
-    return "j" + "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in os.urandom(12))
-
-
-def is_job_id(text: str) -> bool:
-    """Whether ``text`` has the form of a job id."""
-    return len(text) == 13 and text[0] == "j" and all(c in _ALPHABET for c in text[1:])
+    return names.id_of(os.urandom(12))
 
 
 class JobState(enum.StrEnum):

@@ -26,6 +26,7 @@ from remit._agent.returned.return_job import ReturnJob
 from remit._agent.returned.wanted import Wanted
 from remit._wire import states
 from remit._wire.refusal import Refused
+from remit._wire.requests import parse
 
 PHASES = list(phases.NEXT)
 EVENTS = sorted({event for row in phases.NEXT.values() for event in row})
@@ -189,8 +190,9 @@ class Walk:
     def __init__(self) -> None:
         self.world = new_world()
         self.process = Process(self.world)
-        args = {"command": {"argv": [b"x"]}, "placement": "return", "lifetime": "session"}
-        wanted = Wanted("jaaaaaaaaaaaa", {**args, "timeout": 60.0})
+        args = {"id": "jaaaaaaaaaaaa", "command": {"argv": [b"x"]}, "timeout": 60.0}
+        sort = {"spool": False, "placement": "return", "lifetime": "session"}
+        wanted = Wanted(parse("start", {**args, **sort}))
         self.job = ReturnJob(Channel(self.world, 1), wanted, self.process)
         self.job.begin()
         self.world.returned.add(self.job)
@@ -248,7 +250,7 @@ class Walk:
     def stop(self) -> None:
         channel = self.channel()
         self.stops.append(channel.number)
-        stop(self.job, channel, {})
+        stop(self.job, channel, {"grace": 5.0})
 
     def prints(self) -> None:
         self.printed = True

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remit._jobdir import files, liveness
+from remit._wire.names import is_job_id
 
 
 @pytest.fixture
@@ -120,5 +121,5 @@ def test_the_lock_tells_of_a_living_holder_and_asking_does_not_take_it(
      "../aaaaaaaaaa", "jAAAAAAAAAAAA"],
 )  # fmt: skip
 def test_nothing_but_an_id_is_an_id(text: str) -> None:
-    assert not files.is_id(text)
-    assert files.is_id("jk3q7m2xv4pab")
+    assert not is_job_id(text)
+    assert is_job_id("jk3q7m2xv4pab")

@@ -11,27 +11,17 @@ import pytest
 from agent.harness import new_id
 from remit._agent.kept import forkserver, starting
 from remit._jobdir import files, liveness
+from remit._wire import requests
 from remit._wire.refusal import Refused
 
 KILLED = Refused("start-failed", "the job was not run: its supervisor was killed")
 
 
-def asked(job_id: str) -> dict[str, Any]:
-    return {
-        "format": files.FORMAT,
-        "id": job_id,
-        "command": {"argv": ["true"]},
-        "cwd": None,
-        "limits": {},
-        "merge": False,
-        "lifetime": "detached",
-    }
-
-
 def start(state_dir: Path, job_id: str) -> dict[str, Any]:
     source = (-1, -1)  # no forkserver
-    path = os.fsencode(state_dir)
-    answer = starting.start(path, asked(job_id), {}, None, bytearray(), source, None)
+    asked = requests.parse("start", {"id": job_id, "command": {"argv": [b"true"]}, "spool": True})
+    order = starting.Order(asked, 1.0, None, None, bytearray())
+    answer = starting.start(os.fsencode(state_dir), order, source, None)
     view: dict[str, Any] = answer["view"]
     return view
 

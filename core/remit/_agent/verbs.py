@@ -1,4 +1,5 @@
-"""What a caller can ask for. Each verb is ``verb(link, channel, arguments)``.
+"""What a caller can ask for. Each verb is ``verb(link, channel, args)``; ``args`` are all
+the fields that `remit._wire.requests` has for it, checked.
 
 A verb may raise: Refused is what it says, an OSError says what the system said, and anything else
 is a bug that is told as such. None of them ends the agent.
@@ -8,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remit._agent.base import arguments
 from remit._agent.base.channel import Channel
 from remit._agent.returned import requests
 from remit._agent.returned.jobs import ReturnJobs
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def start(link: Link, channel: int, args: dict[str, Any]) -> None:
-    if arguments.take(args, "spool", bool):
+    if args["spool"]:
         _kept("start")(link, channel, args)
     else:
         requests.start(link, channel, args)
@@ -63,7 +63,7 @@ def _either(name: str) -> Verb:
     """A verb for jobs of both sorts; those of this session come first."""
 
     def verb(link: Link, channel: int, args: dict[str, Any]) -> None:
-        job = link.session.only(ReturnJobs).get(arguments.job_id(args, "job"))
+        job = link.session.only(ReturnJobs).get(args["job"])
         if job is not None:
             getattr(requests, name)(job, Channel(link, channel), args)
         else:

@@ -15,6 +15,7 @@ from collections import namedtuple
 from typing import TYPE_CHECKING
 
 from remit._jobdir import json, statedir
+from remit._wire.streams import MAX_SIZE, NAMES
 
 if TYPE_CHECKING:
     from typing import Any
@@ -31,25 +32,20 @@ INDEX = b"index"
 LOCK = b"lock"
 WAKE = b"wake"
 ASK = b"ask"
-OUTPUTS = ("stdout", "stderr")
 # The last only where the job is a function.
-STREAMS = (*OUTPUTS, "records")
+STREAMS = (*NAMES.values(),)
+OUTPUTS = STREAMS[:2]
 
 # A command of the largest request there is, each of its bytes escaped; more is nobody's job. All
 # other files hold a few words.
 MAX_JSON = 8 << 20
 _MAX_SMALL = 1 << 16
-# Sizes and offsets are what the kernel takes for one.
-MAX_SIZE = (1 << 63) - 1
 # Space for the outcome, held from the start so that a full disk cannot keep it from being written.
 RESERVED = 16384
 _RESERVE = b".outcome"
 _MAX_TEXT = 500
 _MAX_NAMED = 16
 _POLL = 0.01
-
-ID_LENGTH = 13
-_ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz234567")
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -74,11 +70,6 @@ def passes(exc: BaseException | None) -> bool:
     if isinstance(exc, Unavailable):
         exc = exc.__cause__
     return isinstance(exc, OSError) and exc.errno in _PASSING
-
-
-def is_id(text: str) -> bool:
-    """Whether this is a job's id: nothing else may become part of a path."""
-    return len(text) == ID_LENGTH and text[0] == "j" and _ID_CHARACTERS.issuperset(text)
 
 
 # -- the index

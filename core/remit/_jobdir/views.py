@@ -15,6 +15,7 @@ from remit._jobdir import files, json, liveness, statedir
 from remit._wire import states
 from remit._wire.ended import is_signal_name
 from remit._wire.refusal import Refused
+from remit._wire.streams import MAX_SIZE
 
 if TYPE_CHECKING:
     from typing import Any
@@ -156,7 +157,7 @@ class _Fields:
 
     def size(self, key: str) -> int | None:
         value = self._values.get(key)
-        if type(value) is int and 0 <= value <= files.MAX_SIZE:
+        if type(value) is int and 0 <= value <= MAX_SIZE:
             return value
         self._wrong(key, value)
         return None

@@ -11,7 +11,9 @@ import attrs
 from remit._amounts import count, seconds
 from remit._errors import TargetError
 from remit._public import named_as_written
-from remit._types import PIPE, Lease, Pipe, is_job_id, new_job_id
+from remit._types import PIPE, Lease, Pipe, new_job_id
+from remit._wire.names import NAME_WORDS, is_job_id, is_name
+from remit._wire.requests import LEFTOVERS, ON_MAX
 from remit.abc import Placement
 
 Word = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -19,8 +21,6 @@ Work = str | Sequence[Word] | Callable[..., Any]
 Stdin = bytes | bytearray | memoryview | BinaryIO | AsyncIterable[bytes] | Pipe | None
 
 FULL = ("spill", "block", "drop")
-ON_MAX = ("stop", "truncate")
-LEFTOVERS = ("leave", "stop")
 
 
 @attrs.frozen
@@ -249,8 +249,8 @@ def _name(name: str | None) -> str | None:
         return None
     if not isinstance(name, str):
         raise TypeError(f"a name is a str, not {type(name).__name__}")
-    if not name or len(name) > 200 or not name.isprintable():
-        raise ValueError(f"a name is 1 to 200 printable characters, not {name!r}")
+    if not is_name(name):
+        raise ValueError(NAME_WORDS % (name,))
     return name
 
 

@@ -39,6 +39,7 @@ from remit._wire.conversation import (
     ProtocolError,
     Pulse,
 )
+from remit._wire.requests import build
 
 _T = TypeVar("_T")
 _log = logging.getLogger("remit.link")
@@ -151,14 +152,15 @@ class Link:
     def open(
         self, verb: str, arguments: Mapping[str, Any], listener: Listener, credit: int = 0
     ) -> int:
-        """Opens a channel. Raises LinkLost, and ValueError where the request is too large.
+        """Opens a channel. Raises LinkLost, and ValueError where the request is too large;
+        TypeError where these are not the verb's fields.
 
         The listener is held weakly; one that may be dropped calls `abandon` when it goes.
         """
         self._home.check()
         self._check()
         self._sweep()
-        body = encode((verb, arguments))
+        body = encode(build(verb, arguments))
         if len(body) > frames.MAX_PAYLOAD:
             raise ValueError(
                 f"a request of {len(body)} bytes (command, environment and names together), "

@@ -7,3 +7,5 @@ NAMES = {STDOUT: "stdout", STDERR: "stderr", RECORDS: "records"}
 TASK = 7
 # Bytes of the end of stderr that is told where something failed.
 STDERR_TAIL = 4096
+# No stream is larger, on the wire or on disk.
+MAX_SIZE = (1 << 63) - 1

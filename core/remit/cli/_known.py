@@ -15,7 +15,7 @@ import msgspec
 from remit import JobInfo, JobState, TargetError
 from remit._plugins import plugins
 from remit._target import parse_target
-from remit._types import is_job_id
+from remit._wire.names import is_job_id
 from remit.cli import _state
 from remit.cli._report import say
 

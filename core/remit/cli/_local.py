@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from remit import JobInfo
-from remit._jobdir import files, views
+from remit._jobdir import views
 from remit._link.messages import JobMap
+from remit._wire.names import is_job_id
 from remit.cli import _state
 
 TARGET = "local:"
@@ -20,7 +21,7 @@ def jobs() -> list[JobInfo]:
 
 def ids() -> list[str]:
     """Nothing is opened but the directory that holds them."""
-    return [name for name in _state.names("jobs") if files.is_id(name)]
+    return [name for name in _state.names("jobs") if is_job_id(name)]
 
 
 def _look(job_id: str) -> JobInfo | None:

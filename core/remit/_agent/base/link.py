@@ -26,6 +26,7 @@ from remit._wire.frames import (
 )
 from remit._wire.msgpack import UnpackError, pack, unpack
 from remit._wire.refusal import Refused
+from remit._wire.requests import parse
 
 if TYPE_CHECKING:
     from typing import Any, Callable
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from remit._agent.base.services import Session
     from remit._wire.conversation import Event
 
-    # Is given the link that the request came by, its channel and its arguments.
+    # Is given the link that the request came by, its channel and its fields.
     Verb = Callable[["Link", int, dict[str, Any]], object]
     Verbs = Callable[[], dict[str, Verb]]
 
@@ -235,7 +236,7 @@ class Link:
         verb = self.verbs().get(request[0])
         if verb is None:
             raise Refused("bad-request", "this agent knows no %r" % request[0][:100])
-        verb(self, channel, request[1])
+        verb(self, channel, parse(*request))
 
     # -- what goes out
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from remit._wire.refusal import Refused
-
 try:
     import resource
 except ImportError:  # python3-minimal
@@ -36,19 +34,6 @@ def own() -> Manner:
             limits[name] = list(resource.getrlimit(getattr(resource, name)))
     nice = os.getpriority(os.PRIO_PROCESS, 0)
     return {"whole": True, "umask": umask, "nice": nice, "limits": limits}
-
-
-def check(value: object) -> Manner:
-    """What a caller has sent. Raises Refused."""
-    whole = isinstance(value, dict) and all(
-        isinstance(value.get(name, 0), int) for name in ("whole", "umask", "nice")
-    )
-    if not (whole and isinstance(value, dict) and isinstance(value.get("limits", {}), dict)):
-        raise Refused("bad-request", "the argument manner is malformed")
-    for limit in value.get("limits", {}).values():
-        if not (isinstance(limit, list) and [type(number) for number in limit] == [int, int]):
-            raise Refused("bad-request", "a limit has two numbers")
-    return value
 
 
 def adopt(manner: Manner) -> None:

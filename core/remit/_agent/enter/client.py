@@ -20,6 +20,7 @@ from remit._wire.conversation import (
 )
 from remit._wire.frames import GOODBYE, HELLO, MAX_PAYLOAD, REFUSAL
 from remit._wire.msgpack import pack, unpack
+from remit._wire.requests import build
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +66,7 @@ class Client:
 
         What comes on other channels meanwhile stays for `next_event`.
         """
-        request = pack([verb, arguments])
+        request = pack(build(verb, arguments))
         if len(request) > MAX_PAYLOAD:
             words = "command and environment have %d bytes; %d can be sent"
             raise Refusal({"message": words % (len(request), MAX_PAYLOAD)})

@@ -66,7 +66,6 @@ _MODULES = (
     "remit",
     "remit._agent",
     "remit._agent.base",
-    "remit._agent.base.arguments",
     "remit._agent.base.environment",
     "remit._agent.base.manner",
     "remit._agent.enter",
@@ -80,9 +79,12 @@ _MODULES = (
     "remit._wire.conversation",
     "remit._wire.frames",
     "remit._wire.msgpack",
+    "remit._wire.names",
     "remit._wire.refusal",
+    "remit._wire.requests",
     "remit._wire.sanitize",
     "remit._wire.states",
+    "remit._wire.streams",
 )
 
 

@@ -11,7 +11,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from remit._agent.base import arguments, process_tree, pty, spawn
+from remit._agent.base import process_tree, pty, spawn
 from remit._agent.base.environment import account
 from remit._agent.enter import control_socket, rc_files
 from remit._agent.enter.local_caller import LocalCaller
@@ -19,6 +19,7 @@ from remit._jobdir import proc, statedir
 from remit._wire.conversation import Piece
 from remit._wire.ended import of_status
 from remit._wire.refusal import Refused
+from remit._wire.requests import EVENTS, take_all
 
 if TYPE_CHECKING:
     from typing import Any, Callable
@@ -45,14 +46,12 @@ _NOT_INHERITED = (b"LINES", b"COLUMNS", b"TERMCAP")
 
 
 def enter(link: Link, channel: int, args: dict[str, Any]) -> None:
-    size = _size(args)
-    term = arguments.take(args, "term", str)
-    place = arguments.take(args, "prompt", str, default=os.uname().nodename)
-    command = None if args.get("command") is None else arguments.command(args)
-    env = _environment(term)
-    env.update(arguments.environment(args))
+    place = os.uname().nodename if args["prompt"] is None else args["prompt"]
+    command = args["command"]
+    env = _environment(args["term"])
+    env.update(args["env"])
     try:
-        ours, theirs = pty.open_pair(*size)
+        ours, theirs = pty.open_pair(args["rows"], args["columns"])
     except OSError as exc:
         raise Refused(
             "os",
@@ -130,7 +129,8 @@ class Entered:
 
     def on_event(self, name: str, args: dict[str, Any]) -> None:
         if name == "resize" and not self._closed:
-            pty.resize(self._ours, *_size(args))
+            size = take_all(EVENTS[name], args)
+            pty.resize(self._ours, size["rows"], size["columns"])
 
     def on_credit(self) -> None:
         self._watch()
@@ -272,13 +272,6 @@ class Entered:
         if self._door is not None:
             self._link.loop.unwatch_fd(self._door.fileno())
             self._door.close()
-
-
-def _size(args: dict[str, Any]) -> tuple[int, int]:
-    rows, columns = arguments.take(args, "rows", int), arguments.take(args, "columns", int)
-    if not (0 <= rows < 1 << 16 and 0 <= columns < 1 << 16):
-        raise Refused("bad-request", "a terminal cannot have %d rows of %d" % (rows, columns))
-    return rows, columns
 
 
 def _open_door(session: Session, place: str) -> tuple[ControlSocket | None, str | None]:

@@ -15,7 +15,6 @@ import time
 from typing import TYPE_CHECKING
 
 from remit._agent.base import manner
-from remit._agent.base.arguments import NAME_WORDS, is_name
 from remit._agent.base.environment import given
 from remit._agent.enter import listing, printing
 from remit._agent.enter.client import Client, Refusal, SessionOver
@@ -23,6 +22,7 @@ from remit._agent.enter.listing import text
 from remit._wire.conversation import charge
 from remit._wire.frames import DATA, END, EVENT
 from remit._wire.msgpack import unpack
+from remit._wire.names import NAME_WORDS, id_of, is_name
 from remit._wire.states import COMPLETED, FAILED, FINISHED
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ _WITH_VALUE = ("--name", "--timeout", "--leftovers")
 _PATIENCE = 3.0  # seconds for an answer while somebody wants us to end
 _GRACE = 5.0  # seconds between TERM and KILL
 _STREAMS = {1: "stdout", 2: "stderr", 3: "records"}
-_ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # RFC 4648 base32, in small letters
 
 
 class _Problem(Exception):
@@ -217,7 +216,7 @@ def _seconds(word: str) -> float:
 
 
 def _start(client: Client, options: argparse.Namespace) -> int:
-    job_id = "j" + "".join(_ID_ALPHABET[byte % 32] for byte in os.urandom(12))
+    job_id = id_of(os.urandom(12))
     try:
         job = _started(client, options, job_id)
         printing.print_line(job_id)

@@ -15,7 +15,7 @@ from collections import deque, namedtuple
 from functools import partial
 from typing import TYPE_CHECKING
 
-from remit._agent.base import arguments, process_tree
+from remit._agent.base import process_tree
 from remit._agent.base.spawn import SpawnError, spawn
 from remit._jobdir import proc
 from remit._wire.msgpack import pack, unpack
@@ -66,13 +66,12 @@ _LOOK = 0.5
 
 def python(link: Link, channel: int, args: dict[str, Any]) -> None:
     """The verb: an interpreter, by its path; None is the agent's own."""
-    path = arguments.path(args, "python")
-    count = arguments.take(args, "packages", int)
+    path = args["python"]
     known = link.session.only(_Interpreters).by_path
     interpreter = known.get(path)
     if interpreter is None or interpreter.gone:
         known[path] = interpreter = Interpreter(link, path)
-    interpreter.open(channel, count)
+    interpreter.open(channel, args["packages"])
 
 
 def of(session: Session, path: bytes | None) -> Interpreter:

@@ -12,11 +12,11 @@ import struct
 from collections import deque
 from typing import TYPE_CHECKING
 
-from remit._agent.base import arguments
 from remit._agent.base.helpers import refusal_of
 from remit._agent.functions import interpreter
 from remit._agent.functions.workers import PACKET, Worker
 from remit._wire.conversation import Piece
+from remit._wire.requests import parse_event
 from remit._wire.streams import STDERR_TAIL
 
 if TYPE_CHECKING:
@@ -40,13 +40,11 @@ _AHEAD = 16
 
 def pool(link: Link, channel: int, args: dict[str, Any]) -> None:
     """The verb."""
-    workers = arguments.take(args, "workers", int, default=None)
-    most = arguments.take(args, "most_calls", int, default=1000)
-    trust = arguments.take(args, "trust", bool, default=False)
-    source = interpreter.of(link.session, arguments.path(args, "python"))
-    size = workers or _processors()
+    source = interpreter.of(link.session, args["python"])
+    size = args["workers"] or _processors()
     link.session.session_job(source.id, True)
-    link.handlers[channel] = Pool(link, channel, source, size, max(1, most), trust)
+    pool = Pool(link, channel, source, size, args["most_calls"], args["trust"])
+    link.handlers[channel] = pool
     link.accept(channel, {"workers": size})
     link.conversation.grant(channel, _WINDOW)
 
@@ -194,18 +192,20 @@ class Pool:
 
     def on_event(self, name: str, args: dict[str, Any]) -> None:
         # Events overtake data. What this one is about may still be on its way.
-        self._orders.append((arguments.take(args, "after", int), name, args))
-        self._follow_orders()
+        order = parse_event(name, args)
+        if order is not None:
+            self._orders.append((order["after"], name, order))
+            self._follow_orders()
 
     def _follow_orders(self) -> None:
         while self._orders and self._orders[0][0] <= self._received:
             _, name, args = self._orders.popleft()
             if name == "forget":
-                self._forget(args.get("program", 0))
-            elif name == "cancel" and "program" in args:
+                self._forget(args["program"])
+            elif args["program"] is not None:
                 self._parts.drop(PROGRAM, args["program"])
-            elif name == "cancel":
-                self._cancel(args.get("call", 0))
+            else:
+                self._cancel(args["call"])
 
     def _cancel(self, number: int) -> None:
         if self._parts.drop(CALL, number):

@@ -15,11 +15,11 @@ from remit._agent.base import process_tree
 from remit._agent.kept import starting, unsupervised
 from remit._agent.kept.lookup import Opened, gone_or_unknown, not_found, opened
 from remit._agent.kept.starting import CLAIM_PATIENCE
-from remit._agent.kept.starting import GRACE as GRACE
 from remit._jobdir import files, liveness, mailbox, removal, views
 from remit._jobdir.statedir import State
 from remit._wire import states
 from remit._wire.refusal import Refused
+from remit._wire.requests import STOP_GRACE
 
 if TYPE_CHECKING:
     from typing import Any, Callable
@@ -160,7 +160,7 @@ def _ask_running(path: bytes, job_id: str, what: str) -> dict[str, Any]:
             raise Refused("state", "job %s is %s: cannot %s" % (job_id, view["state"], what))
         _check_reach(job, job_id, view, _process(job.dir_fd), _DONE[what])
         try:
-            answer = mailbox.ask(job.dir_fd, what, {}, GRACE, _watch(_process(job.dir_fd)))
+            answer = mailbox.ask(job.dir_fd, what, {}, STOP_GRACE, _watch(_process(job.dir_fd)))
         except mailbox.Unanswered as exc:
             raise Refused("state", "job %s: cannot %s" % (job_id, what), str(exc)) from exc
         if "error" in answer:
@@ -193,7 +193,7 @@ def remove(
     if files.is_sealed(gone_fd, job_id):
         raise not_found(job_id)
     if unsupervised.runs(known["process"]):
-        survivors = _stop_known(job_id, known["process"], GRACE)
+        survivors = _stop_known(job_id, known["process"], STOP_GRACE)
         if survivors:
             raise _unstoppable(job_id, survivors)
     files.seal(gone_fd, job_id)
@@ -235,10 +235,10 @@ def _remove(path: bytes, job_id: str, force: bool, leave: bool) -> dict[str, Any
         if leave or not force:
             survivors = []
         elif trusted:
-            survivors = _stop(job, job_id, GRACE)
+            survivors = _stop(job, job_id, STOP_GRACE)
         else:
             # What stands in there may be anybody's word: only what bears the job's id is its.
-            survivors = process_tree.stop(job_id.encode(), [], GRACE)
+            survivors = process_tree.stop(job_id.encode(), [], STOP_GRACE)
         if survivors:
             raise _unstoppable(job_id, survivors)
         if not leave:
@@ -335,7 +335,7 @@ def _end_one(path: bytes, job_id: str) -> str:
         with opened(path, job_id) as job:
             ended = job.view["state"] in states.FINISHED
         # What ended by itself took nothing with it, and its session does not either.
-        survivors = [] if ended else stop(path, job_id, GRACE, "session-ended")["survivors"]
+        survivors = [] if ended else stop(path, job_id, STOP_GRACE, "session-ended")["survivors"]
         if not survivors:
             remove(path, job_id, True, leave=ended)
         return "\n".join(survivors)

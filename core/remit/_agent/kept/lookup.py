@@ -18,6 +18,7 @@ from remit._jobdir import files, liveness, proc, removal, statedir, views
 from remit._jobdir.statedir import State
 from remit._wire import states
 from remit._wire.msgpack import pack
+from remit._wire.names import is_job_id
 from remit._wire.refusal import Refused
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def find(path: bytes, name: str, own: dict[str, Any] | None = None) -> dict[str,
     Where there are none, ``gone``: whether it is an id whose removal is known here. ``own`` as for
     `jobs`."""
     jobs_fd, ids = _ids(path)
-    if files.is_id(name) and name in ids:
+    if is_job_id(name) and name in ids:
         found = [name]
     else:
         names = scan.each(lambda each: _name_of(jobs_fd, each), ids)
@@ -142,7 +143,7 @@ def find(path: bytes, name: str, own: dict[str, Any] | None = None) -> dict[str,
             shown.append(views.unknown(job_id))
         elif view is not None:
             shown.append(view)
-    gone = not shown and files.is_id(name) and bool(gone_or_unknown(path, name).facts.get("gone"))
+    gone = not shown and is_job_id(name) and bool(gone_or_unknown(path, name).facts.get("gone"))
     return {"jobs": _fitting_page(shown), "gone": gone}
 
 
@@ -181,7 +182,7 @@ def _ids(path: bytes, after: str = "") -> tuple[int, list[str]]:
         jobs_fd = State(path).open_jobs()
     except FileNotFoundError:
         return -1, []
-    names = [name for name in os.listdir(jobs_fd) if name > after and files.is_id(name)]
+    names = [name for name in os.listdir(jobs_fd) if name > after and is_job_id(name)]
     return jobs_fd, sorted(names)
 
 

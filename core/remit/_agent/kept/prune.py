@@ -16,6 +16,7 @@ from remit._agent.kept import control, lookup
 from remit._jobdir import files, liveness, removal, views
 from remit._jobdir.statedir import State
 from remit._wire import states
+from remit._wire.names import is_job_id
 from remit._wire.refusal import Refused
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _look(jobs_fd: int, name: str) -> Found:
     """Only what is a job's directory, and known to be over, has a view."""
     dir_fd = None
     try:
-        if files.is_id(name):
+        if is_job_id(name):
             dir_fd = lookup.open_job(jobs_fd, name)
     except Refused:
         pass  # not ours alone: it is left alone

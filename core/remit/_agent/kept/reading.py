@@ -6,7 +6,6 @@ import os
 from itertools import count
 from typing import TYPE_CHECKING
 
-from remit._agent.base import arguments
 from remit._agent.base.helpers import EndedEarly, help_twice
 from remit._agent.kept import looks, lookup
 from remit._agent.kept.follow import Following
@@ -14,6 +13,7 @@ from remit._jobdir import files, views
 from remit._wire import states
 from remit._wire.conversation import PIECE, Piece
 from remit._wire.refusal import Refused
+from remit._wire.requests import EVENTS, take_all
 
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterator
@@ -45,12 +45,8 @@ class Readers:
 
 def read(link: Link, channel: int, path: bytes, args: dict[str, Any]) -> None:
     """The verb: output from a position on, in order, to the end of the job if ``follow``."""
-    job_id = arguments.job_id(args, "job")
-    position = _position(args, "position")
-    follow = arguments.take(args, "follow", bool, default=True)
-    token = None
-    if arguments.take(args, "consume", bool, default=False):
-        token = os.urandom(8).hex()
+    job_id, position, follow = args["job"], args["position"], args["follow"]
+    token = os.urandom(8).hex() if args["consume"] else None
 
     def ask() -> None:
         leaving = link.session.only(Readers).leaving_from(job_id)
@@ -75,17 +71,6 @@ def read(link: Link, channel: int, path: bytes, args: dict[str, Any]) -> None:
     opening = _Opening()
     link.handlers[channel] = opening
     ask()
-
-
-def _position(args: dict[str, Any], name: str) -> dict[str, int] | None:
-    """Offsets of both streams; a stream that is not named is read from its start."""
-    value = arguments.take(args, name, dict, default=None)
-    if value is None:
-        return None
-    position = {stream: value.get(stream, 0) for stream in files.STREAMS}
-    if not all(type(at) is int and 0 <= at <= files.MAX_SIZE for at in position.values()):
-        raise Refused("bad-request", "the argument %s is no position" % name)
-    return position
 
 
 class _Opening:
@@ -241,7 +226,8 @@ class _Reader(Following):
     def on_event(self, name: str, args: dict[str, Any]) -> None:
         if name != "used" or self._token is None or self._closing:
             return
-        for stream, offset in (_position(args, "position") or {}).items():
+        used = take_all(EVENTS[name], args)["position"]
+        for stream, offset in (used or {}).items():
             # Never beyond what was sent, and never back.
             offset = min(offset, self._place[0][stream])
             self._used[stream] = max(self._used[stream], offset)

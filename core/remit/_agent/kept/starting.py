@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import namedtuple
 from typing import TYPE_CHECKING
 
 from remit._agent.base import logind
@@ -17,29 +18,26 @@ from remit._jobdir.statedir import State
 from remit._wire import states
 from remit._wire.msgpack import pack
 from remit._wire.refusal import Refused
+from remit._wire.requests import STOP_GRACE
 
 if TYPE_CHECKING:
     from typing import Any
 
+# What is to be started: ``asked`` are the fields of the request (docs/wire.md), ``created`` is Unix
+# time, ``session`` the identity of the session that the job ends with, if it does, ``function`` the
+# argv of the interpreter of a function, and its script.
+Order = namedtuple("Order", "asked created session function stdin")
+
 # How long another start of the same id may take before we take it for stuck.
 CLAIM_PATIENCE = 10.0
-GRACE = 5.0
 _POLL = 0.01
 
 
 def start(
-    path: bytes,
-    job: dict[str, Any],
-    env: dict[bytes, bytes],
-    function: tuple[list[bytes], bytes] | None,
-    stdin: bytearray,
-    source: tuple[int, int],
-    death_pipe: int | None,
-    manner: dict[str, Any] | None = None,
+    path: bytes, order: Order, source: tuple[int, int], death_pipe: int | None
 ) -> dict[str, Any]:
     """``{view, process}`` once the job runs or its end is recorded: the job map, and what its
-    process.json says. ``job`` is what job.json says; ``function`` the argv of the interpreter of a
-    function, and its script; ``manner`` as in `remit._agent.base.manner`.
+    process.json says.
 
     Its supervisor comes from the forkserver, whose descriptor and pid are ``source``, and has the
     job stopped at the death pipe's end. A job that was started before under this id is not run
@@ -48,45 +46,77 @@ def start(
     state = State(path)
     jobs_fd = state.open_jobs(create=True)
     gone_fd = state.open_gone(create=True)
-    dir_fd, made = _claim(jobs_fd, gone_fd, job["id"])
+    job_id = order.asked["id"]
+    dir_fd, made = _claim(jobs_fd, gone_fd, job_id)
     if _was_run(dir_fd):
         files.unclaim(dir_fd)
-        return _answer_again(dir_fd, job["id"])
+        return _answer_again(dir_fd, job_id)
     try:
-        work = _work(job)
-        _prepare(dir_fd, job, work, files.OUTPUTS if function is None else files.STREAMS)
+        work = _work(order.asked)
+        _prepare(dir_fd, order, work)
         os.fsync(jobs_fd)
-        given = _given(job, env, function, stdin, manner)
-        forkserver.order(source, work, given, dir_fd, death_pipe)
+        forkserver.order(source, work, _given(order), dir_fd, death_pipe)
     except (OSError, Refused) as exc:
         if _was_run(dir_fd):
             # The supervisor was killed a moment too late: the first process may well run.
             if isinstance(exc, forkserver.Unruly):
-                unsupervised.end(job["id"], _process(dir_fd), GRACE, 0.0)
-            return _answer_again(dir_fd, job["id"])
+                unsupervised.end(job_id, _process(dir_fd), STOP_GRACE, 0.0)
+            return _answer_again(dir_fd, job_id)
         if made:
-            removal.discard(jobs_fd, job["id"], dir_fd)
+            removal.discard(jobs_fd, job_id, dir_fd)
         if isinstance(exc, Refused):
             raise
         raise statedir.refused(
             "the job cannot be kept in %s: %s" % (os.fsdecode(path), exc.strerror)
         ) from exc
-    answer = _answer(dir_fd, job["id"])
-    if job["lifetime"] != "session":
+    answer = _answer(dir_fd, job_id)
+    if order.asked["lifetime"] != "session":
         _warn(answer)
     return answer
 
 
-def _prepare(
-    dir_fd: int, job: dict[str, Any], work: supervisor.Work, streams: tuple[str, ...]
-) -> None:
+def _prepare(dir_fd: int, order: Order, work: supervisor.Work) -> None:
     """All that is to be in the job's directory before it runs. Raises OSError and Refused."""
-    files.prepare(dir_fd, streams)
+    files.prepare(dir_fd, files.OUTPUTS if order.function is None else files.STREAMS)
     if work.lease is not None:
         lease.prepare(dir_fd)
     if work.truncate:
         retention.check(dir_fd)
-    files.write_json(dir_fd, files.JOB, job)
+    try:
+        files.write_json(dir_fd, files.JOB, _job(order))
+    except TypeError as exc:
+        raise Refused("bad-request", "the limits cannot be written down: %s" % exc) from exc
+
+
+def _job(order: Order) -> dict[str, Any]:
+    """What job.json says: neither values of the environment nor stdin."""
+    asked, command = order.asked, order.asked["command"]
+    if "line" in command:
+        command = {"line": json.from_bytes(command["line"])}
+    elif "argv" in command:
+        command = {"argv": [json.from_bytes(word) for word in command["argv"]]}
+    job = {
+        "format": files.FORMAT,
+        "id": asked["id"],
+        "name": asked["name"],
+        "group": asked["group"],
+        "command": command,
+        "cwd": None if asked["cwd"] is None else json.from_bytes(asked["cwd"]),
+        "created": order.created,
+        "placement": asked["placement"],
+        "lifetime": asked["lifetime"],
+        "merge": asked["merge"],
+        "leftovers": asked["leftovers"],
+        "limits": _limits(asked),
+    }
+    if order.session is not None:
+        job["session"] = order.session
+    return job
+
+
+def _limits(asked: dict[str, Any]) -> dict[str, Any]:
+    timeout: float | None = asked["timeout"]
+    return asked["limits"] if timeout is None else dict(asked["limits"], timeout=timeout)
 
 
 def _warn(answer: dict[str, Any]) -> None:
@@ -122,37 +152,30 @@ def _wait_for_start(dir_fd: int, job_id: str) -> None:
         time.sleep(_POLL)
 
 
-def _work(job: dict[str, Any]) -> supervisor.Work:
+def _work(asked: dict[str, Any]) -> supervisor.Work:
+    limits = _limits(asked)
     return supervisor.Work(
-        id=job["id"].encode(),
-        timeout=job["limits"].get("timeout"),
-        lease=job["limits"].get("lease"),
-        max_output=job["limits"].get("max_output"),
-        truncate=job["limits"].get("on_max") == "truncate",
-        merge=job["merge"],
-        clean=job.get("leftovers") == "stop",
+        id=asked["id"].encode(),
+        timeout=limits.get("timeout"),
+        lease=limits.get("lease"),
+        max_output=limits.get("max_output"),
+        truncate=limits.get("on_max") == "truncate",
+        merge=asked["merge"],
+        clean=asked["leftovers"] == "stop",
     )
 
 
-def _given(
-    job: dict[str, Any],
-    env: dict[bytes, bytes],
-    function: tuple[list[bytes], bytes] | None,
-    stdin: bytearray,
-    manner: dict[str, Any] | None,
-) -> supervisor.Given:
-    command = job["command"]
-    if function is not None:
-        words: dict[str, Any] = {"argv": function[0]}
-    elif "line" in command:
-        words = {"line": json.to_bytes(command["line"])}
-    else:
-        words = {"argv": [json.to_bytes(word) for word in command["argv"]]}
-    if manner is not None:
-        words["manner"] = manner
-    cwd = None if job["cwd"] is None else json.to_bytes(job["cwd"])
-    script = b"" if function is None else function[1]
-    return supervisor.Given(pack([words, cwd, env]), script, stdin)
+def _given(order: Order) -> supervisor.Given:
+    """What the supervisor is told that stands on no disk."""
+    asked = order.asked
+    words: dict[str, Any] = asked["command"]
+    script = b""
+    if order.function is not None:
+        argv, script = order.function
+        words = {"argv": argv}
+    if asked["manner"] is not None:
+        words = dict(words, manner=asked["manner"])
+    return supervisor.Given(pack([words, asked["cwd"], asked["env"]]), script, order.stdin)
 
 
 def _was_run(dir_fd: int) -> bool:

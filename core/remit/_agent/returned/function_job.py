@@ -11,7 +11,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
-from remit._agent.base import arguments, process_tree
+from remit._agent.base import process_tree
 from remit._agent.functions import interpreter
 from remit._agent.returned.program import Root, close_all
 from remit._agent.returned.stdin import Stdin
@@ -40,14 +40,13 @@ class Function(Root):
     is_timed = False  # the interpreter may have to be brought up before
 
     def __init__(self, channel: Channel, wanted: Wanted, args: dict[str, Any]) -> None:
-        """Raises Refused where an argument is malformed, or its interpreter is gone."""
+        """Raises Refused where its interpreter is gone."""
         super().__init__(channel.link.session, wanted.id)
         self.spotter = Spotter()
-        head, size = task_head(args, wanted.cwd, wanted.env)
-        begun: bytes = arguments.take(args, "task", bytes, default=b"")
-        self._begun = (head, begun)  # what is there of the task
+        head, size = task_head(args["function"], wanted.cwd, wanted.env)
+        self._begun = (head, args["task"])  # what is there of the task
         self._size = len(head) + size
-        self._interpreter = interpreter.of(channel.link.session, arguments.path(args, "python"))
+        self._interpreter = interpreter.of(channel.link.session, args["python"])
         self._channel = channel
         self._loop = channel.link.loop
         self._shipment: _Shipment | None = None
@@ -138,17 +137,11 @@ class _Shipment(Stdin):
 
 
 def task_head(
-    args: dict[str, Any], cwd: bytes | None, env: dict[bytes, bytes]
+    function: dict[str, Any], cwd: bytes | None, env: dict[bytes, bytes]
 ) -> tuple[bytes, int]:
-    """The head of a task (`remit._worker.job`), and the size of what follows it. Raises Refused."""
-    function = arguments.take(args, "function", dict)
-    kind = arguments.take(function, "kind", str)
-    program = arguments.take(function, "program", int)
-    size = arguments.take(function, "arguments", int)
-    trust = arguments.take(function, "trust", bool, default=False)
-    if program < 0 or size < 0:
-        raise Refused("bad-request", "a function of a size below 0")
-    head = pack([cwd, env, trust, kind, program, size])
+    """The head of a task (`remit._worker.job`), and the size of what follows it."""
+    program, size = function["program"], function["arguments"]
+    head = pack([cwd, env, function["trust"], function["kind"], program, size])
     return _SIZE.pack(len(head)) + head, program + size
 
 

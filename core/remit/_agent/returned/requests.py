@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remit._agent.base import arguments, process_tree
+from remit._agent.base import process_tree
 from remit._agent.base.channel import Channel
 from remit._agent.returned.jobs import ReturnJobs
 from remit._agent.returned.program import Program
-from remit._agent.returned.return_job import STOP_GRACE, ReturnJob
+from remit._agent.returned.return_job import ReturnJob
 from remit._agent.returned.wanted import Wanted
 from remit._wire import states
 from remit._wire.refusal import Refused
+from remit._wire.requests import STOP_GRACE
 
 if TYPE_CHECKING:
     from typing import Any, Callable
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 
 def start(link: Link, number: int, args: dict[str, Any]) -> None:
     """The verb, for ``spool: false``."""
-    job_id = arguments.job_id(args, "id")
+    job_id = args["id"]
     returned = link.session.only(ReturnJobs)
     if job_id in returned:
         raise Refused("state", "there is a job %s in this session already" % job_id)
     if link.session.ending:
         raise Refused("state", "the session is about to end")
-    wanted, channel = Wanted(job_id, args), Channel(link, number)
+    wanted, channel = Wanted(args), Channel(link, number)
     if "function" in args["command"]:
         from remit._agent.returned.function_job import Function  # few sessions have any
 
@@ -47,8 +48,7 @@ def start(link: Link, number: int, args: dict[str, Any]) -> None:
 
 
 def stop(job: ReturnJob, channel: Channel, args: dict[str, Any]) -> None:
-    grace = arguments.seconds(args, "grace", STOP_GRACE)
-    job.stop("stopped", grace or 0.0, channel)
+    job.stop("stopped", args["grace"], channel)
 
 
 def suspend(job: ReturnJob, channel: Channel, args: dict[str, Any]) -> None:
@@ -79,7 +79,7 @@ def _signal(
 
 
 def remove(job: ReturnJob, channel: Channel, args: dict[str, Any]) -> None:
-    if not (job.is_over or arguments.take(args, "force", bool, default=False)):
+    if not (job.is_over or args["force"]):
         raise _in_no_state(job, "removed: it runs")
     job.forget()
     job.stop("stopped", STOP_GRACE)

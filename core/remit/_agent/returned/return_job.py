@@ -21,6 +21,7 @@ from remit._agent.returned.stdin import Stdin
 from remit._agent.returned.work import Work
 from remit._wire import states
 from remit._wire.refusal import Refused
+from remit._wire.requests import STOP_GRACE
 from remit._wire.streams import STDERR, TASK
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 # How long output may be held open by others once the first process has ended.
 DRAIN = 2.0
-# Seconds between TERM and KILL for one that is stopped.
-STOP_GRACE = 5.0
 # Readable for this long without credit: the job is told to be held up.
 HELD_UP = 1.0
 # Seconds after which the janitor is told of the first process, beside the id.

@@ -1,12 +1,9 @@
-"""What the start of a return job asks for, checked."""
+"""What the start of a return job asks for."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
-
-from remit._agent.base import arguments
-from remit._wire.refusal import Refused
 
 if TYPE_CHECKING:
     from typing import Any
@@ -18,28 +15,26 @@ _WORD_SIZE = 40
 
 
 class Wanted:
-    def __init__(self, job_id: str, args: dict[str, Any]) -> None:
-        """Raises Refused where an argument is malformed."""
-        self.id = job_id
+    def __init__(self, args: dict[str, Any]) -> None:
+        """``args`` are the fields of the request."""
+        self.id: str = args["id"]
         # Of the job map of docs/wire.md: what stays as it is.
         self.facts: dict[str, Any] = {
-            "id": job_id,
-            "name": arguments.name(args),
-            "group": arguments.take(args, "group", str, default=None),
-            "placement": arguments.take(args, "placement", str),
-            "lifetime": arguments.take(args, "lifetime", str),
+            "id": args["id"],
+            "name": args["name"],
+            "group": args["group"],
+            "placement": args["placement"],
+            "lifetime": args["lifetime"],
             "location": None,
-            "command": arguments.command(args),
-            "cwd": arguments.path(args, "cwd"),
+            "command": args["command"],
+            "cwd": args["cwd"],
             "created": time.time(),
         }
-        if self.facts["lifetime"] != "session":
-            raise Refused("bad-request", "a job that is not kept lives as long as its session")
-        self.env = arguments.environment(args)
-        self.timeout = arguments.seconds(args, "timeout", None)
-        self.takes_all = arguments.leftovers(args) == "stop"  # what it leaves behind ends with it
-        self.merge = arguments.take(args, "merge", bool, default=False)
-        self.stdin = arguments.take(args, "stdin", bool, default=False)
+        self.env: dict[bytes, bytes] = args["env"]
+        self.timeout: float | None = args["timeout"]
+        self.takes_all = args["leftovers"] == "stop"  # what it leaves behind ends with it
+        self.merge: bool = args["merge"]
+        self.stdin: bool = args["stdin"]
 
     @property
     def command(self) -> dict[str, Any]:
