@@ -29,9 +29,8 @@ if TYPE_CHECKING:
     from remit._executor import Executor
     from remit._hookspecs import hookimpl
     from remit._jobs.job import Job
-    from remit._jobs.options import ConnectOptions, RunOptions, StartOptions
+    from remit._jobs.options import ConnectOptions, RunOptions, StartOptions, Stdin, Word, Work
     from remit._jobs.receiver import Receiver
-    from remit._jobs.request import Stdin, Word, Work
     from remit._plugins import PluginWarning
     from remit._process import open_process
     from remit._pump import Pumped, open_pump

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 from remit._public import named_as_written
 from remit._wire.sanitize import harmless
@@ -126,6 +126,20 @@ class SessionClosed(RemitError):
     """The session had been closed here before the call."""
 
 
+class JobFailedFacts(TypedDict, total=False):
+    """What may be known of the end of a job that failed."""
+
+    job: JobInfo | None
+    location: str
+    exit_status: int | None
+    signal: str | None
+    reason: str
+    stderr_tail: bytes
+    type: str | None
+    traceback: str | None
+    result: CommandResult | None
+
+
 class JobFailed(RemitError):
     """The job is over and was no success, or its end cannot be known (``reason``).
 
@@ -133,32 +147,29 @@ class JobFailed(RemitError):
     ``job`` is what was known of it then, frozen: the error can be pickled.
     """
 
+    job: JobInfo | None = None
+    location: str = ""
+    exit_status: int | None = None
+    signal: str | None = None
+    reason: str = ""
+    stderr_tail: bytes = b""
+    type: str | None = None
+    traceback: str | None = None
+    result: CommandResult | None = None
+
     def __init__(
         self,
         message: str,
         *,
-        job: JobInfo | None = None,
-        location: str = "",
-        exit_status: int | None = None,
-        signal: str | None = None,
-        reason: str = "",
-        stderr_tail: bytes = b"",
-        type: str | None = None,
-        traceback: str | None = None,
-        result: CommandResult | None = None,
         evidence: str = "",
         hint: str = "",
+        **facts: Unpack[JobFailedFacts],
     ) -> None:
         super().__init__(message, evidence=evidence, hint=hint)
-        self.job = job
-        self.location = location
-        self.exit_status = exit_status
-        self.signal = signal
-        self.reason = reason
-        self.stderr_tail = stderr_tail
-        self.type = type
-        self.traceback = traceback
-        self.result = result
+        for name, fact in facts.items():
+            if name not in JobFailedFacts.__annotations__:
+                raise TypeError(f"JobFailed() got an unexpected keyword argument {name!r}")
+            setattr(self, name, fact)
 
 
 class GroupFailed(JobFailed):

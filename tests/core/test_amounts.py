@@ -14,7 +14,7 @@ import pytest
 
 import remit
 import remit.abc
-from remit._jobs.request import Start
+from remit._jobs.options import StartSettings
 from remit._session.settings import Settings
 
 from .conftest import Play
@@ -67,7 +67,7 @@ GIVEN: dict[tuple[str, str], tuple[str, list[Any]]] = {
 # Numbers that remit itself gives, or that are nobody's to misuse.
 TOLD = {
     # What is made of these is handed on to `Settings`.
-    *("connect", "Hub.connect"),
+    *("connect", "Hub.connect", "Hub.session"),
     # What was heard of a job, a record or a program: made by remit, and by stores and transports.
     *("Gap", "LogRecord", "Outcome", "Progress", "Pruned", "Record", "WarningRecord", "End"),
     *("CommandResult", "DecodedRecord", "Target", "Channel.grant", "ByteStream.receive"),
@@ -115,7 +115,7 @@ def test_the_table_has_every_number_of_every_public_signature() -> None:
     # And each way to the same settings has the same numbers.
     for function in (remit.connect, remit.Hub.connect):
         assert _numbers(function) == _numbers(Settings)
-    assert _numbers(Start.of) == _numbers(remit.Session.start)
+    assert _numbers(StartSettings) == _numbers(remit.Session.start)
 
 
 def _wrong() -> Iterator[tuple[str, str, Any]]:

@@ -565,7 +565,7 @@ def announced(port: Port, request: Start) -> JobInfo:
     """What is known of a job before the target has answered."""
     return JobInfo(
         id=request.id,
-        name=request.name,
+        name=request.settings.name,
         state=JobState.PENDING,
         location=port.location,
         command=f"{request.work.name}()" if isinstance(request.work, Function) else request.work,

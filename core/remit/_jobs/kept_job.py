@@ -69,7 +69,7 @@ class KeptJob(Job):
     async def _begin(self) -> None:
         """Starting is idempotent: where the answer was lost, the same id is asked again."""
         assert self._request is not None
-        stdin = self._request.stdin
+        stdin = self._request.settings.stdin
         while True:
             arguments, task = self._request.arguments(), b""
             if isinstance(self._request.work, Function):

@@ -1,13 +1,19 @@
-"""What may be said at a start and at a connection, as type checkers see it."""
+"""What may be said at a start and at a connection: for type checkers, and as one value."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal, TypedDict
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
+from os import PathLike
+from typing import Any, BinaryIO, Literal, TypedDict
 
-from remit._jobs.request import Stdin, Word
+import attrs
+
 from remit._public import named_as_written
-from remit._types import Lease
+from remit._types import Lease, Pipe
+
+Word = str | bytes | PathLike[str] | PathLike[bytes]
+Work = str | Sequence[Word] | Callable[..., Any]
+Stdin = bytes | bytearray | memoryview | BinaryIO | AsyncIterable[bytes] | Pipe | None
 
 Lifetime = Literal["session", "detached"]
 Full = Literal["spill", "block", "drop"]
@@ -45,6 +51,27 @@ class StartOptions(TypedDict, total=False):
     max_output: int | None
     on_max: OnMax
     python: str | None
+
+
+@attrs.frozen
+class StartSettings:
+    """The options of one start, all of them, in the order that `Session.start` has."""
+
+    placement: str = "return"
+    lifetime: Lifetime | Lease | None = None
+    name: str | None = None
+    id: str | None = None
+    cwd: Word | None = None
+    env: Mapping[str, str] | None = None
+    stdin: Stdin = None
+    timeout: float | None = None
+    merge: bool = False
+    leftovers: Leftovers = "leave"
+    full: Full = "spill"
+    buffer_limit: int = 8 << 20
+    max_output: int | None = None
+    on_max: OnMax = "stop"
+    python: str | None = None
 
 
 class RunOptions(StartOptions, total=False):

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterable, Callable, Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 import attrs
 
 from remit._amounts import count, seconds
 from remit._errors import TargetError
-from remit._public import named_as_written
+from remit._jobs.options import StartSettings, Word, Work
 from remit._types import PIPE, Lease, Pipe, new_job_id
 from remit._wire.names import NAME_WORDS, is_job_id, is_name
-from remit._wire.requests import LEFTOVERS, ON_MAX
+from remit._wire.requests import JOB_FIELDS, LEFTOVERS, ON_MAX
 from remit.abc import Placement
-
-Word = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-Work = str | Sequence[Word] | Callable[..., Any]
-Stdin = bytes | bytearray | memoryview | BinaryIO | AsyncIterable[bytes] | Pipe | None
 
 FULL = ("spill", "block", "drop")
 
@@ -39,94 +35,61 @@ class Function:
 
 @attrs.frozen
 class Start:
-    """A start that can be right: everything in it has been checked."""
+    """A start that can be right: everything in it, and in its ``settings``, has been checked."""
 
     id: str
     work: str | tuple[str, ...] | Function
     placement: Placement
     lifetime: str
-    name: str | None
     cwd: bytes | None
     env: Mapping[bytes, bytes]
-    stdin: Stdin
-    timeout: float | None
-    merge: bool
-    leftovers: str
-    full: str
-    buffer_limit: int
-    max_output: int | None
     limits: Mapping[str, Any]
+    settings: StartSettings
 
     @classmethod
     def of(
         cls,
         work: Work,
-        *args: Any,
+        args: tuple[Any, ...],
+        settings: StartSettings,
         placement: Placement,
-        lifetime: str | Lease | None,
-        name: str | None,
-        id: str | None,
-        cwd: Word | None,
-        env: Mapping[str, str] | None,
-        stdin: Stdin,
-        timeout: float | None,
-        merge: bool,
-        leftovers: str,
-        full: str,
-        buffer_limit: int,
-        max_output: int | None,
-        on_max: str,
-        python: str | None,
         here: bool,
     ) -> Start:
         """Checks all. ``here``: without a ``cwd`` the caller's is meant. Raises ValueError or
         TypeError saying what cannot be right."""
-        _check_choices(full, leftovers)
-        buffer_limit = count("buffer_limit", buffer_limit, least=1, unit="byte")
-        if timeout is not None:
-            timeout = seconds("timeout", timeout, above=0)
-        if max_output is not None:
-            max_output = count("max_output", max_output, least=1, unit="byte")
-        if on_max == "truncate" and callable(work):
+        settings = _checked(settings, placement)
+        if settings.on_max == "truncate" and callable(work):
             raise ValueError("what a function says cannot be truncated; on_max='stop' can be had")
         if callable(work) and not placement.spools:
-            _no_start_variables(env or {})
+            _no_start_variables(settings.env or {})
         return cls(
-            id=_id(id),
-            work=_work(work, args, python),
+            id=_id(settings.id),
+            work=_work(work, args, settings.python),
             placement=placement,
-            lifetime=_lifetime(lifetime, placement),
-            name=_name(name),
-            cwd=_cwd(cwd, here),
-            env=_env(env),
-            stdin=_stdin(stdin, placement),
-            timeout=timeout,
-            merge=bool(merge),
-            leftovers=leftovers,
-            full=full,
-            buffer_limit=buffer_limit,
-            max_output=max_output,
-            limits=_limits(lifetime, placement, max_output, on_max),
+            lifetime=_lifetime(settings.lifetime, placement),
+            cwd=_cwd(settings.cwd, here),
+            env=_env(settings.env),
+            limits=_limits(settings, placement),
+            settings=settings,
         )
 
     def arguments(self) -> dict[str, Any]:
-        """The arguments of the `start` verb: docs/wire.md."""
-        return {
+        """The fields of the `start` verb, but for those of functions: docs/wire.md."""
+        said = {
             "id": self.id,
             "command": _command(self.work),
             "cwd": self.cwd,
             "env": self.env,
-            "name": self.name,
             "group": None,
             "placement": self.placement.name,
             "spool": self.placement.spools,
             "lifetime": self.lifetime,
-            "timeout": self.timeout,
-            "merge": self.merge,
-            "leftovers": self.leftovers,
-            "stdin": self.stdin is not None,
+            "stdin": self.settings.stdin is not None,
             "limits": dict(self.limits),
         }
+        # All else goes under the name that it has here.
+        same = [field.name for field in JOB_FIELDS if field.name not in said]
+        return said | {name: getattr(self.settings, name) for name in same}
 
 
 def check_words(
@@ -139,11 +102,26 @@ def check_words(
     _env(env)
 
 
-def _check_choices(full: str, leftovers: str) -> None:
-    if full not in FULL:
-        raise ValueError(f"full must be one of {', '.join(FULL)}, not {full!r}")
-    if leftovers not in LEFTOVERS:
-        raise ValueError(f"leftovers must be 'leave' or 'stop', not {leftovers!r}")
+def _checked(settings: StartSettings, placement: Placement) -> StartSettings:
+    """With its numbers as numbers. Raises ValueError and TypeError."""
+    if settings.full not in FULL:
+        raise ValueError(f"full must be one of {', '.join(FULL)}, not {settings.full!r}")
+    if settings.leftovers not in LEFTOVERS:
+        raise ValueError(f"leftovers must be 'leave' or 'stop', not {settings.leftovers!r}")
+    timeout, max_output = settings.timeout, settings.max_output
+    return attrs.evolve(
+        settings,
+        name=_name(settings.name),
+        stdin=_stdin(settings.stdin, placement),
+        timeout=None if timeout is None else seconds("timeout", timeout, above=0),
+        merge=bool(settings.merge),
+        buffer_limit=count("buffer_limit", settings.buffer_limit, least=1, unit="byte"),
+        max_output=None if max_output is None else _output(max_output),
+    )
+
+
+def _output(most: int) -> int:
+    return count("max_output", most, least=1, unit="byte")
 
 
 def _id(id: str | None) -> str:
@@ -220,14 +198,13 @@ def _lifetime(lifetime: str | Lease | None, placement: Placement) -> str:
     return word
 
 
-def _limits(
-    lifetime: object, placement: Placement, max_output: int | None, on_max: str
-) -> dict[str, Any]:
+def _limits(settings: StartSettings, placement: Placement) -> dict[str, Any]:
     """What a kept job's supervisor is to see to beside its time limit. What a return job prints is
     counted here."""
     limits: dict[str, Any] = {}
-    if isinstance(lifetime, Lease):
-        limits["lease"] = lifetime.seconds
+    on_max, max_output = settings.on_max, settings.max_output
+    if isinstance(settings.lifetime, Lease):
+        limits["lease"] = settings.lifetime.seconds
     if on_max not in ON_MAX:
         raise ValueError(f"on_max must be one of {', '.join(ON_MAX)}, not {on_max!r}")
     if max_output is None:
@@ -323,6 +300,3 @@ def _stdin(stdin: object, placement: Placement) -> Any:
 def _no_nul(text: str, what: str) -> None:
     if "\0" in text:
         raise ValueError(f"{what} holds a NUL character: {text!r}")
-
-
-named_as_written(__name__)

@@ -85,31 +85,33 @@ class ReturnJob(Job):
         self._arrived = {"stdout": 0, "stderr": 0}
         self._splitter = Splitter(0)
         self._lent = 0  # credit granted for a record that is not whole yet
-        self._surcharges = Surcharges(min(request.buffer_limit, _WINDOW))
+        self._surcharges = Surcharges(min(request.settings.buffer_limit, _WINDOW))
         self._told = port.plugins.listens("remit_record")
 
     async def _begin(self) -> None:
         request = self._request
         link = await self._port.ready()
-        credit = min(request.buffer_limit, _WINDOW)
+        credit = min(request.settings.buffer_limit, _WINDOW)
         arguments, task = request.arguments(), b""
         if isinstance(request.work, Function):
             more, task = (await self._port.shipment(request.work)).arguments()
             arguments.update(more)
             link = await self._port.ready()
         self._feed.open(link, "start", arguments, credit)
-        if task or request.stdin not in (None, PIPE):
+        if task or request.settings.stdin not in (None, PIPE):
             self._port.tasks.start_soon(self._pour, task, failed=self._fail)
         await self._feed.answered.wait()
         if self._feed.error is not None:
             raise self._feed.error
-        if request.timeout is not None and not self.state.finished:
-            self._port.tasks.start_soon(self._enforce, request.timeout, failed=self._fail)
+        if request.settings.timeout is not None and not self.state.finished:
+            self._port.tasks.start_soon(self._enforce, request.settings.timeout, failed=self._fail)
 
     def _accepted(self, news: JobMap) -> None:
         self._info = attrs.evolve(self._info, created=moment(news.created))
         request = self._request
-        self._open_store(request.placement, lambda: _Channel(self), takes=request.full == "block")
+        self._open_store(
+            request.placement, lambda: _Channel(self), takes=request.settings.full == "block"
+        )
         self._port.jobs.returned.add(self)
         self._hear(news)
 
@@ -132,7 +134,7 @@ class ReturnJob(Job):
 
     def _within_limit(self, data: bytes) -> bytes:
         """As much of it as the job may print; it is ended where that is not all."""
-        most = self._request.max_output
+        most = self._request.settings.max_output
         if most is None:
             return data
         room = max(0, most - self._arrived["stdout"] - self._arrived["stderr"])
@@ -146,21 +148,21 @@ class ReturnJob(Job):
 
     def _take_records(self, record: Record) -> None:
         """Of what a function says only whole records may be dropped, and told to plugins."""
-        if not self._told and self._request.full != "drop":
+        if not self._told and self._request.settings.full != "drop":
             self._store.append(record)
             return
         try:
             said = self._splitter.feed(record.data)
         except Malformed as exc:
             raise RemoteProtocolError(f"job {self.id} said what is no record: {exc}") from exc
-        if self._request.full != "drop":
+        if self._request.settings.full != "drop":
             self._store.append(record)
-        if self._request.full == "drop" and self._splitter.gathered > self._lent:
+        if self._request.settings.full == "drop" and self._splitter.gathered > self._lent:
             # The store, which is to grant credit for it, gets it when it is whole.
             self._feed.grant(self._splitter.gathered - self._lent)
             self._lent = self._splitter.gathered
         for one in said:
-            if self._request.full == "drop":
+            if self._request.settings.full == "drop":
                 data = HEAD.pack(one.kind, one.number, one.time, len(one.body)) + bytes(one.body)
                 self._store.append(attrs.evolve(record, data=data, offset=one.at))
             if self._told:
@@ -342,12 +344,12 @@ class ReturnJob(Job):
     # -- stdin
 
     async def send(self, data: bytes) -> None:
-        if self._request.stdin is not PIPE:
+        if self._request.settings.stdin is not PIPE:
             raise self._no_stdin()
         await self._send(data)
 
     async def send_eof(self) -> None:
-        if self._request.stdin is not PIPE:
+        if self._request.settings.stdin is not PIPE:
             raise self._no_stdin()
         await anyio.lowlevel.checkpoint()
         self._eof_sent = True
@@ -358,8 +360,8 @@ class ReturnJob(Job):
         with anyio.CancelScope() as self._stdin_scope:
             try:
                 await self._feed.send(task, self._notifier, self._feed.answered.is_set, TASK)
-                if self._request.stdin not in (None, PIPE):
-                    await feeding.pour(self._request.stdin, self._send)
+                if self._request.settings.stdin not in (None, PIPE):
+                    await feeding.pour(self._request.settings.stdin, self._send)
                     self._feed.send_eof()
             except JobStateError:
                 pass  # it no longer reads: its own affair, as in a shell's pipeline
@@ -436,11 +438,11 @@ class _Channel:
 
     @property
     def full(self) -> str:
-        return self._request.full
+        return self._request.settings.full
 
     @property
     def buffer_limit(self) -> int:
-        return self._request.buffer_limit
+        return self._request.settings.buffer_limit
 
     @property
     def size(self) -> Position:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -26,6 +26,9 @@ Size = Annotated[int, Meta(ge=0, le=1 << 62)]
 _MOST_TEXT = 1 << 14
 _MOST_LINES = 100
 _GROUP = re.compile(r"g[a-z2-7]{12}")
+# What users are told as it stands.
+_SAME = ("id", "name", "state", "placement", "lifetime")
+_TIMES = ("created", "started", "finished")
 _ENDED = (JobState.COMPLETED, JobState.FAILED, JobState.STOPPED)
 
 
@@ -120,18 +123,14 @@ class JobMap(msgspec.Struct, kw_only=True):
     def info(self, location: str, *, here: bool) -> JobInfo:
         """The same for users. ``location`` is the session's: where a job is, only it can know. But
         a job that was collected ``here``, on our own computer, says where it ran."""
+        same = {name: getattr(self, name) for name in _SAME}
+        times: dict[str, Any] = {name: moment(getattr(self, name)) for name in _TIMES}
         return JobInfo(
-            id=self.id,
-            name=self.name,
-            state=self.state,
+            **same,
+            **times,
             location=(self.location if here else None) or location,
             command=_command(self.command),
-            placement=self.placement,
-            lifetime=self.lifetime,
             has_more_data=self.has_more if self.state.finished else True,
-            created=moment(self.created),
-            started=moment(self.started),
-            finished=moment(self.finished),
             outcome=None if self.outcome is None else self.outcome.outcome(),
             group=self.group if _GROUP.fullmatch(self.group or "") else None,
             problem=_cut(self.problem),

@@ -12,8 +12,7 @@ import anyio
 import anyio.abc
 
 from remit._jobs.job import Job
-from remit._jobs.options import JobOptions
-from remit._jobs.request import Word, Work
+from remit._jobs.options import JobOptions, Word, Work
 from remit._link.background import Home, outlast, spawn
 from remit._plugins import plugins
 from remit._public import named_as_written

@@ -23,8 +23,19 @@ from remit._errors import (
 )
 from remit._jobs.job import Job
 from remit._jobs.kept_job import KeptJob
-from remit._jobs.options import Full, Leftovers, Lifetime, OnMax, RunOptions, StartOptions
-from remit._jobs.request import Start, Stdin, Word, Work
+from remit._jobs.options import (
+    Full,
+    Leftovers,
+    Lifetime,
+    OnMax,
+    RunOptions,
+    StartOptions,
+    StartSettings,
+    Stdin,
+    Word,
+    Work,
+)
+from remit._jobs.request import Start
 from remit._jobs.return_job import EndedJob, ReturnJob
 from remit._link.carrier import Carrier
 from remit._link.messages import Hello, JobMap, JobPage, PrunedPage
@@ -146,66 +157,46 @@ class Session:
     ) -> Job:
         """Starts ``work`` and returns once the target has answered.
 
-        ``work``: a sequence of words (no shell), or a str (a ``/bin/sh`` line). ``stdin``: bytes,
-        an open binary file, an async iterable of bytes, `PIPE` (then `Job.send`), or None for
-        nothing. ``merge`` sends stderr with stdout. ``timeout`` seconds after its start the job is
-        stopped and FAILED. ``full`` tells what becomes of the output of a return job that nobody
-        reads once ``buffer_limit`` bytes are held here: ``spill`` to a temporary file, ``block``
-        the job, or ``drop`` the oldest (a `Gap` record stands for it).
-
-        ``leftovers``: what becomes of processes that outlive a job which ends by itself: they run
-        on and are named in `Outcome.left_behind`, or with ``"stop"`` are ended as well. A job that
-        is ended (a stop, the time limit, a cancel, the end of its session) takes all with it.
-
-        ``lifetime``: ``session``, ``detached``, or `lease` for a kept job that is stopped some time
-        after its last caller has gone. ``max_output``: once stdout and stderr together pass so many
-        bytes the job is stopped and FAILED (reason ``max-output``), and just these bytes are kept;
-        with ``on_max="truncate"`` a kept job runs on, and the newest ``max_output``
-        bytes of each stream are kept (a `Gap` record stands for what was freed before it was read).
+        ``work``: a sequence of words (no shell), a str (a ``/bin/sh`` line), or a function.
+        ``stdin``: bytes, an open binary file, an async iterable of bytes, `PIPE` (then `Job.send`).
+        ``merge`` sends stderr with stdout. ``timeout`` seconds after its start the job is stopped
+        and FAILED. ``full``: what becomes of the output of a return job that nobody reads once
+        ``buffer_limit`` bytes are held here: ``spill`` to a temporary file, ``block`` the job, or
+        ``drop`` the oldest (a `Gap` record stands for it). ``leftovers``: processes that outlive a
+        job which ends by itself run on, named in `Outcome.left_behind`; with ``"stop"`` they end.
+        A job that is ended takes all with it. ``lifetime``: ``session``, ``detached``, or `lease`
+        for a kept job that is stopped some time after its last caller has gone. ``max_output``:
+        once stdout and stderr together pass so many bytes the job is stopped and FAILED, and just
+        these are kept; with ``on_max="truncate"`` a kept job runs on, and the newest of each stream
+        are kept (a `Gap` stands for what was freed before it was read).
 
         A job whose program or directory is missing is FAILED with reason ``start-failed``. Raises
         ValueError or TypeError, before anything is sent, for what can never be right; LinkLost,
-        SessionClosed, TargetError (no state directory to keep in), JobStateError (the id is
-        taken back). Cancelled, the start is taken back: the job, if it came to be, is stopped,
-        removed and sealed.
+        SessionClosed, TargetError (no state directory to keep in), JobStateError (the id is taken
+        back). Cancelled, the start is taken back: the job is stopped, removed and sealed.
         """
         self._connection.home.check()
-        request = Start.of(
-            work,
-            *args,
-            placement=self._connection.plugins.placement(placement),
-            lifetime=lifetime,
-            name=name,
-            id=id,
-            cwd=cwd,
-            env=env,
-            stdin=stdin,
-            timeout=timeout,
-            merge=merge,
-            leftovers=leftovers,
-            full=full,
-            buffer_limit=buffer_limit,
-            max_output=max_output,
-            on_max=on_max,
-            python=python,
-            here=self._connection.here,
+        settings = StartSettings(
+            *(placement, lifetime, name, id, cwd, env, stdin, timeout, merge),
+            *(leftovers, full, buffer_limit, max_output, on_max, python),
         )
-        return await self._begin(request, named=id is not None)
+        return await self._begin(work, args, settings)
 
-    async def _begin(self, request: Start, named: bool) -> Job:
-        """``named``: whether the id is the caller's, who may have used it before."""
+    async def _begin(self, work: Work, args: tuple[Any, ...], settings: StartSettings) -> Job:
         connection = self._connection
+        placement = connection.plugins.placement(settings.placement)
+        request = Start.of(work, args, settings, placement, connection.here)
         if request.id in connection.seals:
             raise JobStateError(f"job {request.id} was given up; its id is used up")
-        spools = request.placement.spools
-        job: Job = KeptJob.asked(connection, request) if spools else ReturnJob(connection, request)
+        kept = placement.spools
+        job: Job = KeptJob.asked(connection, request) if kept else ReturnJob(connection, request)
         try:
             await job._begin()
         except BaseException as exc:
             # What has failed was not run for us. What ran under an id that the caller named is an
             # earlier start's then, and its job's results are there to be fetched.
             lost = not isinstance(exc, Exception) or isinstance(exc, (LinkLost, SessionClosed))
-            spare = named and not lost
+            spare = settings.id is not None and not lost
             await connection.tasks.see_through(partial(job._take_back, spare=spare))
             raise
         return job

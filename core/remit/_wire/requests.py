@@ -221,7 +221,24 @@ FUNCTION: tuple[Field, ...] = (
 )
 
 _PYTHON = Field("python", PATH, None)
-# What a `start` has for functions alone.
+# What a `start` has for any job.
+JOB_FIELDS = (
+    Field("id", JOB_ID, REQUIRED),
+    Field("command", COMMAND, REQUIRED),
+    Field("cwd", PATH, None),
+    Field("env", ENVIRONMENT, dict),
+    Field("name", NAME, None),
+    Field("group", STR, None),
+    Field("placement", STR, None),
+    Field("spool", BOOL, REQUIRED),
+    Field("lifetime", _one_of("the lifetime %r is none", *LIFETIMES), None),
+    Field("timeout", SECONDS, None),
+    Field("merge", BOOL, False),
+    Field("leftovers", _one_of("the argument leftovers is leave or stop", *LEFTOVERS), "leave"),
+    Field("stdin", BOOL, False),
+    Field("limits", Kind("limits", (dict,), _limits), dict),
+)
+# And for functions alone.
 FUNCTION_FIELDS = (
     Field("function", Kind("function", (dict,), _function), None),
     _PYTHON,
@@ -233,20 +250,7 @@ _SAVED = _one_of("a stream that can be saved is stdout or stderr", NAMES[STDOUT]
 
 REQUESTS: dict[str, tuple[Field, ...]] = {
     "start": (
-        Field("id", JOB_ID, REQUIRED),
-        Field("command", COMMAND, REQUIRED),
-        Field("cwd", PATH, None),
-        Field("env", ENVIRONMENT, dict),
-        Field("name", NAME, None),
-        Field("group", STR, None),
-        Field("placement", STR, None),
-        Field("spool", BOOL, REQUIRED),
-        Field("lifetime", _one_of("the lifetime %r is none", *LIFETIMES), None),
-        Field("timeout", SECONDS, None),
-        Field("merge", BOOL, False),
-        Field("leftovers", _one_of("the argument leftovers is leave or stop", *LEFTOVERS), "leave"),
-        Field("stdin", BOOL, False),
-        Field("limits", Kind("limits", (dict,), _limits), dict),
+        *JOB_FIELDS,
         *FUNCTION_FIELDS,
         Field("manner", Kind("manner", (dict,), _manner), None),
     ),

@@ -37,8 +37,7 @@ from remit._errors import (
     ShippingError,
     TargetError,
 )
-from remit._jobs.options import ConnectOptions, RunOptions, StartOptions
-from remit._jobs.request import Stdin, Word, Work
+from remit._jobs.options import ConnectOptions, RunOptions, StartOptions, Stdin, Word, Work
 from remit._plugins import PluginWarning
 from remit._types import (
     PIPE,

@@ -8,8 +8,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, TypeVarTuple, Unpack, overload
 
-from remit._jobs.options import JobOptions
-from remit._jobs.request import Word, Work
+from remit._jobs.options import JobOptions, Word, Work
 from remit._portal import portal
 from remit._session import hub as hubs
 from remit._session import session as sessions

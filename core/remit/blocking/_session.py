@@ -7,8 +7,7 @@ from types import ModuleType
 from typing import Any, TypeVar, TypeVarTuple, Unpack, overload
 
 from remit._jobs import job as jobs
-from remit._jobs.options import RunOptions, StartOptions
-from remit._jobs.request import Word, Work
+from remit._jobs.options import RunOptions, StartOptions, Word, Work
 from remit._portal import Portal
 from remit._session import session as sessions
 from remit._types import CommandResult, JobInfo, Pruned, SessionState

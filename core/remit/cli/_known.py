@@ -34,16 +34,14 @@ class Note(msgspec.Struct, kw_only=True, frozen=True):
 
     def unreachable(self, problem: str) -> JobInfo:
         """The job while its target cannot be asked: it may well run on."""
+        same = {name: getattr(self, name) for name in ("id", "name", "command", "created")}
         return JobInfo(
-            id=self.id,
-            name=self.name,
+            **same,
             state=JobState.DISCONNECTED,
             location=self.location or self.target,
-            command=self.command,
             placement="keep",
             lifetime="detached",
             has_more_data=True,
-            created=self.created,
             problem=problem,
         )
 

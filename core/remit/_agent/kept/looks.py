@@ -108,15 +108,15 @@ def read(
     most: int,
     token: str | None,
     follow: bool,
-    inotify_fd: int,
-    first: bool,
+    inotify_fd: int | None,
 ) -> dict[str, Any]:
     """The next pieces of output: ``{data, place, freed, more, over, view, superseded, watches}``.
 
     ``place`` is a position, and the line of the index that comes next, None where that is not known
-    yet. At most ``most`` bytes. ``more``: there is more to read now; ``over``: nothing more will be
-    written; ``view``: the job map, where the reading ends, of a finished job where it is over.
-    Raises Refused, with ``passing`` where the same may be answered a moment later.
+    yet. At most ``most`` bytes. ``inotify_fd`` is what is to watch the job from now on; None: it
+    does. ``more``: there is more to read now; ``over``: nothing more will be written; ``view``: the
+    job map, where the reading ends, of a finished job where it is over. Raises Refused, with
+    ``passing`` where the same may be answered a moment later.
     """
     answer: dict[str, Any] = {"superseded": False, "watches": [], "view": None}
     try:
@@ -125,7 +125,7 @@ def read(
             view = views.job_map(dir_fd, job_id)
             forget(path, job_id, reader)
             return dict(answer, superseded=True, view=view)
-        if first:
+        if inotify_fd is not None:
             added = [
                 inotify.add(inotify_fd, cursor.index_fd, inotify.MODIFIED),
                 inotify.add(inotify_fd, dir_fd, inotify.MOVED_IN),

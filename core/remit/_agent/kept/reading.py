@@ -142,8 +142,7 @@ class _Reader(Following):
             credit,
             self._token,
             self._follow,
-            self._inotify.fd,
-            self._first,
+            self._inotify.fd if self._first else None,
         )
 
     def _answered(self, answer: Any, refused: Refused | None) -> None:
