@@ -13,7 +13,7 @@ from remit._decoding import decode, moment
 from remit._errors import RemoteProtocolError, ResultError
 from remit._public import named_as_written
 from remit._types import LogRecord, Progress, WarningRecord
-from remit._values import codec, limits, placeholders
+from remit._values import limits, placeholders
 from remit._values.limits import ValueRefused
 from remit._wire import records
 from remit._wire.records import Malformed, Splitter
@@ -134,6 +134,8 @@ def _decoded(said: records.Said) -> DecodedRecord:
 
 def taken(body: bytes | bytearray | memoryview, whose: str) -> Any:
     """The value in an encoding. Raises ResultError."""
+    from remit._values import codec  # commands have no values
+
     try:
         return codec.decode(body)
     except ValueRefused as exc:

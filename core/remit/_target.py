@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import unquote
 
 from remit._errors import PluginError, RemitError, TargetError
 from remit._plugins import COMMON_OPTIONS, Plugins
@@ -68,6 +67,10 @@ def _split_scheme(text: str, plugins: Plugins) -> tuple[str, Transport, str]:
 
 def _options(text: str, query: str, known: frozenset[str] | set[str]) -> dict[str, str]:
     options: dict[str, str] = {}
+    if not query:
+        return options
+    from urllib.parse import unquote  # slow to import, and few targets have options
+
     for pair in filter(None, query.split("&")):
         # A "+" is itself, not a blank as in a form: it is common in the names of files.
         name, _, value = (unquote(part, errors="surrogateescape") for part in pair.partition("="))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import heapq
 import os
-import tempfile
 import threading
 from collections import deque
 from typing import Final
@@ -35,6 +34,8 @@ class Disk:
             if self._free:
                 return heapq.heappop(self._free)
             if self._fd < 0:
+                import tempfile  # slow to import, and most output is held in memory
+
                 with tempfile.TemporaryFile() as file:
                     self._fd = os.dup(file.fileno())
             self._count += 1

@@ -56,6 +56,9 @@ def test_a_command_draws_no_tables_and_asks_no_metadata(cli: Cli) -> None:
     found = imported(["run", "local:", "--", "true"], cli)
     assert "anyio" in found
     assert not found & {"rich", "trio", "cloudpickle", "importlib.metadata", "email"}
+    # What functions and zipped packages need is for those who have them.
+    assert not found & {"zipfile", "sysconfig", "remit._values.codec"}
+    assert not [name for name in found if name.startswith("remit._shipping.")]
 
 
 def test_who_uses_remit_waits_for_what_it_uses() -> None:

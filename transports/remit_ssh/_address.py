@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import NoReturn
 
@@ -67,6 +66,8 @@ def _port(target: Target, text: str) -> int:
 
 
 def _is_ipv6(text: str) -> bool:
+    import ipaddress  # slow to import, and few hosts are numbers
+
     try:
         ipaddress.IPv6Address(text)
     except ValueError:

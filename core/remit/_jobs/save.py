@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -52,7 +51,7 @@ async def whole(path: str | os.PathLike[str], stream: str) -> AsyncGenerator[Who
     """
     check(stream)
     to = await _in_thread(_place, path)
-    partial = f"{os.path.dirname(to)}/.{os.path.basename(to)[:200]}.{secrets.token_hex(6)}"
+    partial = f"{os.path.dirname(to)}/.{os.path.basename(to)[:200]}.{os.urandom(6).hex()}"
     file = await _in_thread(_create, partial)
     try:
         yield Whole(to, file)

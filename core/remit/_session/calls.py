@@ -17,13 +17,13 @@ from remit._jobs import function_output
 from remit._link.link import Link, Listener
 from remit._link.messages import NotRun, PoolEnd, Workers
 from remit._session.interpreters import Interpreter
-from remit._shipping.runtime import Runtime
 from remit._wire.conversation import Piece, charge
 from remit._wire.streams import STDERR_TAIL
 
 if TYPE_CHECKING:
     from remit._session.connection import Connection
     from remit._shipping import programs
+    from remit._shipping.runtime import Runtime
 
 # What goes as streams of DATA, with the number of the program or of the call as the piece's seq.
 # The first piece of each begins with the size of the whole, u64. See docs/wire.md.

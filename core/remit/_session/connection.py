@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from remit._errors import LinkLost, PluginError, RemitError, SessionClosed
 from remit._jobs.request import Function
@@ -24,10 +24,12 @@ from remit._session.calls import Calls
 from remit._session.interpreters import Interpreter, path_of
 from remit._session.seals import Seals
 from remit._session.settings import Settings
-from remit._shipping.shipment import Shipment
 from remit._types import SessionState
 from remit._wire.sanitize import one_line
 from remit.abc import Target
+
+if TYPE_CHECKING:
+    from remit._shipping.shipment import Shipment
 
 _T = TypeVar("_T")
 _log = logging.getLogger("remit")
@@ -113,6 +115,8 @@ class Connection:
     async def shipment(self, function: Function) -> Shipment:
         interpreter = self.interpreter(function.python)
         peer = await interpreter.peer()
+        from remit._shipping.shipment import Shipment
+
         return Shipment.of(function.call, function.args, peer, interpreter.path, self.trust)
 
     async def give_up(self, job_id: str, *, spare: bool = False) -> None:

@@ -14,13 +14,12 @@ from remit._errors import JobFailed, LinkLost, RemitError
 from remit._link.link import Link, Listener, own_trouble
 from remit._link.messages import Greeting, PackageCount
 from remit._link.notify import Notifier
-from remit._shipping import worker_payload
-from remit._shipping.packages import Package
-from remit._shipping.runtime import Runtime
 from remit._wire.conversation import Piece
 
 if TYPE_CHECKING:
     from remit._session.connection import Connection
+    from remit._shipping.packages import Package
+    from remit._shipping.runtime import Runtime
 
 _SIZE = struct.Struct(">Q")
 _PIECE = 1 << 16
@@ -135,6 +134,10 @@ class Interpreter(Listener):
     def accepted(self, body: bytes) -> None:
         greeting = decode(body, Greeting)
         name = _NAMES.get(greeting.implementation, greeting.implementation)
+        # Whoever runs commands alone has no use for what functions need.
+        from remit._shipping import worker_payload
+        from remit._shipping.runtime import Runtime
+
         self._peer = self._with_shipped(Runtime(greeting.version, name))
         kit = worker_payload.kit(self._peer.minor, self._peer.runs_our_bytecode)
         packages = [kit, *(one.body for one in self._shipped)]

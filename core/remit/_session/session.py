@@ -46,7 +46,6 @@ from remit._session.connection import Connection
 from remit._session.dialing import Dialer
 from remit._session.life import Life
 from remit._session.settings import Settings
-from remit._shipping import packages
 from remit._types import PIPE, CommandResult, JobInfo, Lease, Pruned, SessionState
 from remit.abc import Target, Transport
 
@@ -297,6 +296,8 @@ class Session:
         """Sends a pure-Python package or module, so that functions can import it there. It is on
         no disk of the target, and goes along with each new link. The same content again is not
         sent. Raises ShippingError for what is compiled, too large or not there."""
+        from remit._shipping import packages
+
         made = await anyio.to_thread.run_sync(packages.package, package)
         await self._connection.interpreter(python).ship(made)
 

@@ -6,7 +6,6 @@ import hashlib
 import importlib.util
 import os
 import sys
-import zipfile
 import zlib
 from collections.abc import Iterator
 from importlib.machinery import BYTECODE_SUFFIXES, EXTENSION_SUFFIXES, ModuleSpec
@@ -167,6 +166,8 @@ def _is_text(path: str) -> bool:
 
 
 def _zipped(name: str, loader: zipimporter) -> Iterator[tuple[str, bytes]]:
+    import zipfile  # slow to import, and rarely wanted
+
     prefix = loader.prefix.replace(os.sep, "/")
     with zipfile.ZipFile(loader.archive) as archive:
         for entry in archive.infolist():

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os.path
 import platform
 import sys
-import sysconfig
 from types import ModuleType
 
 import attrs
 
 from remit._worker.programs import NEW_MODULES
 
-_STANDARD_LIBRARY = tuple(
-    os.path.join(path, "")
-    for path in (
-        sysconfig.get_path("stdlib"),
-        sysconfig.get_path("platstdlib"),
-        os.path.dirname(os.path.abspath(os.__file__)),
-    )
-)
 # Where distributions are installed, Debian's name for it among them.
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 # The agent has a `remit` of its own; cloudpickle goes along where functions go by value.
@@ -78,7 +70,19 @@ def is_standard(module: str) -> bool:
     if place is None:
         return _top(module) in sys.stdlib_module_names
     # By its file: the user's own may bear the name of one of Python's and stand in front of it.
-    return place.startswith(_STANDARD_LIBRARY) and not _is_installed(module)
+    return place.startswith(_standard_library()) and not _is_installed(module)
+
+
+@functools.cache
+def _standard_library() -> tuple[str, ...]:
+    import sysconfig  # slow to import
+
+    paths = (
+        sysconfig.get_path("stdlib"),
+        sysconfig.get_path("platstdlib"),
+        os.path.dirname(os.path.abspath(os.__file__)),
+    )
+    return tuple(os.path.join(path, "") for path in paths)
 
 
 def _is_installed(module: str) -> bool:

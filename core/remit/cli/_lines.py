@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 
 from remit import Gap, LogRecord, Progress, WarningRecord
@@ -15,6 +14,8 @@ def value(data: object) -> str:
     """One line: JSON where ``data`` is what JSON can say, else its repr. Harmless either way."""
     try:
         if _is_json(data):
+            import json
+
             text = json.dumps(data, ensure_ascii=False, allow_nan=False)
             return "".join(map(_escaped, text)) if harmless(text) != text else text
         return one_line(repr(data))
