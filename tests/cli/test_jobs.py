@@ -110,7 +110,7 @@ def test_wait_for_the_first_of_several_and_no_longer_than_told(cli: Cli) -> None
         for words in (["sleep", "1000"], ["true"])
     )
     assert cli.answer("wait", "--any", long, short) == f"{short}  Completed"
-    done = cli("wait", "--timeout", "0.2", long, short, status=1)
+    done = cli("wait", "--timeout", "0.2", long, short, status=124)
     assert done.stdout.decode().splitlines() == [f"{short}  Completed", f"{long}  Running"]
     assert b"0.2 s are over, 1 not finished" in done.stderr
 

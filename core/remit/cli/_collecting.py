@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 
 import anyio
@@ -12,6 +13,7 @@ import anyio.to_thread
 import msgspec
 
 from remit._jobs.options import Leftovers
+from remit.cli import _connecting
 from remit.cli._report import LINK, ToldElsewhere
 from remit.cli._work import Work
 
@@ -31,6 +33,8 @@ class Assignment(msgspec.Struct, kw_only=True):
     env: dict[bytes, bytes]
     timeout: float | None
     leftovers: Leftovers
+    stdin: int | None
+    connect_timeout: float | None
 
     @classmethod
     def of(cls, target: str, job_id: str, work: Work) -> Assignment:
@@ -45,6 +49,8 @@ class Assignment(msgspec.Struct, kw_only=True):
             env={os.fsencode(name): os.fsencode(value) for name, value in work.env.items()},
             timeout=work.timeout,
             leftovers=work.leftovers,
+            stdin=work.stdin,
+            connect_timeout=_connecting.timeout,
         )
 
     def work(self) -> Work:
@@ -57,24 +63,27 @@ class Assignment(msgspec.Struct, kw_only=True):
             env={os.fsdecode(name): os.fsdecode(value) for name, value in self.env.items()},
             timeout=self.timeout,
             leftovers=self.leftovers,
+            stdin=self.stdin,
         )
 
 
 class Answer(msgspec.Struct, kw_only=True):
-    """What a collector says once: its job runs, or why there is none and with which status."""
+    """What a collector says once: its job runs, or why there is none and with which status.
+    ``problem``, with its hint: there is a job, and nothing of it runs."""
 
+    problem: str = ""
     message: str | None = None
     evidence: str = ""
     hint: str = ""
     status: int = 0
 
 
-async def collect(target: str, job_id: str, work: Work) -> None:
-    """Returns once the job runs and a process of its own collects what it sends.
+async def collect(target: str, job_id: str, work: Work) -> Answer:
+    """Returns once the job is there and a process of its own collects what it sends.
 
     Raises ToldElsewhere where it does not run. Cancelled, the job is taken back.
     """
-    collector = _start()
+    collector = _start(() if work.stdin is None else (work.stdin,))
     try:
         # In a thread: both ends are pipes, and the collector takes its time.
         told = await anyio.to_thread.run_sync(
@@ -98,9 +107,10 @@ async def collect(target: str, job_id: str, work: Work) -> None:
         raise ToldElsewhere(
             answer.message, status=answer.status, evidence=answer.evidence, hint=answer.hint
         )
+    return answer
 
 
-def _start() -> subprocess.Popen[bytes]:
+def _start(inherited: Sequence[int]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         # -P: a module in the current directory is none of ours.
         [sys.executable, "-P", "-m", "remit.cli._collector"],
@@ -108,6 +118,7 @@ def _start() -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         # Neither the terminal's end nor its Ctrl-C is meant for it.
         start_new_session=True,
+        pass_fds=inherited,
     )
 
 

@@ -17,15 +17,15 @@ import anyio
 import anyio.abc
 import msgspec
 
-import remit
 from remit import Job, RemitError
 from remit._agent.base import fds
 from remit._jobdir import mailbox
-from remit.cli import _stopped
+from remit.cli import _connecting, _endings, _hints, _stopped
 from remit.cli._collecting import Answer, Assignment
 from remit.cli._gathering import Gathering, StandIn
 from remit.cli._interrupts import beside
 from remit.cli._report import status_of
+from remit.cli._work import Work
 
 _GRACE = 5.0
 # Seconds until what went wrong is tried again.
@@ -41,6 +41,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     assignment = _assignment(sys.stdin.buffer.read())
     _stopped.expect()
+    _connecting.timeout = assignment.connect_timeout
     # Before there are threads and an event loop, which a fork would halve.
     collector = _Collector(assignment, StandIn())
     anyio.run(collector.run)
@@ -94,22 +95,21 @@ class _Collector:
 
     async def _collect(self) -> None:
         work = self._assignment.work()
-        async with remit.connect(self._assignment.target, reconnect=0) as session:
+        async with _connecting.connect(self._assignment.target, reconnect=0) as session:
             gathering = Gathering(self._assignment.id, work, session.location, self._stand_in)
             self._gathering = gathering
             try:
+                options = work.options()
+                if work.stdin is not None:
+                    os.close(work.stdin)
                 job = await session.start(
                     work.words(),
                     placement="return",
                     id=self._assignment.id,
-                    name=work.name,
-                    cwd=work.cwd,
-                    env=work.env,
-                    timeout=work.timeout,
-                    leftovers=work.leftovers,
                     full="block",
+                    **options,
                 )
-                _answer(Answer())
+                _answer(_started(job, work))
             except BaseException:
                 gathering.discard()
                 raise
@@ -242,6 +242,14 @@ class _Collector:
 def _grace(request: object) -> float:
     grace = request.get("grace") if isinstance(request, dict) else None
     return float(grace) if isinstance(grace, (int, float)) and 0 <= grace <= 3600 else _GRACE
+
+
+def _started(job: Job, work: Work) -> Answer:
+    outcome = job.outcome
+    if outcome is None or outcome.reason != "start-failed":
+        return Answer()
+    hint = _hints.hint(work.command, work.cwd, outcome)
+    return Answer(problem=_endings.words(outcome), hint=hint)
 
 
 def _refusal(error: RemitError | OSError) -> Answer:

@@ -14,6 +14,7 @@ import remit
 from remit import RemitError, Session
 from remit._plugins import plugins
 from remit._target import parse_target
+from remit.cli import _connecting
 from remit.cli._render import array
 from remit.cli._report import FAILED, OK, answer, write_all
 
@@ -85,7 +86,7 @@ async def examine(target: str) -> AsyncIterator[Finding]:
     yield Finding("transport", True, f"{parsed.scheme}: by {type(transport).__module__}")
     begun = time.monotonic()
     try:
-        async with remit.connect(target, reconnect=0) as session:
+        async with _connecting.connect(target, reconnect=0) as session:
             took = time.monotonic() - begun
             yield Finding("agent", True, f"up in {took:.2f} s, {_identity(session)}")
             for name, step in _STEPS.items():

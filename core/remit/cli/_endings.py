@@ -8,6 +8,7 @@ from remit._wire.ended import signal_number
 LOST = 255
 TIMED_OUT = 124  # as timeout(1) says it
 NOT_STARTED = 127  # as a shell says it
+NOT_EXECUTABLE = 126  # and of a file that is there
 
 
 def exit_status(state: JobState, outcome: Outcome | None) -> int:
@@ -19,7 +20,9 @@ def exit_status(state: JobState, outcome: Outcome | None) -> int:
     if outcome.reason == "timeout":
         return TIMED_OUT
     if outcome.reason == "start-failed":
-        return NOT_STARTED
+        # By these words the target tells a file that is there from one that is not.
+        cannot = (outcome.error or "").startswith("cannot run ")
+        return NOT_EXECUTABLE if cannot else NOT_STARTED
     if outcome.signal is not None:
         return 128 + signal_number(outcome.signal)
     return outcome.exit_status or 1

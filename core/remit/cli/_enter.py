@@ -12,12 +12,12 @@ from contextlib import suppress
 import anyio
 import msgspec
 
-from remit import JobState, Outcome, RemitError, Session, connect
+from remit import JobState, Outcome, RemitError, Session
 from remit._decoding import decode
 from remit._link.link import Link, Listener
 from remit._link.notify import Notifier
 from remit._wire.conversation import Piece, charge
-from remit.cli import _endings, _interrupts, _rawmode
+from remit.cli import _connecting, _endings, _interrupts, _rawmode
 from remit.cli._descriptor import Descriptor
 from remit.cli._report import BROKEN_PIPE, LINK, report, say, write_all
 from remit.cli._screen_modes import Escapes, Modes
@@ -55,7 +55,7 @@ async def enter(target: str, *, command: list[str] | None = None) -> int:
     LINK where the link was lost, after the local terminal was put back. Raises TargetError and
     ConnectError before anything was changed.
     """
-    async with connect(target, reconnect=0) as session:
+    async with _connecting.connect(target, reconnect=0) as session:
         try:
             screen = await _open(session, command)
         except RemitError as exc:

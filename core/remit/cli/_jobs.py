@@ -7,9 +7,8 @@ from functools import partial
 
 import anyio
 
-import remit
 from remit import JobInfo, RemitError, Session
-from remit.cli import _known, _local
+from remit.cli import _connecting, _known, _local
 from remit.cli._descriptor import Descriptor
 from remit.cli._interrupts import beside
 from remit.cli._known import Note
@@ -31,7 +30,7 @@ async def show_kept(target: str, listing: JobListing) -> None:
     wait for. Within what comes at once the oldest is first. Raises BrokenPipeError once nobody
     reads."""
     stdout = Descriptor(1)
-    async with remit.connect(target) as session:
+    async with _connecting.connect(target) as session:
         after = None
         while True:
             page, after = await session._kept_jobs(after)
@@ -83,10 +82,12 @@ class _Answers:
 
 async def _ask(target: str, notes: Sequence[Note], answers: _Answers) -> None:
     answered = False
-    problem = f"no answer in {ASK_LIMIT:g} s"
-    with anyio.move_on_after(ASK_LIMIT):
+    limit = _connecting.timeout or ASK_LIMIT
+    problem = f"no answer in {limit:g} s"
+    with anyio.move_on_after(limit):
         try:
-            async with remit.connect(target, connect_timeout=ASK_LIMIT, reconnect=0) as session:
+            connected = _connecting.connect(target, connect_timeout=limit, reconnect=0)
+            async with connected as session:
                 answers.add(await _told(session, notes))
                 answered = True
         except RemitError as exc:

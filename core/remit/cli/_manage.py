@@ -7,15 +7,16 @@ from contextlib import suppress
 
 import anyio
 
-import remit
 from remit import Job, JobNotFound, JobState, RemitError
-from remit.cli import _endings, _known, _where
+from remit.cli import _connecting, _endings, _known, _where
 from remit.cli._report import FAILED, LINK, OK, answer, report, say
 
 
-async def wait(words: Sequence[str], on: str | None, *, any_: bool, timeout: float | None) -> int:
+async def wait(
+    words: Sequence[str], on: str | None, *, any_: bool, timeout: float | None, status: bool = False
+) -> int:
     """A line on stdout for each job, as it ends; FAILED unless all of them (``any_``: the first)
-    are COMPLETED in time."""
+    are COMPLETED, TIMED_OUT where they are not in time. ``status``: the exit status of the one."""
     async with _where.jobs(words, on) as jobs:
         waiting = _Waiting(jobs, any_=any_)
         # With a limit of 0 this is all: no await below would come to its end.
@@ -29,7 +30,9 @@ async def wait(words: Sequence[str], on: str | None, *, any_: bool, timeout: flo
             for job in waiting.jobs:
                 answer(_line(job, job.state))
             say(f"remit: {timeout:g} s are over, {len(waiting.jobs)} not finished")
-            return FAILED
+            return _endings.TIMED_OUT
+        if status:
+            return _endings.exit_status(jobs[0].state, jobs[0].outcome)
         return waiting.status
 
 
@@ -110,7 +113,7 @@ async def remove(words: Sequence[str], on: str | None, *, force: bool) -> int:
 
 
 async def _forget_unknown(place: _where.Place) -> None:
-    async with remit.connect(place.target) as session:
+    async with _connecting.connect(place.target) as session:
         if await session._is_gone(place.id) is None:
             _known.drop(place.id, place.target)
             say(f"remit: {place.id} is unknown on {place.target}; it is forgotten here")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from remit import Gap
-from remit._wire.sanitize import Filter, one_line
+from remit._wire.sanitize import one_line
 from remit.cli import _lines
+from remit.cli._colours import Colours
 from remit.cli._descriptor import Descriptor
 
 # Longer lines than this are cut when the lines of several jobs share one stream.
@@ -24,11 +25,11 @@ class Sink(Protocol):
 
 
 class Harmless:
-    """What a terminal is shown."""
+    """What a terminal is shown: text and its colours."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
-        self._filter = Filter()
+        self._filter = Colours()
 
     async def write(self, data: bytes) -> None:
         await self._pass_on(self._filter.feed(data))

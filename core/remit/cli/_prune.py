@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-import remit
 from remit import Pruned
-from remit.cli import _amounts, _known, _render
+from remit.cli import _amounts, _connecting, _known, _render
 from remit.cli._report import UsageError, say
 
 _HEAD = ("ID", "NAME", "STATE", "FINISHED", "SIZE")
@@ -30,7 +29,7 @@ async def prune(
             "prune needs to know what is too old, or too much",
             hint=f"remit prune {target} --older-than 7d, or --max-total 10G",
         )
-    async with remit.connect(target) as session:
+    async with _connecting.connect(target) as session:
         pruned = await session.prune(older_than=age, max_total=total, dry_run=dry_run)
         if not dry_run:
             for job in pruned:

@@ -9,7 +9,7 @@ import anyio
 
 import remit
 from remit import Job, RemitError
-from remit.cli import _endings
+from remit.cli import _connecting, _endings, _hints
 from remit.cli._interrupts import Interrupts, beside
 from remit.cli._output import Outputs
 from remit.cli._report import BROKEN_PIPE, report, say
@@ -23,9 +23,9 @@ _STOP_LIMIT = 10.0
 _LAST_WORDS = 1.0
 
 
-async def run(targets: Sequence[str], work: Work, *, raw: bool) -> int:
+async def run(targets: Sequence[str], work: Work, *, raw: bool, no_stdin: bool = False) -> int:
     """Runs ``work`` on each target at the same time; returns the worst exit status."""
-    together = _Run(targets, work, Outputs(raw=raw))
+    together = _Run(targets, work, Outputs(raw=raw), stdin=not no_stdin)
     async with (
         beside(together.interrupts.watch, together.stdin.pump),
         anyio.create_task_group() as tasks,
@@ -38,7 +38,10 @@ async def run(targets: Sequence[str], work: Work, *, raw: bool) -> int:
 class _Run:
     """One command on some targets, with one stdin and one stdout."""
 
-    def __init__(self, targets: Sequence[str], work: Work, outputs: Outputs) -> None:
+    def __init__(
+        self, targets: Sequence[str], work: Work, outputs: Outputs, *, stdin: bool
+    ) -> None:
+        self._takes_stdin = stdin
         self.interrupts = Interrupts()
         self.stdin = Stdin(len(targets))
         self.worst = 0
@@ -80,22 +83,22 @@ class _Run:
     async def _streamed(self, target: str, jobs: list[Job]) -> int:
         async with AsyncExitStack() as stack:
             try:
+                options = self._work.options()
+                options["stdin"] = remit.PIPE if self._takes_stdin else None
                 async with self._opening:
-                    session = await stack.enter_async_context(remit.connect(target, reconnect=0))
+                    session = await stack.enter_async_context(
+                        _connecting.connect(target, reconnect=0)
+                    )
                     job = await session.start(
                         self._work.words(),
                         placement="return",
-                        cwd=self._work.cwd,
-                        env=self._work.env,
-                        stdin=remit.PIPE,
-                        timeout=self._work.timeout,
-                        leftovers=self._work.leftovers,
+                        **options,
                         # A slow reader of ours holds the job up, as a pipe would.
                         full="block",
                     )
                 jobs.append(job)
             finally:
-                self.stdin.add(jobs[0] if jobs else None)
+                self.stdin.add(jobs[0] if jobs and self._takes_stdin else None)
             output = self._outputs.of(job.location if self._several else None)
             # Where the end is missing, the job's state says so below.
             with suppress(remit.LinkLost, remit.JobFailed):
@@ -112,6 +115,8 @@ class _Run:
             more = outcome.note or outcome.left_behind
             if words and (outcome.reason != "exited" or more or self._several):
                 say(f"remit: {job.location}: {words}")
+                if hint := _hints.hint(self._work.command, self._work.cwd, outcome):
+                    say(f"  try     {hint}")
         if state is remit.JobState.LOST:
             say(f"remit: the link to {job.location} was lost; how the job ended is not known")
         return _endings.exit_status(state, outcome)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -11,15 +11,15 @@ from typing import Any
 import anyio
 
 import remit
-from remit import LinkLost, RemitError
-from remit.cli import _amounts, _known, _local
+from remit import JobInfo, JobStateError, LinkLost, RemitError
+from remit.cli import _amounts, _connecting, _endings, _given, _hints, _known, _local
 from remit.cli._interrupts import Interrupts
 from remit.cli._known import Note
-from remit.cli._report import BROKEN_PIPE, OK, UsageError, answer, report, say
+from remit.cli._report import BROKEN_PIPE, FAILED, OK, UsageError, answer, report, say
 from remit.cli._work import Work
 
-# Entered once the job runs.
-Begin = Callable[[str, str, Work], AbstractAsyncContextManager[None]]
+# Entered once the job is there, with what is to be said where nothing of it runs.
+Begin = Callable[[str, str, Work], AbstractAsyncContextManager[list[str]]]
 
 
 def limits(*, keep: bool, lease: str | None, max_output: str | None, on_max: str) -> dict[str, Any]:
@@ -47,62 +47,120 @@ async def start(
     throttle: int,
     kept: Mapping[str, Any] | None = None,
 ) -> int:
-    """Prints each job's id as soon as its target has answered; returns the worst exit status.
+    """Prints each job's id once its target has answered, in the order of the targets; returns the
+    worst exit status.
 
     ``kept``: what `limits` says.
     """
     begin: Begin = partial(_kept, limits=kept or {}) if keep else _collected
+    if work.name is not None and not keep:
+        _refuse_borne(work.name, _local.jobs())
+    lines = _Lines(targets)
     status = OK
     limiter = anyio.CapacityLimiter(throttle)
     interrupts = Interrupts()
 
-    async def one(target: str) -> None:
+    async def one(number: int, target: str) -> None:
         nonlocal status
         job_id = remit.new_job_id()
         try:
-            async with limiter, begin(target, job_id, work):
+            async with limiter, begin(target, job_id, work) as problem:
                 # At once: a target that lets nobody go is not to keep it from who asked.
-                status = max(status, _tell(job_id, target))
+                status = max(status, lines.tell(number, job_id))
+                if problem:
+                    status = max(status, FAILED)
+                    say(*problem)
         except (RemitError, OSError) as exc:
-            status = max(status, report(exc))
+            status = max(status, report(exc), lines.tell(number, None))
 
     async def each() -> int:
-        async with anyio.create_task_group() as tasks:
-            for target in targets:
-                tasks.start_soon(one, target)
+        try:
+            async with anyio.create_task_group() as tasks:
+                for number, target in enumerate(targets):
+                    tasks.start_soon(one, number, target)
+        finally:
+            lines.tell_rest()
         return status
 
-    # Whatever ends us before we have told an id also takes its job back.
-    return await interrupts.around(each)
+    # Whatever ends us before a job is there also takes it back.
+    done = await interrupts.around(each)
+    if work.stdin is None and _given.waits():
+        say("remit: stdin was not passed on; `--stdin -` gives it to the job")
+    return done
 
 
-def _tell(job_id: str, target: str) -> int:
-    """Prints the id. Where that cannot be, the job runs all the same: then it is said on stderr."""
-    try:
-        answer(job_id)
-    except OSError as exc:
-        say(f"remit: {job_id} runs on {target}")
-        return BROKEN_PIPE if isinstance(exc, BrokenPipeError) else report(exc)
-    return OK
+class _Lines:
+    """What is printed of each target, in their order, each as soon as those before it are there."""
+
+    def __init__(self, targets: Sequence[str]) -> None:
+        self._targets = targets
+        self._ready: dict[int, str | None] = {}
+        self._next = 0
+
+    def tell(self, number: int, job_id: str | None) -> int:
+        """None: nothing came to be there. Returns an exit status."""
+        self._ready[number] = job_id
+        status = OK
+        while self._next in self._ready:
+            status = max(status, self._print(self._next))
+            self._next += 1
+        return status
+
+    def tell_rest(self) -> None:
+        """Where we end before all have answered: nobody else knows of those that have."""
+        for number in sorted(self._ready):
+            self._print(number)
+
+    def _print(self, number: int) -> int:
+        """Where that cannot be, the job runs all the same: then it is said on stderr."""
+        job_id, target = self._ready.pop(number), self._targets[number]
+        if job_id is None:
+            return OK
+        try:
+            answer(job_id if len(self._targets) == 1 else f"{job_id}\t{target}")
+        except OSError as exc:
+            say(f"remit: {job_id} runs on {target}")
+            return BROKEN_PIPE if isinstance(exc, BrokenPipeError) else report(exc)
+        return OK
+
+
+def _refuse_borne(name: str, jobs: Iterable[JobInfo]) -> None:
+    """Two unfinished jobs of one name could not be told apart by it."""
+    for job in jobs:
+        if job.name == name and not job.state.finished:
+            raise JobStateError(
+                f"there is an unfinished job {name!r} already",
+                evidence=f"{job.id}  {job.location}",
+                hint=f"another --name, or `remit stop {job.id}`",
+            )
+
+
+def _problem(problem: str, hint: str, place: str) -> list[str]:
+    """Lines that say why nothing of a job runs."""
+    if not problem:
+        return []
+    return [f"remit: {place}: {problem}", *([f"  try     {hint}"] if hint else [])]
 
 
 @asynccontextmanager
-async def _collected(target: str, job_id: str, work: Work) -> AsyncGenerator[None]:
-    from remit.cli._collecting import collect
+async def _collected(target: str, job_id: str, work: Work) -> AsyncGenerator[list[str]]:
+    from remit.cli import _collecting
 
-    await collect(target, job_id, work)
-    yield
+    told = await _collecting.collect(target, job_id, work)
+    yield _problem(told.problem, told.hint, target)
 
 
 @asynccontextmanager
 async def _kept(
     target: str, job_id: str, work: Work, *, limits: Mapping[str, Any]
-) -> AsyncGenerator[None]:
+) -> AsyncGenerator[list[str]]:
     """A job that is kept on its target, and a note here of where it is.
 
     The note comes first: a job that nobody knows of would be worse than one that is not there.
     """
-    async with remit.connect(target) as session:
+    async with _connecting.connect(target) as session:
+        if work.name is not None:
+            _refuse_borne(work.name, await session.jobs())
         _known.write(
             Note(
                 id=job_id,
@@ -114,16 +172,8 @@ async def _kept(
             )
         )
         try:
-            await session.start(
-                work.words(),
-                placement="keep",
-                id=job_id,
-                name=work.name,
-                cwd=work.cwd,
-                env=work.env,
-                timeout=work.timeout,
-                leftovers=work.leftovers,
-                **limits,
+            job = await session.start(
+                work.words(), placement="keep", id=job_id, **work.options(), **limits
             )
         except LinkLost:
             say(f"remit: {job_id} may run on {target}; `remit jobs` will tell")
@@ -134,4 +184,9 @@ async def _kept(
         if job_id in _local.ids():
             # It is in our own state directory, which is looked at anyway.
             _known.drop(job_id, target)
-        yield
+        outcome = job.outcome
+        if outcome is None or outcome.reason != "start-failed":
+            yield []
+        else:
+            hint = _hints.hint(work.command, work.cwd, outcome)
+            yield _problem(_endings.words(outcome), hint, session.location)

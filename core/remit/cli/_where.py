@@ -7,9 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import attrs
 
-import remit
 from remit import Job, JobNotFound, RemoteProtocolError, Session
-from remit.cli import _known, _local
+from remit.cli import _connecting, _known, _local
 from remit.cli._report import UsageError
 
 # Shorter beginnings fit by accident.
@@ -70,7 +69,7 @@ async def jobs(words: Sequence[str], on: str | None) -> AsyncIterator[list[Job]]
     async with AsyncExitStack() as stack:
         sessions: dict[str, Session] = {}
         for target in dict.fromkeys(place.target for place in places):
-            sessions[target] = await stack.enter_async_context(remit.connect(target))
+            sessions[target] = await stack.enter_async_context(_connecting.connect(target))
         yield [await _job(sessions[place.target], place, on) for place in places]
 
 

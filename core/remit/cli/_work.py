@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 
@@ -23,10 +24,28 @@ class Work:
     env: dict[str, str] = attrs.field(factory=dict, repr=False)
     timeout: float | None = None
     leftovers: Leftovers = "leave"
+    stdin: int | None = None  # a descriptor: `_given.opened`
 
     def words(self) -> str | list[str]:
         """The command as `Session.start` takes it."""
         return self.command if isinstance(self.command, str) else list(self.command)
+
+    def given(self, stdin: int) -> Work:
+        """It, with something to read."""
+        return attrs.evolve(self, stdin=stdin)
+
+    def options(self) -> dict[str, Any]:
+        """What `Session.start` takes beside it. A stdin is opened anew."""
+        from remit.cli import _given
+
+        return {
+            "name": self.name,
+            "cwd": self.cwd,
+            "env": self.env,
+            "timeout": self.timeout,
+            "leftovers": self.leftovers,
+            "stdin": None if self.stdin is None else _given.again(self.stdin),
+        }
 
 
 def parse(

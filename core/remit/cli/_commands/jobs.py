@@ -11,6 +11,7 @@ import click
 from remit.cli._commands import options
 from remit.cli._commands.options import option
 from remit.cli._group import Command
+from remit.cli._report import UsageError
 
 if TYPE_CHECKING:
     from remit import JobInfo
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     examples=("remit jobs", "remit jobs server01", "remit jobs --json | jq '.[].id'"),
 )
 @options.argument("target", "[TARGET]", required=False)
+@options.connect_timeout
 @options.as_json
 def jobs_command(target: str | None, as_json: bool) -> None:
     """List the jobs that are known here, or those kept on TARGET."""
@@ -65,20 +67,28 @@ def receive_command(job: str, on: str | None, no_wait: bool, **words: Any) -> No
 
 
 @click.command(
-    "wait", cls=Command, examples=("remit wait build", "remit wait --any --timeout 1h a b c")
+    "wait",
+    cls=Command,
+    examples=("remit wait build", "remit wait --any --timeout 1h a b c"),
+    exits="0 all Completed; 1 some are not; 124 the time was over; 2; 255 the link failed.",
 )
 @options.jobs
 @options.on
 @option("--any", "any_", is_flag=True, help="Until the first has ended.")
 @option("--timeout", metavar="TIME", help="At most so long: 90s, 15m, 2h30m.")
-def wait_command(jobs: tuple[str, ...], on: str | None, any_: bool, timeout: str | None) -> None:
-    """Wait until jobs have ended. Exit status 1 if one is not Completed, or not in time."""
+@option("--status", is_flag=True, help="End with the exit status of the one job.")
+def wait_command(
+    jobs: tuple[str, ...], on: str | None, any_: bool, timeout: str | None, status: bool
+) -> None:
+    """Wait until jobs have ended."""
+    if status and len(jobs) != 1:
+        raise UsageError("--status is for one job", hint="remit wait --status JOB")
     from remit.cli import _amounts
 
     limit = None if timeout is None else _amounts.seconds("--timeout", timeout)
     from remit.cli import _manage
 
-    options.exit_with(_manage.wait, jobs, on, any_=any_, timeout=limit)
+    options.exit_with(_manage.wait, jobs, on, any_=any_, timeout=limit, status=status)
 
 
 @click.command("stop", cls=Command, examples=("remit stop build", "remit stop --grace 1m build"))

@@ -36,11 +36,30 @@ def together(*decorators: Callable[[Any], Any]) -> Callable[[_F], _F]:
     return decorate
 
 
-target = argument("target", "TARGET")
-targets = argument("targets", "TARGET…", nargs=-1, required=True)
+def _keep_connect_timeout(_: click.Context, _param: click.Parameter, text: str | None) -> None:
+    if text is not None:
+        from remit.cli import _amounts
+
+        limit = _amounts.seconds("--connect-timeout", text, positive=True)
+        from remit.cli import _connecting
+
+        _connecting.timeout = limit
+
+
+connect_timeout = option(
+    "--connect-timeout",
+    metavar="TIME",
+    expose_value=False,
+    callback=_keep_connect_timeout,
+    help="How long reaching a target may take, 30s by default.",
+)
+target = together(argument("target", "TARGET"), connect_timeout)
+targets = together(argument("targets", "TARGET…", nargs=-1, required=True), connect_timeout)
 job = argument("job", "JOB")
 jobs = argument("jobs", "JOB…", nargs=-1, required=True)
-on = option("--on", metavar="TARGET", help="Look for JOB on this target.")
+on = together(
+    option("--on", metavar="TARGET", help="Look for JOB on this target."), connect_timeout
+)
 as_json = option("--json", "as_json", is_flag=True, help="For programs: an array of objects.")
 raw = option("--raw", is_flag=True, help="Show a terminal everything, as it comes.")
 # How a command is to run.

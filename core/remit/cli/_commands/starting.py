@@ -27,6 +27,7 @@ _COMMAND = "TARGET… -- COMMAND…"
 )
 @options.targets
 @options.work
+@option("-n", "--no-stdin", is_flag=True, help="The command reads nothing.")
 @options.raw
 @click.pass_obj
 def run_command(command: list[str] | None, /, targets: tuple[str, ...], **words: Any) -> None:
@@ -60,6 +61,7 @@ def run_command(command: list[str] | None, /, targets: tuple[str, ...], **words:
 )
 @option("--name", metavar="NAME", help="A name for it.")
 @options.work
+@option("--stdin", metavar="FILE", help="What it reads, - for all that stdin holds.")
 @option("--throttle", metavar="N", default="32", help="Start so many at a time, 32 by default.")
 @option("--lease", metavar="TIME", help="With --keep: stop it so long after its last caller.")
 @option("--max-output", metavar="SIZE", help="With --keep: the most that is kept, 10M.")
@@ -71,14 +73,26 @@ def run_command(command: list[str] | None, /, targets: tuple[str, ...], **words:
 )
 @click.pass_obj
 def start_command(
-    command: list[str] | None, /, targets: tuple[str, ...], keep: bool, throttle: str, **words: Any
+    command: list[str] | None,
+    /,
+    targets: tuple[str, ...],
+    keep: bool,
+    throttle: str,
+    stdin: str | None,
+    **words: Any,
 ) -> None:
-    """Start a command and print its job's id."""
+    """Start a command and print its job's id.
+
+    Several targets: ID, a tab and TARGET, a line each, in their order.
+    """
     from remit.cli import _amounts, _work
 
     work = _work.parse(command, name=words.pop("name"), **options.taken(words, options.WORK))
     at_once = _amounts.count("--throttle", throttle)
+    from remit.cli import _given
     from remit.cli._start import limits, start
 
     kept = limits(keep=keep, **words)
+    if stdin is not None:
+        work = work.given(_given.opened(stdin))
     options.exit_with(start, targets, work, keep=keep, throttle=at_once, kept=kept)

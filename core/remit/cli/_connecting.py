@@ -1,0 +1,19 @@
+"""How this command reaches its targets: what was said of that for all of them."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import remit
+from remit import Session
+
+# Seconds, as `--connect-timeout` says; None: as remit's functions have it.
+timeout: float | None = None
+
+
+def connect(target: str, **options: Any) -> AbstractAsyncContextManager[Session]:
+    """As `remit.connect`, within the time that the user gives it."""
+    if timeout is not None:
+        options["connect_timeout"] = timeout
+    return remit.connect(target, **options)
