@@ -13,7 +13,7 @@ _NUMBERS_AND_TEXT = frozenset((type(None), bool, int, float, str))
 def value(data: object) -> str:
     """One line: JSON where ``data`` is what JSON can say, else its repr. Harmless either way."""
     try:
-        if _is_json(data):
+        if is_json(data):
             import json
 
             text = json.dumps(data, ensure_ascii=False, allow_nan=False)
@@ -44,13 +44,13 @@ def _said(text: str) -> str:
     return harmless(text).replace("\r", "\\r").replace("\n", "\n  ")
 
 
-def _is_json(data: object) -> bool:
+def is_json(data: object) -> bool:
     """Whether JSON tells it as it is: a tuple would come out as a list, a NaN as no JSON."""
     kind = type(data)
     if isinstance(data, dict):
-        return kind is dict and all(type(key) is str and _is_json(one) for key, one in data.items())
+        return kind is dict and all(type(key) is str and is_json(one) for key, one in data.items())
     if isinstance(data, list):
-        return kind is list and all(map(_is_json, data))
+        return kind is list and all(map(is_json, data))
     if isinstance(data, float):
         return kind is float and data - data == 0  # neither infinite nor a NaN
     return kind in _NUMBERS_AND_TEXT

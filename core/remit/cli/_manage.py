@@ -7,8 +7,8 @@ from contextlib import suppress
 
 import anyio
 
-from remit import Job, JobNotFound, JobState, RemitError
-from remit.cli import _connecting, _endings, _known, _where
+from remit import Job, JobInfo, JobNotFound, JobState, RemitError
+from remit.cli import _connecting, _endings, _jobs, _known, _where
 from remit.cli._report import FAILED, LINK, OK, answer, report, say
 
 
@@ -101,7 +101,11 @@ async def remove(words: Sequence[str], on: str | None, *, force: bool) -> int:
         _known.drop(job.id, job._port.target)
         return OK
 
-    places = [] if on is not None or not force else [_where.place(word, None) for word in words]
+    places = (
+        []
+        if on is not None or not force
+        else [_where.place(word, None, exact=True) for word in words]
+    )
     try:
         return await _each(words, on, act)
     except JobNotFound:
@@ -110,6 +114,18 @@ async def remove(words: Sequence[str], on: str | None, *, force: bool) -> int:
             with suppress(RemitError):
                 await _forget_unknown(place)
         raise
+
+
+async def remove_finished(on: str | None) -> int:
+    """All that have ended, of those that `remit jobs` lists."""
+    found: list[JobInfo] = []
+    if on is None:
+        await _jobs.show_known(found.extend)
+    else:
+        async with _connecting.connect(on) as session:
+            found += await session.jobs()
+    over = [job.id for job in found if job.state.finished]
+    return await remove(over, on, force=False) if over else OK
 
 
 async def _forget_unknown(place: _where.Place) -> None:
@@ -124,7 +140,7 @@ async def suspend(words: Sequence[str], on: str | None) -> int:
 
 
 async def resume(words: Sequence[str], on: str | None) -> int:
-    return await _each(words, on, lambda job: _done(job.resume()))
+    return await _each(words, on, lambda job: _done(job.resume()), exact=False)
 
 
 async def save(word: str, on: str | None, path: str, *, stream: str) -> int:
@@ -140,8 +156,15 @@ async def _done(action: Awaitable[object]) -> int:
     return OK
 
 
-async def _each(words: Sequence[str], on: str | None, act: Callable[[Job], Awaitable[int]]) -> int:
-    """All jobs at the same time; one that fails is told, and is not the others' trouble."""
+async def _each(
+    words: Sequence[str],
+    on: str | None,
+    act: Callable[[Job], Awaitable[int]],
+    *,
+    exact: bool = True,
+) -> int:
+    """All jobs at the same time; one that fails is told, and is not the others' trouble.
+    ``exact``: none is meant by a name that several bear."""
     status = OK
 
     async def one(job: Job) -> None:
@@ -151,7 +174,7 @@ async def _each(words: Sequence[str], on: str | None, act: Callable[[Job], Await
         except RemitError as exc:
             status = max(status, report(exc))
 
-    async with _where.jobs(words, on) as jobs, anyio.create_task_group() as tasks:
+    async with _where.jobs(words, on, exact=exact) as jobs, anyio.create_task_group() as tasks:
         for job in jobs:
             tasks.start_soon(one, job)
     return status

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from remit import Gap
+from remit import Gap, Record
 from remit._wire.sanitize import one_line
 from remit.cli import _lines
 from remit.cli._colours import Colours
@@ -94,21 +94,44 @@ class Output:
             talk = _lines.talk(data).encode("utf-8", "backslashreplace")
             await self._sinks["stderr"].write(talk + b"\n")
 
+    async def show(self, record: Record) -> None:
+        await self.write(record.stream, record.data)
+
     async def finish(self) -> None:
         for sink in self._sinks.values():
             await sink.finish()
 
 
-class Outputs:
-    """Makes an `Output` for each job. A terminal is shown harmless text unless ``raw``."""
+class Objects(Output):
+    """Each record as a line of JSON, on our stdout."""
 
-    def __init__(self, *, raw: bool) -> None:
+    def __init__(self, stdout: Sink) -> None:
+        super().__init__(stdout, stdout)
+        self._stdout = stdout
+
+    async def show(self, record: Record) -> None:
+        from remit.cli._shown import as_object
+
+        await self._stdout.write(as_object(record))
+
+    async def finish(self) -> None:
+        """Nothing is held back."""
+
+
+class Outputs:
+    """Makes an `Output` for each job. A terminal is shown harmless text unless ``raw``; a program
+    is given objects, with ``as_json``."""
+
+    def __init__(self, *, raw: bool, as_json: bool = False) -> None:
         self._raw = raw
+        self._as_json = as_json
         self._stdout = Descriptor(1)
         self._stderr = Descriptor(2)
 
     def of(self, prefix: str | None = None) -> Output:
         """For one job; with ``prefix`` its output comes as lines that begin with it."""
+        if self._as_json:
+            return Objects(self._stdout)
         return Output(self._sink(self._stdout, prefix), self._sink(self._stderr, prefix))
 
     def _sink(self, descriptor: Descriptor, prefix: str | None) -> Sink:

@@ -23,9 +23,11 @@ _STOP_LIMIT = 10.0
 _LAST_WORDS = 1.0
 
 
-async def run(targets: Sequence[str], work: Work, *, raw: bool, no_stdin: bool = False) -> int:
+async def run(
+    targets: Sequence[str], work: Work, *, raw: bool, no_stdin: bool = False, as_json: bool = False
+) -> int:
     """Runs ``work`` on each target at the same time; returns the worst exit status."""
-    together = _Run(targets, work, Outputs(raw=raw), stdin=not no_stdin)
+    together = _Run(targets, work, Outputs(raw=raw, as_json=as_json), stdin=not no_stdin)
     async with (
         beside(together.interrupts.watch, together.stdin.pump),
         anyio.create_task_group() as tasks,
@@ -103,7 +105,7 @@ class _Run:
             # Where the end is missing, the job's state says so below.
             with suppress(remit.LinkLost, remit.JobFailed):
                 async for record in job.receive():
-                    await output.write(record.stream, record.data)
+                    await output.show(record)
             await output.finish()
             return self._status(job, await job.wait())
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "start": (_STARTING, "Start a command and print its job's id."),
     "jobs": (_JOBS, "List the jobs that are known here, or those kept on TARGET."),
     "receive": (_JOBS, "Print what a job produced and was not yet received."),
+    "logs": (_JOBS, "Print what a job produced, and use up nothing."),
     "wait": (_JOBS, "Wait until jobs have ended."),
     "stop": (_JOBS, "Stop jobs with all their processes."),
     "rm": (_JOBS, "Remove jobs with their results."),

@@ -57,13 +57,37 @@ def jobs_command(target: str | None, as_json: bool) -> None:
 @option("--from-start", is_flag=True, help="All of it again.")
 @option("--no-wait", is_flag=True, help="What there is now.")
 @option("--stream", metavar="S", help="Show only this one; all is used up.")
+@option("--tail", metavar="N", help="The last lines of what there is, and what comes.")
+@option("--timestamps", is_flag=True, help="The time in front of each line.")
+@options.records
 @options.raw
-def receive_command(job: str, on: str | None, no_wait: bool, **words: Any) -> None:
+@option("--since", metavar="OFFSET", help="All from that byte of each stream on.")
+def receive_command(
+    job: str, on: str | None, keep: bool, from_start: bool, no_wait: bool, **words: Any
+) -> None:
     """Print what a job produced and was not yet received; follow it until the job ends."""
-    options.check_stream(words["stream"], options.STREAMS)
+    view = options.view(**words)
     from remit.cli._receive import receive
 
-    options.exit_with(receive, job, on, wait=not no_wait, **words)
+    again = from_start or view.since is not None
+    options.exit_with(receive, job, on, view, keep=keep, wait=not no_wait, from_start=again)
+
+
+@click.command("logs", cls=Command, examples=("remit logs build", "remit logs -f -n 20 build"))
+@options.job
+@options.on
+@option("-f", "--follow", is_flag=True, help="Until the job ends.")
+@option("-n", "--tail", metavar="N", help="The last lines alone.")
+@option("--stream", metavar="S", help="Show only this one.")
+@option("--timestamps", is_flag=True, help="The time in front of each line.")
+@options.records
+@options.raw
+def logs_command(job: str, on: str | None, follow: bool, **words: Any) -> None:
+    """Print what a job produced, and use up nothing."""
+    view = options.view(since=None, **words)
+    from remit.cli._receive import receive
+
+    options.exit_with(receive, job, on, view, keep=True, wait=follow, from_start=True)
 
 
 @click.command(
@@ -107,13 +131,19 @@ def stop_command(jobs: tuple[str, ...], on: str | None, grace: str) -> None:
     options.exit_with(_manage.stop, jobs, on, grace=limit)
 
 
-@click.command("rm", cls=Command, examples=("remit rm build", "remit rm --force build"))
-@options.jobs
+@click.command("rm", cls=Command, examples=("remit rm build", "remit rm --finished"))
+@options.argument("jobs", "JOB…", nargs=-1)
 @options.on
 @option("--force", is_flag=True, help="Stop those that run.")
-def rm_command(jobs: tuple[str, ...], on: str | None, force: bool) -> None:
+@option("--finished", is_flag=True, help="All that have ended, here or on the target.")
+def rm_command(jobs: tuple[str, ...], on: str | None, force: bool, finished: bool) -> None:
     """Remove jobs with their results."""
+    if finished == bool(jobs):
+        raise UsageError("JOB… or --finished", hint="remit rm JOB, remit rm --finished")
     from remit.cli import _manage
+
+    if finished:
+        options.exit_with(_manage.remove_finished, on)
 
     options.exit_with(_manage.remove, jobs, on, force=force)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from remit.cli._report import UsageError, write_all
+
+if TYPE_CHECKING:
+    from remit.cli._receive import View
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -61,6 +64,7 @@ on = together(
     option("--on", metavar="TARGET", help="Look for JOB on this target."), connect_timeout
 )
 as_json = option("--json", "as_json", is_flag=True, help="For programs: an array of objects.")
+records = option("--json", "as_json", is_flag=True, help="For programs: an object a record.")
 raw = option("--raw", is_flag=True, help="Show a terminal everything, as it comes.")
 # How a command is to run.
 work = together(
@@ -120,3 +124,15 @@ def width() -> int | None:
 def check_stream(stream: str | None, known: Sequence[str]) -> None:
     if stream is not None and stream not in known:
         raise UsageError(f"--stream {stream!r}", hint=f"--stream {', '.join(known)}")
+
+
+def view(*, tail: str | None, since: str | None, stream: str | None, **words: Any) -> View:
+    """What is shown of a job's output. Raises UsageError."""
+    from remit.cli import _amounts
+
+    check_stream(stream, STREAMS)
+    lines = None if tail is None else _amounts.count("--tail", tail, least=0)
+    begin = None if since is None else _amounts.size("--since", since)
+    from remit.cli._receive import View
+
+    return View(tail=lines, since=begin, stream=stream, **words)

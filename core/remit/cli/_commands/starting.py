@@ -28,6 +28,7 @@ _COMMAND = "TARGET… -- COMMAND…"
 @options.targets
 @options.work
 @option("-n", "--no-stdin", is_flag=True, help="The command reads nothing.")
+@options.records
 @options.raw
 @click.pass_obj
 def run_command(command: list[str] | None, /, targets: tuple[str, ...], **words: Any) -> None:
