@@ -181,7 +181,7 @@ def _a_job(session: remit.Session) -> remit.Job:
         lifetime="session",
         has_more_data=False,
     )
-    return EndedJob(session._connection, info)
+    return remit.Job(EndedJob(session._connection, info))
 
 
 @pytest.mark.parametrize("number", [5, 5.0, Decimal(5), Fraction(5)])

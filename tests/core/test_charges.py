@@ -10,7 +10,7 @@ import anyio.lowlevel
 import pytest
 
 import remit
-from remit._jobs import receiver
+from remit._jobs import spool_reader
 from remit._wire import frames
 from remit._wire.conversation import AGENT, LEAST_CHARGE, Conversation, Piece, charge
 
@@ -65,7 +65,7 @@ async def test_what_is_sent_ahead_of_a_reader_weighs_no_more_than_its_window(
     play(agent_script(flood.serve))
     async with remit.connect("fake:") as session:
         job = await session.job(ID)
-        reader = job._store.read(None, follow=True, consume=False)
+        reader = job._backing.store.read(None, follow=True, consume=False)
         tracemalloc.start()
         try:
             with anyio.fail_after(30):
@@ -77,6 +77,6 @@ async def test_what_is_sent_ahead_of_a_reader_weighs_no_more_than_its_window(
             weight = tracemalloc.get_traced_memory()[0]
         finally:
             tracemalloc.stop()
-        assert weight <= 1.6 * receiver._WINDOW, (size, flood.pieces)
-        assert flood.pieces * charge(size) > receiver._WINDOW - charge(size)
+        assert weight <= 1.6 * spool_reader._WINDOW, (size, flood.pieces)
+        assert flood.pieces * charge(size) > spool_reader._WINDOW - charge(size)
         session._life.abandon()

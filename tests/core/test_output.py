@@ -19,7 +19,7 @@ import pytest
 import remit
 from core.conftest import Play, on_virtual_time, until
 from core.fake_agent import FakeAgent, agent_script, job_map, pack
-from remit._jobs import return_job
+from remit._jobs import limits
 from remit._wire import frames
 from remit._wire import records as wire_records
 from remit._wire.conversation import Piece
@@ -298,7 +298,7 @@ async def test_a_value_that_cannot_be_read_is_told_once(play: Play, full: Any) -
 async def test_a_flood_that_ignores_its_time_limit_is_cut_off(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(return_job, "_LAST_WORDS", 1 << 20)
+    monkeypatch.setattr(limits, "_LAST_WORDS", 1 << 20)
     over = anyio.Event()
 
     async def flood(agent: FakeAgent) -> None:

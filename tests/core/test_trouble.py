@@ -302,7 +302,7 @@ async def test_a_store_that_raises_costs_its_job_alone_and_is_named(
         except RemitError as exc:
             said.append(str(exc))
         for job in jobs:
-            await session._connection.tasks.see_through(job._discard)
+            await session._connection.tasks.see_through(job._backing.discard)
         said += [str(one.message) for one in caught]
         said += [fault.problem for fault in found.faulty]
     assert session.state is remit.SessionState.OPEN
@@ -627,7 +627,7 @@ async def test_a_reader_that_shields_itself_does_not_hold_up_who_is_cancelled(
         assert (await session.run(["echo", "others"])).stdout == b"others\n"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            await session._connection.tasks.see_through(job._discard)
+            await session._connection.tasks.see_through(job._backing.discard)
 
 
 def test_a_command_that_exits_within_a_group_has_its_exit_status() -> None:

@@ -174,7 +174,7 @@ async def test_a_cancelled_result_leaves_what_it_had_taken(
                 with anyio.CancelScope() as scope:
 
                     async def watch(job: remit.Job = job, scope: anyio.CancelScope = scope) -> None:
-                        while job._store.size.get("stdout", 0) < 100_000:
+                        while job._backing.store.size.get("stdout", 0) < 100_000:
                             await anyio.sleep(0.005)
                         scope.cancel()
 

@@ -15,6 +15,7 @@ import anyio
 import pytest
 
 import remit
+from remit._jobs.backing import Backing
 from remit._wire.records import Splitter
 from testbed import processes
 
@@ -218,7 +219,9 @@ async def test_what_was_run_and_lost_is_ended_when_it_is_removed(session: remit.
         with anyio.fail_after(20):
             while not session._connection.jobs._watched:  # which it is once its start was answered
                 await anyio.sleep(0.02)
-        (job,) = session._connection.jobs._watched
+        (watched,) = session._connection.jobs._watched
+        assert isinstance(watched, Backing)
+        job: remit.Job = remit.Job(watched)
         pids.append(json.loads((directory(job) / "process.json").read_text())["pid"])
         processes.kill([supervisor(job)])
 

@@ -6,56 +6,48 @@ import os
 import warnings
 import weakref
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 
-from remit._errors import (
-    JobNotFound,
-    LinkLost,
-    RemitError,
-    RemoteProtocolError,
-)
+from remit._errors import JobNotFound, LinkLost, RemitError
 from remit._jobs import save
 from remit._jobs import stdin as feeding
-from remit._jobs.job import Job, JobChannel, announced
-from remit._jobs.receiver import SpoolReader
+from remit._jobs.backing import Live, announced
+from remit._jobs.channel import JobChannel
+from remit._jobs.port import Port
 from remit._jobs.request import Function, Start, own_directory
+from remit._jobs.spool_reader import Spool
 from remit._link.link import Link, own_trouble
 from remit._link.messages import JobMap, JobPage, Nothing, Saved
+from remit._link.notify import Notifier
 from remit._types import JobInfo, JobState, LogoutWarning, Outcome
 from remit._wire.sanitize import one_line
 from remit._wire.streams import TASK
 from remit.abc import Placement, Position, StoreReader
 
-if TYPE_CHECKING:
-    from remit._jobs.port import Port
 
-
-class KeptJob(Job):
+class KeptJob(Live):
     """See the module. Any number of handles, in any process, may stand for one such job."""
 
     def __init__(self, port: Port, info: JobInfo, placement: Placement) -> None:
         super().__init__(port, info)
-        self._placement = placement
-        self._sizes: dict[str, int] = {}
-        self._used: dict[str, int] = {}
+        self.spool = Spool()
         self._request: Start | None = None
-        self._consumer: weakref.ref[SpoolReader] | None = None
         self._began = False
         self._warning: str | None = None  # of the target, when it was started
-        self._open_store(placement, lambda: _Channel(self), takes=False)
+        self.open_store(placement, lambda: _Channel(self), takes=False)
 
     @classmethod
     def asked(cls, port: Port, request: Start) -> KeptJob:
-        """A handle of a job that is to be started."""
+        """One that is to be started."""
         self = cls(port, announced(port, request), request.placement)
         self._request = request
         return self
 
     @classmethod
     def found(cls, port: Port, job: JobMap) -> KeptJob:
-        """A handle of a job that is there."""
+        """One that is there."""
         # One whose plugin is not here is read as what it is there: a job directory.
         known = port.plugins.placements
         placement = known.get(job.placement) or port.plugins.placement("keep")
@@ -63,198 +55,184 @@ class KeptJob(Job):
             placement = port.plugins.placement("keep")
         self = cls(port, job.info(port.location, here=port.here), placement)
         self._began = True
-        self._hear(job)
+        self.hear(job)
         return self
 
-    async def _begin(self) -> None:
+    async def begin(self) -> None:
         """Starting is idempotent: where the answer was lost, the same id is asked again."""
         assert self._request is not None
         stdin = self._request.settings.stdin
         while True:
             arguments, task = self._request.arguments(), b""
             if isinstance(self._request.work, Function):
-                more, task = (await self._port.shipment(self._request.work)).arguments()
+                more, task = (await self.port.shipment(self._request.work)).arguments()
                 arguments.update(more)
-            link = await self._port.ready()
-            self._feed = JobChannel(self)
-            self._feed.open(link, "start", arguments)
-            trouble = await self._answer(task, stdin)
+            link = await self.port.ready()
+            self.channel = JobChannel(self)
+            self.channel.open(link, "start", arguments)
+            trouble = await _answer(self.channel, self.notifier, task, stdin)
             if trouble is None:
-                self._began = True
-                self._port.jobs.watch(self)
-                if self.lifetime == "lease":
-                    self._port.jobs.watch_leased(self)
-                if self._warning is not None:
-                    words = f"job {self.id} on {self.location}: {self._warning}"
-                    warnings.warn(one_line(words), LogoutWarning, stacklevel=2)
+                self._has_begun()
                 return
             if not isinstance(trouble, LinkLost) or not feeding.repeatable(stdin):
                 raise trouble
-            await self._port.relinked(link)
+            await self.port.relinked(link)
 
-    async def _answer(self, task: bytes, stdin: object) -> Exception | None:
-        """Gives the job the rest of its task and its stdin while waiting for the agent's answer.
-        Returns what went wrong."""
-        trouble: list[Exception] = []
+    def _has_begun(self) -> None:
+        self._began = True
+        self.port.jobs.watch(self)
+        if self.info.lifetime == "lease":
+            self.port.jobs.watch_leased(self)
+        if self._warning is not None:
+            words = f"job {self.info.id} on {self.info.location}: {self._warning}"
+            warnings.warn(one_line(words), LogoutWarning, stacklevel=3)
 
-        async def give() -> None:
-            try:
-                await self._feed.send(task, self._notifier, self._feed.answered.is_set, TASK)
-                if stdin is None:
-                    return
-                await feeding.pour(stdin, self._send)
-            except Exception as exc:
-                trouble.append(exc)
-                self._feed.answered.set()
-            else:
-                self._feed.send_eof()
-
-        async with anyio.create_task_group() as tasks:
-            if task or stdin is not None:
-                tasks.start_soon(give)
-            await self._feed.answered.wait()
-            tasks.cancel_scope.cancel()
-        return self._feed.error or (trouble[0] if trouble else None)
-
-    async def _send(self, data: bytes | memoryview) -> None:
-        # An answer before all was sent: the start was refused, or the link is lost.
-        await self._feed.send(data, self._notifier, self._feed.answered.is_set)
-
-    async def _attend(self) -> None:
+    async def attend(self) -> None:
         """Has the agent tell the news of a job that was found."""
-        self._link_up(await self._port.ready())
-        self._port.jobs.watch(self)
-        await self._feed.answered.wait()
-        if self._feed.error is not None and not isinstance(self._feed.error, LinkLost):
-            raise self._feed.error
+        self.link_up(await self.port.ready())
+        self.port.jobs.watch(self)
+        await self.channel.answered.wait()
+        if self.channel.error is not None and not isinstance(self.channel.error, LinkLost):
+            raise self.channel.error
 
-    # -- what its feed and its session tell
+    # -- what its channel and its session tell
 
-    def _accepted(self, news: JobMap) -> None:
+    def accepted(self, news: JobMap) -> None:
         self._warning = news.warning
-        self._hear(news)
+        self.hear(news)
 
-    def _fail(self, exc: Exception) -> None:
-        self._untold(own_trouble(exc))
+    def hear(self, news: JobMap) -> None:
+        self.spool.hear(news)
+        super().hear(news)
 
-    def _over(self, news: JobMap) -> None:
-        self._hear(news)
-        if not self.state.finished:
-            raise RemoteProtocolError(f"job {self.id} is over, and {self.state}")
-        self._store.try_close(self.outcome)
+    def over(self, news: JobMap) -> None:
+        super().over(news)
+        self.store.try_close(self.info.outcome)
 
-    def _hear(self, news: JobMap) -> None:
-        _raise_to(self._sizes, news.sizes.position())
-        _raise_to(self._used, news.used.position())
-        super()._hear(news)
-
-    def _read(self, position: Position | None, *, follow: bool, consume: bool) -> SpoolReader:
-        reader = SpoolReader(self, position, follow=follow, consume=consume)
-        if consume:
-            # The target's own rule, kept here already: what the earlier one used up is then
-            # written down there before the new one begins.
-            earlier = None if self._consumer is None else self._consumer()
-            if earlier is not None:
-                earlier.supersede()
-            self._consumer = weakref.ref(reader)
-        return reader
-
-    def _mark_used(self, used: Position) -> None:
-        _raise_to(self._used, used)
-
-    def _unwatched(self, error: RemitError) -> None:
+    def unwatched(self, error: RemitError) -> None:
         if not self._began or isinstance(error, LinkLost):
             return
         if isinstance(error, JobNotFound):
             # It was removed while nobody here looked: how it ended cannot be known any more.
-            self._set_state(JobState.LOST, Outcome(reason="removed", error=error.message))
+            self.set_state(JobState.LOST, Outcome(reason="removed", error=error.message))
         else:
-            self._untold(error)
+            self.untold(error)
 
-    def _untold(self, error: RemitError) -> None:
-        self._trouble = error
-        self._link_down()
+    def untold(self, error: RemitError) -> None:
+        self.trouble = error
+        self.link_down()
 
-    def _link_up(self, link: Link) -> None:
-        self._trouble = None
-        self._feed = JobChannel(self)
-        self._feed.open(link, "watch", {"job": self.id})
+    def fail(self, exc: Exception) -> None:
+        self.untold(own_trouble(exc))
 
-    def _link_down(self) -> None:
-        if not self.state.finished:
-            self._set_state(JobState.DISCONNECTED)
-        self._notifier.notify()
+    def link_up(self, link: Link) -> None:
+        self.trouble = None
+        self.channel = JobChannel(self)
+        self.channel.open(link, "watch", {"job": self.info.id})
 
-    # -- managing
+    def link_down(self) -> None:
+        if not self.info.state.finished:
+            self.set_state(JobState.DISCONNECTED)
+        self.notifier.notify()
+
+    # -- what is asked of it
 
     async def refresh(self) -> None:
-        page = await self._port.ask("find", {"name": self.id}, JobPage)
+        page = await self.port.ask("find", {"name": self.info.id}, JobPage)
         for job in page.jobs:
-            if job.id == self.id:
-                self._hear(job)
-                if self._trouble is not None and not self.state.finished:
-                    self._link_up(await self._port.ready())
+            if job.id == self.info.id:
+                self.hear(job)
+                if self.trouble is not None and not self.info.state.finished:
+                    self.link_up(await self.port.ready())
                 return
-        error = JobNotFound(f"job {self.id} is not kept on {self._port.target} any more")
-        self._unwatched(error)
+        error = JobNotFound(f"job {self.info.id} is not kept on {self.port.target} any more")
+        self.unwatched(error)
         raise error
 
-    async def remove(self, force: bool = False) -> None:
-        await self._remove(force=force)
-
-    async def _remove(self, *, force: bool, leave: bool = False) -> None:
+    async def remove(self, force: bool = False, *, leave: bool = False) -> None:
         """``leave``: what the job has left behind, if it is over, runs on."""
-        if force and not self.state.finished:
-            await self.stop()  # so that this handle knows how it ended
-        await self._ask_removal(force=force, leave=leave)
-        self._port.jobs.unwatch(self)
-        self._feed.close()
+        if force and not self.info.state.finished:
+            await self.stop()  # so that its handles know how it ended
+        await _ask_removal(self.port, self.info.id, force=force, leave=leave)
+        self.port.jobs.unwatch(self)
+        self.channel.close()
 
-    async def _ask_removal(self, **how: bool) -> None:
-        """Asked again where a link is lost over it: what is gone by then was removed."""
-        port = self._port
-        again = False
-        while True:
-            link = await port.ready()
-            try:
-                await link.ask("remove", {"job": self.id, **how}, Nothing)
-            except LinkLost:
-                again = True
-                await port.relinked(link)
-            except JobNotFound:
-                if again:
-                    return
-                raise
-            else:
-                return
-
-    async def save(self, path: str | os.PathLike[str], stream: str = "stdout") -> str:
+    async def save(self, path: str | os.PathLike[str], stream: str) -> str:
         save.check(stream)
-        saved = await self._ask(
+        saved = await self.ask(
             "save",
             Saved,
             path=os.fsencode(path),
-            cwd=own_directory() if self._port.here else None,
+            cwd=own_directory() if self.port.here else None,
             stream=stream,
         )
         return os.fsdecode(saved.path)
 
-    async def _take_back(self, *, spare: bool = False) -> None:
-        self._port.jobs.unwatch(self)
+    async def take_back(self, *, spare: bool = False) -> None:
+        self.port.jobs.unwatch(self)
         if self._began:
-            await self._discard()
+            await self.discard()
         else:
             # An agent that has the request takes it back at the close. Where the request or the
             # close was lost with a link, sealing the id over the next one does it.
-            self._feed.close()
-            await self._port.give_up(self.id, spare=spare)
+            self.channel.close()
+            await self.port.give_up(self.info.id, spare=spare)
 
-    async def _discard(self) -> None:
+    async def discard(self) -> None:
         try:
-            await self._remove(force=True, leave=True)
+            await self.remove(force=True, leave=True)
         except RemitError:
             # The link is lost or the job is gone.
-            await self._port.give_up(self.id)
+            await self.port.give_up(self.info.id)
+
+
+async def _answer(
+    channel: JobChannel, notifier: Notifier, task: bytes, stdin: object
+) -> Exception | None:
+    """Gives the job the rest of its task and its stdin while waiting for the agent's answer.
+    Returns what went wrong."""
+    trouble: list[Exception] = []
+
+    async def send(data: bytes | memoryview) -> None:
+        # An answer before all was sent: the start was refused, or the link is lost.
+        await channel.send(data, notifier, channel.answered.is_set)
+
+    async def give() -> None:
+        try:
+            await channel.send(task, notifier, channel.answered.is_set, TASK)
+            if stdin is None:
+                return
+            await feeding.pour(stdin, send)
+        except Exception as exc:
+            trouble.append(exc)
+            channel.answered.set()
+        else:
+            channel.send_eof()
+
+    async with anyio.create_task_group() as tasks:
+        if task or stdin is not None:
+            tasks.start_soon(give)
+        await channel.answered.wait()
+        tasks.cancel_scope.cancel()
+    return channel.error or (trouble[0] if trouble else None)
+
+
+async def _ask_removal(port: Port, job_id: str, **how: bool) -> None:
+    """Asked again where a link is lost over it: what is gone by then was removed."""
+    again = False
+    while True:
+        link = await port.ready()
+        try:
+            await link.ask("remove", {"job": job_id, **how}, Nothing)
+        except LinkLost:
+            again = True
+            await port.relinked(link)
+        except JobNotFound:
+            if again:
+                return
+            raise
+        else:
+            return
 
 
 class _Channel:
@@ -266,7 +244,7 @@ class _Channel:
     def __init__(self, job: KeptJob) -> None:
         # The job owns the store, which owns this.
         self._job = weakref.ref(job)
-        self._store = weakref.ref(job._store)
+        self._store = weakref.ref(job.store)
 
     def _kept(self) -> KeptJob:
         job = self._job()
@@ -275,11 +253,11 @@ class _Channel:
 
     @property
     def size(self) -> Position:
-        return dict(self._kept()._sizes)
+        return dict(self._kept().spool.sizes)
 
     @property
     def used(self) -> Position:
-        return dict(self._kept()._used)
+        return dict(self._kept().spool.used)
 
     def grant(self, size: int) -> None:
         """Nothing is sent here unasked: `open_reader` looks after its own credit."""
@@ -290,9 +268,5 @@ class _Channel:
             store.start_soon(function, *args)
 
     def open_reader(self, position: Position | None, *, follow: bool, consume: bool) -> StoreReader:
-        return self._kept()._read(position, follow=follow, consume=consume)
-
-
-def _raise_to(position: dict[str, int], told: Position) -> None:
-    for stream, value in told.items():
-        position[stream] = max(position.get(stream, 0), value)
+        job = self._kept()
+        return job.spool.read(job, position, follow=follow, consume=consume)

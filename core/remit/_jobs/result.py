@@ -4,28 +4,40 @@ items, or how it failed."""
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from remit import _function_records
-from remit._errors import JobStateError, RemitError, RemoteProtocolError, ResultError
+from remit._errors import JobFailed, JobStateError, RemitError, RemoteProtocolError, ResultError
 from remit._function_records import FunctionFailure
 from remit._jobs import function_output
+from remit._jobs.failure import ended_as
 from remit._jobs.function_output import Teller, beside
 from remit._jobs.receiver import Turns
 from remit._jobs.stores import Reader, Store
-from remit._types import CommandResult, Gap, JobState, Outcome, Record
+from remit._types import CommandResult, Gap, JobInfo, JobState, Outcome, Record
 from remit._wire import records
 from remit._wire.records import Malformed, Said, Splitter
 from remit._wire.streams import STDERR_TAIL
 
-if TYPE_CHECKING:
-    from remit._jobs.job import Job
+
+class Source(Protocol):
+    """The job whose result it is."""
+
+    info: JobInfo
+    result_at: int | None  # where a function's result is in what it said
+
+    @property
+    def known(self) -> JobInfo: ...
+
+    async def wait(self) -> JobState: ...
+
+    def failure(self, stderr: bytes, result: CommandResult | None = None) -> JobFailed: ...
 
 
 class CommandOutput:
     """One pass over what is not used up of a command."""
 
-    def __init__(self, job: Job, store: Store) -> None:
+    def __init__(self, job: Source, store: Store) -> None:
         self._job = job
         self._store = store
         self._parts: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
@@ -43,15 +55,16 @@ class CommandOutput:
             reader.take(record)
             await turns.next()
         state = await job.wait()
+        outcome = job.info.outcome
         result = CommandResult(
-            exit_status=None if job.outcome is None else job.outcome.exit_status,
+            exit_status=None if outcome is None else outcome.exit_status,
             stdout=b"".join(self._parts["stdout"]),
             stderr=b"".join(self._parts["stderr"]),
             dropped=self._dropped,
         )
-        exited = job.outcome is not None and job.outcome.reason == "exited"
+        exited = outcome is not None and outcome.reason == "exited"
         if state is not JobState.COMPLETED and (check or not exited):
-            raise job._failure(result.stderr, result)
+            raise job.failure(result.stderr, result)
         await _use_up(reader, self._last)
         return result
 
@@ -67,7 +80,7 @@ class CommandOutput:
 class FunctionResult:
     """One pass over what is not used up of a function."""
 
-    def __init__(self, job: Job, store: Store, teller: Teller) -> None:
+    def __init__(self, job: Source, store: Store, teller: Teller) -> None:
         self._job = job
         self._store = store
         self._teller = teller
@@ -125,7 +138,7 @@ class FunctionResult:
 
     async def _find_used_up(self) -> None:
         """The end was received by somebody before us; it is still there."""
-        at = self._job._result_at
+        at = self._job.result_at
         if at is None:
             return
         position = {**self._store.size, "records": at}
@@ -138,7 +151,7 @@ class FunctionResult:
         reader.close()
 
     async def _judge(self, state: JobState) -> Any:
-        job, end = self._job, self._end
+        job, end = self._job.info, self._end
         outcome = job.outcome or Outcome()
         failure = None
         if end is not None and end.kind == records.FAILURE:
@@ -147,15 +160,13 @@ class FunctionResult:
             raise function_output.failed(
                 failure,
                 f"the function of job {job.id} on {job.location}",
-                job=job.info,
+                job=self._job.known,
                 location=job.location,
-                exit_status=outcome.exit_status,
-                signal=outcome.signal,
-                reason=outcome.reason,
+                **ended_as(outcome),
                 stderr_tail=self._stderr,
             )
         if state is not JobState.COMPLETED or failure is not None:
-            error = job._failure(self._stderr)
+            error = self._job.failure(self._stderr)
             if failure is not None:  # of how it took being stopped
                 error.type, error.traceback = failure.type, failure.traceback
             raise error

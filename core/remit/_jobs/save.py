@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import IO, Any, Final, TypeVar
 
 import anyio
 import anyio.to_thread
 import attrs
+
+from remit._types import Gap, Record
 
 _T = TypeVar("_T")
 
@@ -60,6 +62,19 @@ async def whole(path: str | os.PathLike[str], stream: str) -> AsyncGenerator[Who
         with anyio.CancelScope(shield=True):
             await _in_thread(_drop, file, partial)
         raise
+
+
+async def save(path: str | os.PathLike[str], stream: str, records: AsyncIterable[Record]) -> str:
+    """As `Job.save`, of what ``records`` has of that stream."""
+    async with whole(path, stream) as file:
+        async for record in records:
+            if record.stream != stream:
+                continue
+            if isinstance(record.data, Gap):
+                await file.begin_again()
+                continue
+            await file.write(record.data)
+    return file.path
 
 
 async def _in_thread(function: Callable[..., _T], *args: Any) -> _T:

@@ -11,13 +11,71 @@ from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from typing import Any, Final
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
+
+from remit._errors import JobStateError
+from remit._jobs.channel import JobChannel
+from remit._link.notify import Notifier
+from remit._types import JobState
+from remit._wire.streams import TASK
 
 _FILE_PIECE: Final = 1 << 18
 # Seconds that an async generator may take to clean up once nobody reads it any more.
 _CLEAN_UP: Final = 5.0
 
 Send = Callable[[bytes | memoryview], Awaitable[None]]
+
+
+class JobStdin:
+    """What one job reads, over its channel, for as long as it does."""
+
+    def __init__(
+        self, job_id: str, channel: JobChannel, notifier: Notifier, *, piped: bool
+    ) -> None:
+        """``piped``: whether it is users who send."""
+        self.piped = piped
+        self._job_id = job_id
+        self._channel = channel
+        self._notifier = notifier
+        self._eof_sent = False
+        self._over: JobState | None = None  # what the job was, or is, when it reads no more
+        self._scope: anyio.CancelScope | None = None  # of the task that pours it
+
+    def over(self, state: JobState) -> None:
+        """The job, which is ``state``, reads no more of it."""
+        self._over = state
+        if self._scope is not None:
+            self._scope.cancel()
+
+    async def pour(self, task: bytes, source: Any) -> None:
+        """The rest of its task, then its stdin, if any; not for longer than it reads. Raises what
+        ``source`` raises."""
+        with anyio.CancelScope() as self._scope:
+            try:
+                await self._channel.send(task, self._notifier, self._channel.answered.is_set, TASK)
+                if source is not None and not self.piped:
+                    await pour(source, self.send)
+                    self._channel.send_eof()
+            except JobStateError:
+                pass  # it no longer reads: its own affair, as in a shell's pipeline
+        self._scope = None
+
+    async def send(self, data: bytes | memoryview) -> None:
+        await self._channel.send(data, self._notifier, self._check)
+        await anyio.lowlevel.checkpoint()
+
+    async def send_eof(self) -> None:
+        await anyio.lowlevel.checkpoint()
+        self._eof_sent = True
+        self._channel.send_eof()
+
+    def _check(self) -> bool:
+        if self._eof_sent:
+            raise JobStateError(f"the stdin of job {self._job_id} was closed by send_eof")
+        if self._over is not None:
+            raise JobStateError(f"job {self._job_id} no longer reads its stdin ({self._over})")
+        return False
 
 
 def repeatable(source: object) -> bool:

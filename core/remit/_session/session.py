@@ -21,7 +21,8 @@ from remit._errors import (
     RemoteProtocolError,
     SessionClosed,
 )
-from remit._jobs.job import Job
+from remit._jobs.backing import Backing, Live
+from remit._jobs.job import Job, outcome_within
 from remit._jobs.kept_job import KeptJob
 from remit._jobs.options import (
     Full,
@@ -179,24 +180,24 @@ class Session:
             *(placement, lifetime, name, id, cwd, env, stdin, timeout, merge),
             *(leftovers, full, buffer_limit, max_output, on_max, python),
         )
-        return await self._begin(work, args, settings)
+        return Job(await self._begin(work, args, settings))
 
-    async def _begin(self, work: Work, args: tuple[Any, ...], settings: StartSettings) -> Job:
+    async def _begin(self, work: Work, args: tuple[Any, ...], settings: StartSettings) -> Live:
         connection = self._connection
         placement = connection.plugins.placement(settings.placement)
         request = Start.of(work, args, settings, placement, connection.here)
         if request.id in connection.seals:
             raise JobStateError(f"job {request.id} was given up; its id is used up")
         kept = placement.spools
-        job: Job = KeptJob.asked(connection, request) if kept else ReturnJob(connection, request)
+        job: Live = KeptJob.asked(connection, request) if kept else ReturnJob(connection, request)
         try:
-            await job._begin()
+            await job.begin()
         except BaseException as exc:
             # What has failed was not run for us. What ran under an id that the caller named is an
             # earlier start's then, and its job's results are there to be fetched.
             lost = not isinstance(exc, Exception) or isinstance(exc, (LinkLost, SessionClosed))
             spare = settings.id is not None and not lost
-            await connection.tasks.see_through(partial(job._take_back, spare=spare))
+            await connection.tasks.see_through(partial(job.take_back, spare=spare))
             raise
         return job
 
@@ -245,9 +246,9 @@ class Session:
             raise ValueError("stdin=PIPE is for start(): nobody could send to a job of run()")
         job = await self.start(work, *args, **options)
         try:
-            return await job._outcome_within(options.get("timeout"), check)
+            return await outcome_within(job._backing, options.get("timeout"), check)
         finally:
-            await self._connection.tasks.see_through(job._discard)
+            await self._connection.tasks.see_through(job._backing.discard)
 
     @overload
     async def call(
@@ -326,9 +327,7 @@ class Session:
         mine = _fitting(name, self._connection.jobs.returned.infos())
         if len(mine) == 1 and name in (mine[0].id, mine[0].name):
             await anyio.lowlevel.checkpoint()
-            return self._connection.jobs.returned.handle(mine[0].id) or EndedJob(
-                self._connection, mine[0]
-            )
+            return self._returned(mine[0])
         page = await self._connection.ask("find", {"name": name}, JobPage)
         found = _fitting(name, page.jobs)  # a target may answer with whatever it likes
         ids = [job.id for job in mine] + [job.id for job in found]
@@ -344,12 +343,15 @@ class Session:
                 f"{name!r} fits {len(ids)} jobs on {self.target}", evidence="\n".join(ids)
             )
         if mine:
-            return self._connection.jobs.returned.handle(mine[0].id) or EndedJob(
-                self._connection, mine[0]
-            )
+            return self._returned(mine[0])
         job = KeptJob.found(self._connection, found[0])
-        await job._attend()
-        return job
+        await job.attend()
+        return Job(job)
+
+    def _returned(self, info: JobInfo) -> Job:
+        """A handle of a return job of its own."""
+        live = self._connection.jobs.returned.handle(info.id)
+        return Job(live if isinstance(live, Backing) else EndedJob(self._connection, info))
 
     async def _is_gone(self, job_id: str) -> bool | None:
         """Whether the target knows that the job was removed; None where it knows nothing of it."""

@@ -98,7 +98,7 @@ async def stop(words: Sequence[str], on: str | None, *, grace: float) -> int:
 async def remove(words: Sequence[str], on: str | None, *, force: bool) -> int:
     async def act(job: Job) -> int:
         await job.remove(force=force)
-        _known.drop(job.id, job._port.target)
+        _known.drop(job.id, job._backing.port.target)
         return OK
 
     places = (

@@ -98,7 +98,7 @@ def _told(job: Job, status: int) -> int:
         words = _endings.words(job.outcome) or "its end can no longer be known"
         say(f"remit: {job.id} is Lost: {words}")
         return FAILED
-    if job._runs_function and job.outcome is not None and job.outcome.error:
+    if job._backing.runs_function and job.outcome is not None and job.outcome.error:
         # What a command has to say stands in its stderr; of a function this is left.
         say(f"remit: {job.id} is {job.state.capitalize()}: {job.outcome.error}")
     return status
