@@ -24,7 +24,9 @@ PROMISES = {"remit", "remit.abc", "remit.testing"}
 # The agent carries these as they stand, and runs where nothing is installed.
 SHARED = {
     "remit._wire",
+    "remit._wire.calls",
     "remit._wire.conversation",
+    "remit._wire.credit",
     "remit._wire.ended",
     "remit._wire.frames",
     "remit._wire.msgpack",

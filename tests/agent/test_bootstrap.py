@@ -320,7 +320,7 @@ def test_the_payload_is_small(lazy_annotations: bool) -> None:
 @pytest.mark.parametrize("name", sorted(agent_payload.modules()))
 def test_what_is_sent_is_what_is_written_but_for_its_words(name: str) -> None:
     written = agent_payload.modules()[name]
-    bare = agent_payload._bare(written)
+    bare = agent_payload.bare(written)
     assert bare.count("\n") == written.count("\n")
     if name != "remit._agent.enter.rc_files":  # comments in its shell scripts go as well
         assert ast.dump(_without_docstrings(bare)) == ast.dump(_without_docstrings(written))

@@ -25,9 +25,9 @@ from hypothesis.stateful import (
 
 from remit._agent.base.loop import Loop, Timer
 from remit._agent.functions import pool, workers
+from remit._wire import calls
 from remit._wire.conversation import Piece
 from remit._wire.refusal import Refused
-from remit._worker import calls as there
 
 SIZE = struct.Struct(">Q")
 PIECE = 1 << 16
@@ -87,7 +87,7 @@ class Link:
         assert len(body) - SIZE.size <= total
         if len(body) - SIZE.size == total:
             del self.begun[key]
-            if piece.stream != workers.TAIL:
+            if piece.stream != calls.TAIL:
                 answer = piece.stream, bytes(body[SIZE.size :])
                 self.answers.setdefault(piece.seq, []).append(answer)
 
@@ -128,14 +128,14 @@ class Puppet:
         if not packet:
             self.die(0)
             return True
-        head = there.HEAD.unpack_from(packet)
+        head = calls.HEAD.unpack_from(packet)
         if self.part:
             assert head == self.head, "another message in the middle of one"
         self.head = head
-        self.part += packet[there.HEAD.size :]
+        self.part += packet[calls.HEAD.size :]
         kind, number, total = head
         assert len(self.part) <= total
-        if kind == there.FORGET:
+        if kind == calls.FORGET:
             self.programs.pop(number)
         elif len(self.part) == total:
             self.begin(number, bytes(self.part))
@@ -155,10 +155,10 @@ class Puppet:
         """A packet of the answer."""
         if not self.alive or self.call is None:
             return False
-        kind = there.FAILED if self.interrupted else there.VALUE
+        kind = calls.FAILED if self.interrupted else calls.VALUE
         answer = b"interrupted" if self.interrupted else self.answer
-        head = there.HEAD.pack(kind, self.call, len(answer))
-        part = answer[self.sent : self.sent + there.PACKET]
+        head = calls.HEAD.pack(kind, self.call, len(answer))
+        part = answer[self.sent : self.sent + calls.PACKET]
         try:
             self.socket.send(head + part, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -272,7 +272,7 @@ class Walk(RuleBasedStateMachine):
     def introduces(self, size: int) -> None:
         number = len(self.programs) + 1
         body = self.programs[number] = b"p%d" % number + bytes(size)
-        self.sending.append(Sending(pool.PROGRAM, number, SIZE.pack(len(body)) + body))
+        self.sending.append(Sending(calls.PROGRAM, number, SIZE.pack(len(body)) + body))
 
     @precondition(lambda self: self.ready)
     @rule(data=st.data(), size=SIZES)
@@ -282,7 +282,7 @@ class Walk(RuleBasedStateMachine):
         args = b"a%d" % number + bytes(size)
         self.calls[number] = program, args
         body = SIZE.pack(program) + args
-        self.sending.append(Sending(pool.CALL, number, SIZE.pack(len(body)) + body))
+        self.sending.append(Sending(calls.CALL, number, SIZE.pack(len(body)) + body))
 
     @precondition(lambda self: self.sending)
     @rule(data=st.data(), pieces=st.integers(1, 8))
@@ -295,7 +295,7 @@ class Walk(RuleBasedStateMachine):
             self.pieces += 1
             if one.is_whole:
                 self.sending.remove(one)
-                if one.kind == pool.PROGRAM:
+                if one.kind == calls.PROGRAM:
                     self.ready.append(one.number)
                 return
 
@@ -305,8 +305,8 @@ class Walk(RuleBasedStateMachine):
         one = data.draw(st.sampled_from(self.sending))
         self.sending.remove(one)
         if one.sent:
-            self.cancel("program" if one.kind == pool.PROGRAM else "call", one.number)
-        if one.kind == pool.CALL:
+            self.cancel("program" if one.kind == calls.PROGRAM else "call", one.number)
+        if one.kind == calls.CALL:
             self.cancelled.add(one.number)
         else:
             one.sent = 0
@@ -321,7 +321,7 @@ class Walk(RuleBasedStateMachine):
 
     def open_calls(self) -> list[int]:
         """Those that were sent, and nobody has answered or cancelled."""
-        unsent = {one.number for one in self.sending if one.kind == pool.CALL}
+        unsent = {one.number for one in self.sending if one.kind == calls.CALL}
         over = unsent | self.cancelled | self.link.answers.keys() | self.link.refused.keys()
         return [number for number in self.calls if number not in over]
 
@@ -332,7 +332,7 @@ class Walk(RuleBasedStateMachine):
     @rule(data=st.data())
     def forgets(self, data: st.DataObject) -> None:
         program = data.draw(st.sampled_from(self.ready))
-        sending = [one.number for one in self.sending if one.kind == pool.CALL]
+        sending = [one.number for one in self.sending if one.kind == calls.CALL]
         if all(self.calls[number][0] != program for number in [*self.open_calls(), *sending]):
             self.ready.remove(program)
             self.pool.on_event("forget", {"program": program, "after": self.pieces})
@@ -416,14 +416,14 @@ class Walk(RuleBasedStateMachine):
         for number, answers in self.link.answers.items():
             assert len(answers) == 1, "answered twice"
             kind, body = answers[0]
-            if kind == workers.VALUE:
+            if kind == calls.VALUE:
                 program, args = self.calls[number]
                 assert body == self.programs[program] + args + b"."
-            elif kind == workers.DIED:
+            elif kind == calls.DIED:
                 self.deaths -= 1
                 answers[0] = 0, b""
                 assert self.deaths >= 0 or number in self.cancelled, "nobody has died"
-            elif kind == workers.FAILED:
+            elif kind == calls.FAILED:
                 assert number in self.cancelled, "another call was interrupted"
 
     def teardown(self) -> None:
@@ -445,7 +445,7 @@ class Walk(RuleBasedStateMachine):
         self.each_answer_is_right()
         assert not self.open_calls(), "never answered"
         assert not self.pool._queue
-        assert not self.pool._parts._begun
+        assert not self.pool._gathering._begun
         assert not self.pool._orders
         assert not self.link.begun or {n for _, n in self.link.begun} <= (
             self.cancelled | self.link.answers.keys()
@@ -507,13 +507,13 @@ def test_any_order_of_calls_cancels_and_deaths() -> None:
 @pytest.mark.parametrize(
     "pieces",
     [
-        [Piece(pool.CALL, 1, 0, 0.0, SIZE.pack(9) + SIZE.pack(5) + b"x")],
-        [Piece(pool.CALL, 1, 0, 0.0, SIZE.pack(2) + b"xx")],
-        [Piece(pool.PROGRAM, 1, 0, 0.0, b"short")],
-        [Piece(pool.PROGRAM, 1, 0, 0.0, SIZE.pack(1 << 40) + b"x")],
-        [Piece(pool.PROGRAM, 1, 0, 0.0, SIZE.pack(1) + b"xyz")],
-        [Piece(pool.PROGRAM, 1, 9, 0.0, b"x")],
-        [Piece(pool.PROGRAM, 1, 0, 0.0, SIZE.pack(9) + b"x")] * 2,
+        [Piece(calls.CALL, 1, 0, 0.0, SIZE.pack(9) + SIZE.pack(5) + b"x")],
+        [Piece(calls.CALL, 1, 0, 0.0, SIZE.pack(2) + b"xx")],
+        [Piece(calls.PROGRAM, 1, 0, 0.0, b"short")],
+        [Piece(calls.PROGRAM, 1, 0, 0.0, SIZE.pack(1 << 40) + b"x")],
+        [Piece(calls.PROGRAM, 1, 0, 0.0, SIZE.pack(1) + b"xyz")],
+        [Piece(calls.PROGRAM, 1, 9, 0.0, b"x")],
+        [Piece(calls.PROGRAM, 1, 0, 0.0, SIZE.pack(9) + b"x")] * 2,
         [Piece(99, 1, 0, 0.0, SIZE.pack(1) + b"x")],
     ],
     ids=str,

@@ -16,7 +16,7 @@ import pytest
 
 from agent.harness import PLENTY, Refused, Wire, job, new_id, processes_of, wait_until_gone
 from remit._agent.returned import program
-from remit._wire.conversation import LEAST_CHARGE
+from remit._wire.credit import LEAST_CHARGE
 from remit._wire.frames import ACCEPT
 from testbed.processes import find, kill
 

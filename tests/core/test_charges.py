@@ -12,7 +12,8 @@ import pytest
 import remit
 from remit._jobs import spool_reader
 from remit._wire import frames
-from remit._wire.conversation import AGENT, LEAST_CHARGE, Conversation, Piece, charge
+from remit._wire.conversation import AGENT, Conversation, Piece
+from remit._wire.credit import LEAST_CHARGE, charge
 
 from .conftest import Play
 from .fake_agent import FakeAgent, agent_script, job_map, pack

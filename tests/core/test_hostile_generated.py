@@ -21,7 +21,8 @@ from remit._jobs.options import Full
 from remit._link.messages import JobMap, JobPage, PrunedPage, Refusal
 from remit._plugins import plugins
 from remit._wire import frames as wire
-from remit._wire.conversation import LEAST_CHARGE, PIECE
+from remit._wire.conversation import PIECE
+from remit._wire.credit import LEAST_CHARGE
 from remit._wire.sanitize import harmless
 from remit.testing import FakeTransport
 

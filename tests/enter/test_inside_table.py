@@ -24,7 +24,8 @@ from enter.entered import control_dir as the_control_dir
 from remit._agent.base.importer import Importer
 from remit._agent.enter import control_socket
 from remit._link import agent_payload
-from remit._wire.conversation import AGENT, LEAST_CHARGE, PROTOCOL, Conversation, Event
+from remit._wire.conversation import AGENT, PROTOCOL, Conversation, Event
+from remit._wire.credit import LEAST_CHARGE
 from remit._wire.frames import GOODBYE, REQUEST
 from remit._wire.msgpack import pack, unpack
 from testbed import pythons, run

@@ -11,7 +11,7 @@ import pytest
 from agent.harness import Refused, Wire, wait_until_ended
 from enter.entered import SILENCE, Entered, control_dir, control_dirs
 from enter.versions import every_python
-from remit._wire.conversation import LEAST_CHARGE
+from remit._wire.credit import LEAST_CHARGE
 from testbed import run
 from testbed.processes import find, kill
 from testbed.pythons import Interpreter

@@ -21,7 +21,8 @@ from agent.harness import Collected, Refused, Wire, job, new_id
 from remit._jobdir import files as jobdir
 from remit._jobdir.cursor import Cursor
 from remit._wire import refusal
-from remit._wire.conversation import LEAST_CHARGE, Piece
+from remit._wire.conversation import Piece
+from remit._wire.credit import LEAST_CHARGE
 from remit._wire.frames import DATA
 from remit._wire.msgpack import unpack
 from testbed import processes

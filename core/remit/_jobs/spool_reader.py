@@ -13,13 +13,12 @@ from remit._link.link import Link, Listener
 from remit._link.messages import AllSent, Freed, JobMap, ReadAccepted, ReadEnd
 from remit._link.notify import Notifier
 from remit._types import STREAMS, Gap, JobInfo, Record, SessionState
-from remit._wire.conversation import Piece, charge
+from remit._wire.conversation import Piece
+from remit._wire.credit import Window, charge
 from remit.abc import Position
 
-# What the target may send ahead of the loop that reads, and how much of it is used up before more
-# is asked for.
+# What the target may send ahead of the loop that reads.
 _WINDOW = 1 << 20
-_GRANT = _WINDOW // 4
 
 
 class Spooled(Protocol):
@@ -86,7 +85,7 @@ class SpoolReader(Listener):
         self._notifier = Notifier()
         self._link: Link | None = None
         self._number = 0
-        self._owed = 0
+        self._window = Window(_WINDOW)
         self._all_sent: AllSent | None = None  # where the data ends, once that is known
         self._freed: dict[str, int] = {}  # where the streams begin, where that is not 0
         self._ended = False  # and what was used up is in the target's marks
@@ -110,10 +109,9 @@ class SpoolReader(Listener):
                 await self._notifier.wait()
         record = self._records.popleft()
         if isinstance(record.data, bytes):
-            self._owed += charge(len(record.data))
-        if self._owed >= _GRANT and self._link is not None:
-            self._link.grant(self._number, self._owed)
-            self._owed = 0
+            self._window.consumed(charge(len(record.data)))
+        if self._window.is_due and self._link is not None:
+            self._link.grant(self._number, self._window.due())
         return record
 
     def used(self, record: Record) -> None:
@@ -154,7 +152,7 @@ class SpoolReader(Listener):
         self._number = link.open("read", arguments, self, credit=_WINDOW)
         self._all_sent = None
         self._link = link
-        self._owed = 0
+        self._window = Window(_WINDOW)
 
     def _tell_used(self) -> None:
         if self._link is not None:

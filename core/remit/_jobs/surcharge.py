@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from remit._wire.conversation import LEAST_CHARGE, charge
+from remit._wire.credit import LEAST_CHARGE, charge
 
 # So many small pieces may be held by a store that has granted none of their bytes again: it may
 # wait until what it grants is worth a frame.

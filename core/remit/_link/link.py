@@ -30,15 +30,8 @@ from remit._link.carrier import Carried
 from remit._link.messages import Failure, Goodbye, Hello, Refusal, decode_event, encode
 from remit._link.notify import Notifier
 from remit._wire import frames
-from remit._wire.conversation import (
-    CALLER,
-    LEAST_CHARGE,
-    Conversation,
-    Event,
-    Piece,
-    ProtocolError,
-    Pulse,
-)
+from remit._wire.conversation import CALLER, Conversation, Event, Piece, ProtocolError, Pulse
+from remit._wire.credit import LEAST_CHARGE
 from remit._wire.requests import build
 
 _T = TypeVar("_T")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,7 +16,27 @@ from remit._jobs import function_output
 from remit._link.link import Link, Listener
 from remit._link.messages import NotRun, PoolEnd, Workers
 from remit._session.interpreters import Interpreter
-from remit._wire.conversation import Piece, charge
+from remit._wire.calls import (
+    CALL,
+    DIED,
+    FAILED,
+    LAST,
+    MOST,
+    NUMBER,
+    PICKLED,
+    PIECE,
+    PROGRAM,
+    SORTS,
+    TAIL,
+    TOTAL,
+    VALUE,
+    WINDOW,
+    Malformed,
+    Whole,
+    sized,
+)
+from remit._wire.conversation import Piece
+from remit._wire.credit import Window, charge
 from remit._wire.streams import STDERR_TAIL
 
 if TYPE_CHECKING:
@@ -25,17 +44,6 @@ if TYPE_CHECKING:
     from remit._shipping import programs
     from remit._shipping.runtime import Runtime
 
-# What goes as streams of DATA, with the number of the program or of the call as the piece's seq.
-# The first piece of each begins with the size of the whole, u64. See docs/wire.md.
-_PROGRAM, _CALL = 1, 3
-_VALUE, _FAILED, _PICKLED, _DIED, _TAIL = 1, 2, 3, 4, 5
-_TOTAL = struct.Struct(">Q")
-_NUMBER = struct.Struct(">Q")
-_KINDS = {"value": b"v", "source": b"s"}
-_PIECE = 1 << 16
-# What the target may send of answers before they are taken here.
-_WINDOW = 1 << 22
-_GRANT = _WINDOW // 4
 # Functions that the agent and its workers are to hold without a call that needs them, and their
 # bytes.
 _MOST_PROGRAMS = 128
@@ -43,8 +51,6 @@ _MOST_PROGRAM_BYTES = 32 << 20
 # Values are no larger (docs/values.md, Limits); pickles may be, from a target that is trusted.
 _MOST = 1 << 32
 _MOST_WORDS = 4 << 20  # of a failure, as `remit._worker.failures` cuts it
-# What the agent takes of one call, or of one program: it holds it until a worker is free.
-MAX_ARGUMENTS = 256 << 20
 
 
 class _Call:
@@ -57,16 +63,7 @@ class _Call:
         self.answer: tuple[int, bytes | bytearray] | None = None
         self.error: RemitError | None = None
         self.stderr = b""
-        self.unread: _Unread | None = None
-
-
-class _Unread:
-    __slots__ = ("data", "kind", "total")
-
-    def __init__(self, kind: int, total: int, data: bytes) -> None:
-        self.kind = kind
-        self.total = total
-        self.data = bytearray(data)
+        self.unread: Whole | None = None
 
 
 class _Known:
@@ -139,7 +136,7 @@ class Calls(Listener):
         self._count = 0
         self._programs = _Programs()
         self._pieces = 0  # sent
-        self._owed = 0
+        self._window = Window(WINDOW)
         self._room = anyio.Event()
         self._error: RemitError | None = None  # once it is over
         self._users = 0  # calls, from their beginning to their end
@@ -163,7 +160,7 @@ class Calls(Listener):
             "most_calls": most_calls,
             "trust": trust,
         }
-        self._number = link.open("pool", arguments, self, _WINDOW)
+        self._number = link.open("pool", arguments, self, WINDOW)
         return self
 
     def serves(self, link: Link, peer: Runtime) -> bool:
@@ -175,15 +172,15 @@ class Calls(Listener):
 
         program = programs.program(fn, self._peer)
         data = programs.arguments(args, self._peer, program.kind)
-        if len(data) > MAX_ARGUMENTS:
+        if len(data) > MOST:
             raise ValueError(
-                f"arguments of {len(data)} bytes, a call takes {MAX_ARGUMENTS}; a job "
+                f"arguments of {len(data)} bytes, a call takes {MOST}; a job "
                 "(session.start) takes more"
             )
-        if len(program.body) >= MAX_ARGUMENTS:
+        if len(program.body) >= MOST:
             raise ValueError(
                 f"{program.name} has {len(program.body)} bytes with what it captures, a call takes "
-                f"{MAX_ARGUMENTS}; a job (session.start) takes more"
+                f"{MOST}; a job (session.start) takes more"
             )
         known = self._programs.take(program)
         self._users += 1
@@ -214,8 +211,8 @@ class Calls(Listener):
         """One of the calls that need it sends it; where that is cancelled, the next begins anew."""
         async with known.sending:
             if not known.sent:
-                body = _KINDS[program.kind] + program.body
-                await self._send(_PROGRAM, known.number, body)
+                body = SORTS[program.kind] + program.body
+                await self._send(PROGRAM, known.number, body)
                 known.sent = True
 
     async def _answer_to(self, known: _Known, data: bytes) -> _Call:
@@ -224,7 +221,7 @@ class Calls(Listener):
         call = self._calls[number] = _Call()
         sent = False
         try:
-            await self._send(_CALL, number, _NUMBER.pack(known.number) + data)
+            await self._send(CALL, number, NUMBER.pack(known.number) + data)
             sent = True
             await call.done.wait()
         except BaseException:
@@ -241,8 +238,8 @@ class Calls(Listener):
     async def _send(self, kind: int, number: int, data: bytes) -> None:
         """Cancelled, what was sent of it is taken back."""
         link, channel = self._link, self._number
-        whole = _TOTAL.pack(len(data)) + data
-        if link.credit(channel) >= len(whole) and len(whole) <= _PIECE:
+        whole = sized(data)
+        if link.credit(channel) >= len(whole) and len(whole) <= PIECE:
             self._send_piece(Piece(kind, number, 0, 0.0, whole))
             if len(self._calls) == 1:
                 link.flush()
@@ -253,16 +250,16 @@ class Calls(Listener):
                 sent += await self._send_part(kind, number, whole, sent)
         except BaseException:
             if sent:
-                self._order("cancel", **{"program" if kind == _PROGRAM else "call": number})
+                self._order("cancel", **{"program" if kind == PROGRAM else "call": number})
             raise
 
     async def _send_part(self, kind: int, number: int, whole: bytes, sent: int) -> int:
         """As much as there is credit for, or nothing, once there may be some."""
         if self._error is not None:
             raise self._error.again()
-        room = min(self._link.credit(self._number), _PIECE)
+        room = min(self._link.credit(self._number), PIECE)
         # The first piece has to hold the size.
-        if room >= _TOTAL.size or (room and sent):
+        if room >= TOTAL.size or (room and sent):
             part = whole[sent : sent + room]
             self._send_piece(Piece(kind, number, sent, 0.0, part))
             return len(part)
@@ -282,11 +279,11 @@ class Calls(Listener):
         assert call.answer is not None
         kind, body = call.answer
         whose = f"{name}() on {self._place}"
-        if kind == _VALUE:
+        if kind == VALUE:
             return taken(body, whose)
-        if kind == _PICKLED:
+        if kind == PICKLED:
             return function_output.unpickled(body, self._trust, whose)
-        if kind == _FAILED:
+        if kind == FAILED:
             raise function_output.failed(
                 decode(bytes(body), Failure),
                 whose,
@@ -319,42 +316,31 @@ class Calls(Listener):
 
     def data(self, piece: Piece) -> None:
         kind, number, offset, data = piece.stream, piece.seq, piece.offset, piece.data
-        self._owed += charge(len(data))
-        if self._owed >= _GRANT:
-            self._link.grant(self._number, self._owed)
-            self._owed = 0
+        self._window.consumed(charge(len(data)))
+        if self._window.is_due:
+            self._link.grant(self._number, self._window.due())
         call = self._calls.get(number)
         if call is None:
             if not 0 < number <= self._count:
                 raise RemoteProtocolError(f"an answer to call {number}, which nobody made")
             return  # given up here meanwhile
-        if not offset:
-            if len(data) < _TOTAL.size:
-                raise RemoteProtocolError(f"an answer to call {number} without its size")
-            total = _TOTAL.unpack_from(data)[0]
-            data = data[_TOTAL.size :]
-            if total > self._most(kind):
-                raise RemoteProtocolError(f"an answer to call {number} of {total} bytes")
-            if len(data) < total:
-                call.unread = _Unread(kind, total, data)
-                return
-            if len(data) > total:
-                raise RemoteProtocolError(f"an answer to call {number} larger than it said")
-            self._answer(call, number, kind, data)
-            return
-        unread = call.unread
-        if unread is None or unread.kind != kind or offset != len(unread.data):
-            raise RemoteProtocolError(f"an answer to call {number} goes on at {offset}")
-        unread.data += data
-        if len(unread.data) >= unread.total:
-            if len(unread.data) > unread.total:
-                raise RemoteProtocolError(f"an answer to call {number} larger than it said")
-            self._answer(call, number, kind, unread.data)
+        try:
+            if not offset:
+                whole = call.unread = Whole(kind, data, self._most(kind))
+            elif call.unread is None or call.unread.kind != kind:
+                raise Malformed(f"goes on at {offset}")
+            else:
+                whole = call.unread
+                whole.add(offset, data)
+        except Malformed as exc:
+            raise RemoteProtocolError(f"an answer to call {number} {exc}") from exc
+        if whole.is_whole:
+            self._answer(call, number, kind, whole.data)
 
     def _most(self, kind: int) -> float:
-        if kind in (_FAILED, _DIED, _TAIL):
+        if kind in (FAILED, DIED, TAIL):
             return _MOST_WORDS
-        if kind == _PICKLED:
+        if kind == PICKLED:
             # One that is not taken anyway is not gathered first.
             return math.inf if self._trust else _MOST_WORDS
         return _MOST
@@ -369,11 +355,11 @@ class Calls(Listener):
                 call.done.set()
 
     def _answer(self, call: _Call, number: int, kind: int, body: bytes | bytearray) -> None:
-        if kind == _TAIL:
+        if kind == TAIL:
             call.stderr = bytes(body[-STDERR_TAIL:])
             call.unread = None
             return
-        if kind not in (_VALUE, _FAILED, _PICKLED, _DIED):
+        if kind not in LAST:
             raise RemoteProtocolError(f"an answer of kind {kind}")
         call.answer = kind, body
         del self._calls[number]

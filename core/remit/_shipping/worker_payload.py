@@ -15,7 +15,12 @@ from remit._link import agent_payload
 _SENT = ("_worker", "_values")
 # What it needs of what the agent has as well, and the packages that these are in.
 _SHARED = {
-    "_wire": ("remit._wire", "remit._wire.msgpack", "remit._wire.records"),
+    "_wire": (
+        "remit._wire",
+        "remit._wire.calls",
+        "remit._wire.msgpack",
+        "remit._wire.records",
+    ),
     "_agent": ("remit._agent", "remit._agent.base", "remit._agent.base.environment"),
 }
 _IMPORTER = "remit._agent.base.importer"
@@ -46,5 +51,6 @@ def _modules() -> dict[str, str]:
         sources.update(agent_payload.sources_of(package))
     for package, names in _SHARED.items():
         there = agent_payload.sources_of(package)
-        sources.update({name: there[name] for name in names})
+        # Beside the worker's own, these bear no remarks there.
+        sources.update({name: agent_payload.bare(there[name]) for name in names})
     return sources

@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from collections import deque, namedtuple
 
+from remit._wire.credit import Credit, Overdrawn
 from remit._wire.frames import (
     ACCEPT,
     CLOSE,
@@ -37,13 +38,7 @@ AGENT = "agent"
 # In front of the bytes of a DATA frame: stream u8, sequence number u64, offset u64, time f64.
 PIECE = struct.Struct(">BQQd")
 MAX_PIECE = 1 << 18
-# The least that a piece from the agent costs of its credit. Beside its bytes one weighs some 250
-# where it is held, and as much again while it is passed on: a job that prints one byte at a time
-# would fill memory with them otherwise.
-LEAST_CHARGE = 512
 _CREDIT = struct.Struct(">Q")
-# More than any window that remit opens; a peer that grants more has lost count.
-_MAX_CREDIT = 1 << 62
 
 # One piece of a stream. ``stream`` is a small int (docs/wire.md), ``seq`` counts the pieces of one
 # job over all its streams, ``offset`` is the position in the stream of the first byte of ``data``
@@ -52,11 +47,6 @@ Piece = namedtuple("Piece", "stream seq offset time data")
 # Something that arrived. ``kind`` is one of the kinds in `remit._wire.frames`; ``body`` is a Piece
 # for DATA, an int for CREDIT and bytes elsewhere.
 Event = namedtuple("Event", "kind channel body")
-
-
-def charge(size: int) -> int:
-    """What a piece of so many bytes from the agent costs. Whoever took it grants as much again."""
-    return max(size, LEAST_CHARGE)
 
 
 class ProtocolError(Exception):
@@ -68,13 +58,11 @@ class _Channel:
 
     __slots__ = ("accepted", "ended", "granted", "peer_ended", "queue", "sendable", "takes_data")
 
-    def __init__(self, accepted: bool) -> None:
-        self.takes_data = accepted  # the peer may send some, credit allowing
+    def __init__(self, takes_data: bool, granted: Credit, sendable: Credit) -> None:
+        self.takes_data = takes_data  # the peer may send some, credit allowing
         self.accepted = False
-        # Bytes that the peer may still send, and that we may. The last piece may cost more than
-        # there is: then it is a debt.
-        self.granted = 0
-        self.sendable = 0
+        self.granted = granted  # the peer's
+        self.sendable = sendable  # ours
         self.ended = False  # we said END
         self.peer_ended = False
         self.queue: deque[bytes] = deque()  # our DATA and END, in order
@@ -193,9 +181,10 @@ class Conversation:
             if len(payload) != _CREDIT.size:
                 raise ProtocolError("a credit of %d bytes" % len(payload))
             more = _CREDIT.unpack(payload)[0]
-            if channel.sendable + more > _MAX_CREDIT:
-                raise ProtocolError("a credit of %d on channel %d" % (more, number))
-            channel.sendable += more
+            try:
+                channel.sendable.grant(more)
+            except Overdrawn:
+                raise ProtocolError("a credit of %d on channel %d" % (more, number)) from None
             return Event(CREDIT, number, more)
         if self._side == CALLER and not channel.accepted:
             raise ProtocolError("kind %d before the reply on channel %d" % (kind, number))
@@ -215,11 +204,11 @@ class Conversation:
         size = len(payload) - PIECE.size
         if size < self._least_piece:
             raise ProtocolError("a data frame of %d bytes" % len(payload))
-        if size > channel.granted:
-            raise ProtocolError(
-                "%d bytes on channel %d, where %d were allowed" % (size, number, channel.granted)
-            )
-        channel.granted -= max(size, self._charge_heard)
+        try:
+            channel.granted.spend(size)
+        except Overdrawn:
+            words = "%d bytes on channel %d, where %d were allowed"
+            raise ProtocolError(words % (size, number, channel.granted.left)) from None
         stream, seq, offset, time = PIECE.unpack_from(payload)
         return Event(DATA, number, Piece(stream, seq, offset, time, payload[PIECE.size :]))
 
@@ -234,7 +223,7 @@ class Conversation:
         channel = self._open(number)
         self._say(REQUEST, number, body)
         if credit:
-            channel.granted = credit
+            channel.granted.grant(credit)
             self._say(CREDIT, number, _CREDIT.pack(credit))
         return number
 
@@ -270,7 +259,7 @@ class Conversation:
         """Lets the peer send ``more`` further bytes of DATA on the channel."""
         channel = self._channels.get(number)
         if channel is not None and more > 0:
-            channel.granted += more
+            channel.granted.grant(more)
             self._say(CREDIT, number, _CREDIT.pack(more))
 
     def is_open(self, number: int) -> bool:
@@ -279,20 +268,20 @@ class Conversation:
     def granted(self, number: int) -> int:
         """How many bytes of DATA the peer may still send on the channel."""
         channel = self._channels.get(number)
-        return 0 if channel is None else max(0, channel.granted)
+        return 0 if channel is None else channel.granted.left
 
     def credit(self, number: int) -> int:
         """How many bytes of DATA this end may still queue on the channel."""
         channel = self._channels.get(number)
-        return 0 if channel is None or channel.ended else max(0, channel.sendable)
+        return 0 if channel is None or channel.ended else channel.sendable.left
 
     def data(self, number: int, piece: Piece) -> None:
         """Queues a piece. Raises ValueError where it is larger than `credit` or MAX_PIECE."""
         channel = self._channels.get(number)
         size = len(piece.data)
-        if channel is None or channel.ended or size > min(channel.sendable, MAX_PIECE):
+        if channel is None or channel.ended or size > min(channel.sendable.left, MAX_PIECE):
             raise ValueError("%d bytes on channel %d: no credit" % (size, number))
-        channel.sendable -= max(size, self._charge_said)
+        channel.sendable.spend(size)
         # Put together at once: of a large piece each further copy would tell.
         head = HEADER.pack(DATA, number, PIECE.size + size)
         place = PIECE.pack(piece.stream, piece.seq, piece.offset, piece.time)
@@ -361,7 +350,8 @@ class Conversation:
     # -- the book of channels
 
     def _open(self, number: int) -> _Channel:
-        channel = self._channels[number] = _Channel(self._side == AGENT)
+        sides = Credit(self._charge_heard), Credit(self._charge_said)
+        channel = self._channels[number] = _Channel(self._side == AGENT, *sides)
         self._last = number
         return channel
 

@@ -1,40 +1,37 @@
 """A worker of a pool: runs one call after another, for `Session.call`.
 
-Packets on a socket, each a head (kind u8, number u64, total u64) and a part of ``total`` bytes;
-what is larger than a packet comes in several, one after another.
+What comes and goes is packets on a socket, as `remit._wire.calls` has them.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import struct
 import sys
 from typing import TYPE_CHECKING
 
 from remit._values import codec
 from remit._values.limits import ValueRefused
+from remit._wire.calls import (
+    CALL,
+    CALL_HEAD,
+    FAILED,
+    FORGET,
+    HEAD,
+    PACKET,
+    PICKLED,
+    SORTS,
+    VALUE,
+    packets,
+)
 from remit._worker import failures, job, outlet, programs, spawning, state
 
 if TYPE_CHECKING:
     import socket as _socket
     from typing import Any
 
-HEAD = struct.Struct(">BQQ")
-# From the agent. The number is that of the program, or of the call.
-FORGET = 2
-CALL = 3  # a head, see below; the program, where it has not been called here yet; the arguments
-# To the agent. The number is that of the call.
-VALUE = 1
-FAILED = 2  # packed, as `remit._worker.failures` says
-PICKLED = 3
-
-PACKET = 1 << 16
-# Of a call: the number of its program, the size of that where it comes along, and how often this
-# worker was interrupted before.
-_CALL_HEAD = struct.Struct(">QQQ")
 # A program begins with a byte: by value, by source.
-_KINDS = {b"v": "value", b"s": "source"}
+_KINDS = {first: kind for kind, first in SORTS.items()}
 
 
 def run(trust: bool, channel: int, stderr: int) -> int:
@@ -112,8 +109,8 @@ class _Worker:
         self._send(kind, number, buffers)
 
     def _answer(self, data: memoryview) -> tuple[int, list[Any]]:
-        number, size, interrupts = _CALL_HEAD.unpack_from(data)
-        begin = _CALL_HEAD.size
+        number, size, interrupts = CALL_HEAD.unpack_from(data)
+        begin = CALL_HEAD.size
         if size and number not in self._programs:
             # Loaded when it is called, so that its failure is that call's.
             body = data[begin : begin + size]
@@ -137,15 +134,8 @@ class _Worker:
             return PICKLED, [outlet.pickled(value)]
 
     def _send(self, kind: int, number: int, buffers: list[Any]) -> None:
-        total = sum(memoryview(buffer).nbytes for buffer in buffers)
-        head = HEAD.pack(kind, number, total)
-        if total <= PACKET:
-            self._socket.send(head + b"".join(map(bytes, buffers)))
-            return
-        for buffer in buffers:
-            view = memoryview(buffer).cast("B")
-            for start in range(0, len(view), PACKET):
-                self._socket.sendmsg([head, view[start : start + PACKET]])
+        for packet in packets(kind, number, buffers):
+            self._socket.sendmsg(packet)
 
     def _interrupt(self, signum: int, frame: object) -> None:
         """A call that nobody waits for any more is interrupted; it may be over, or not begun."""

@@ -16,7 +16,8 @@ from remit import JobState, Outcome, RemitError, Session
 from remit._decoding import decode
 from remit._link.link import Link, Listener
 from remit._link.notify import Notifier
-from remit._wire.conversation import Piece, charge
+from remit._wire.conversation import Piece
+from remit._wire.credit import charge
 from remit.cli import _connecting, _endings, _interrupts, _rawmode
 from remit.cli._descriptor import Descriptor
 from remit.cli._report import BROKEN_PIPE, LINK, report, say, write_all

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from remit._agent.base.helpers import failed, refusal_of
 from remit._agent.base.loop import report
-from remit._wire.conversation import AGENT, LEAST_CHARGE, Conversation, ProtocolError
+from remit._wire.conversation import AGENT, Conversation, ProtocolError
+from remit._wire.credit import LEAST_CHARGE
 from remit._wire.frames import (
     CLOSE,
     CREDIT,

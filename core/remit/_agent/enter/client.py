@@ -10,14 +10,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from remit._wire.conversation import (
-    CALLER,
-    LEAST_CHARGE,
-    PROTOCOL,
-    Conversation,
-    Event,
-    ProtocolError,
-)
+from remit._wire.conversation import CALLER, PROTOCOL, Conversation, Event, ProtocolError
+from remit._wire.credit import LEAST_CHARGE
 from remit._wire.frames import GOODBYE, HELLO, MAX_PAYLOAD, REFUSAL
 from remit._wire.msgpack import pack, unpack
 from remit._wire.requests import build

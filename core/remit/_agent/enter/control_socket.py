@@ -77,6 +77,7 @@ _MODULES = (
     "remit._jobdir.json",
     "remit._wire",
     "remit._wire.conversation",
+    "remit._wire.credit",
     "remit._wire.frames",
     "remit._wire.msgpack",
     "remit._wire.names",

@@ -19,7 +19,7 @@ from remit._agent.base.environment import given
 from remit._agent.enter import listing, printing
 from remit._agent.enter.client import Client, Refusal, SessionOver
 from remit._agent.enter.listing import text
-from remit._wire.conversation import charge
+from remit._wire.credit import charge
 from remit._wire.frames import DATA, END, EVENT
 from remit._wire.msgpack import unpack
 from remit._wire.names import NAME_WORDS, id_of, is_name

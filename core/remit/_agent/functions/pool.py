@@ -8,14 +8,15 @@ when there is work for them.
 from __future__ import annotations
 
 import os
-import struct
 from collections import deque
 from typing import TYPE_CHECKING
 
 from remit._agent.base.helpers import refusal_of
 from remit._agent.functions import interpreter
-from remit._agent.functions.workers import PACKET, Worker
+from remit._agent.functions.workers import Worker
+from remit._wire.calls import CALL, NUMBER, PACKET, PROGRAM, WINDOW, Gathering, Malformed
 from remit._wire.conversation import Piece
+from remit._wire.credit import Window
 from remit._wire.requests import parse_event
 from remit._wire.streams import STDERR_TAIL
 
@@ -25,15 +26,6 @@ if TYPE_CHECKING:
     from remit._agent.base.link import Link
     from remit._agent.functions.interpreter import Interpreter
 
-# What comes from the caller: docs/wire.md.
-PROGRAM, CALL = 1, 3
-_TOTAL = struct.Struct(">Q")
-_NUMBER = struct.Struct(">Q")
-
-# What the caller may send ahead of the workers.
-_WINDOW = 1 << 22
-# The most bytes of one program, or of one call. The caller refuses what is larger.
-_MOST = (256 << 20) + _NUMBER.size
 # Calls that one worker may be given ahead.
 _AHEAD = 16
 
@@ -46,7 +38,7 @@ def pool(link: Link, channel: int, args: dict[str, Any]) -> None:
     pool = Pool(link, channel, source, size, args["most_calls"], args["trust"])
     link.handlers[channel] = pool
     link.accept(channel, {"workers": size})
-    link.conversation.grant(channel, _WINDOW)
+    link.conversation.grant(channel, WINDOW)
 
 
 def _processors() -> int:
@@ -54,10 +46,6 @@ def _processors() -> int:
         return len(os.sched_getaffinity(0))
     except (AttributeError, OSError):
         return os.cpu_count() or 1
-
-
-class Malformed(Exception):
-    """The caller sent what it must not send. Nothing on its channel can be trusted any more."""
 
 
 class Program:
@@ -81,42 +69,6 @@ class Call:
         self.cancelled = False
 
 
-class _Parts:
-    """Programs and calls that come in several pieces, until they are whole."""
-
-    def __init__(self) -> None:
-        self._begun: dict[tuple[int, int], tuple[int, bytearray]] = {}  # total, and what is here
-
-    def whole(self, piece: Piece) -> bytes | bytearray | None:
-        """All of it, once its last piece has come. Raises Malformed."""
-        key = (piece.stream, piece.seq)
-        if not piece.offset:
-            if key in self._begun or len(piece.data) < _TOTAL.size:
-                raise Malformed("%d of kind %d begins oddly" % (piece.seq, piece.stream))
-            total, data = _TOTAL.unpack_from(piece.data)[0], piece.data[_TOTAL.size :]
-            if total > _MOST:
-                raise Malformed("%d of kind %d has %d bytes" % (piece.seq, piece.stream, total))
-            if len(data) > total:
-                raise Malformed("%d of kind %d is too large" % (piece.seq, piece.stream))
-            if len(data) == total:
-                return bytes(data)
-            self._begun[key] = total, bytearray(data)
-            return None
-        total, gathered = self._begun.get(key, (0, bytearray()))
-        if piece.offset != len(gathered) + _TOTAL.size:
-            raise Malformed("%d of kind %d goes on oddly" % (piece.seq, piece.stream))
-        gathered += piece.data
-        if len(gathered) < total:
-            return None
-        if len(gathered) > total:
-            raise Malformed("%d of kind %d is too large" % (piece.seq, piece.stream))
-        del self._begun[key]
-        return gathered
-
-    def drop(self, kind: int, number: int) -> bool:
-        return self._begun.pop((kind, number), None) is not None
-
-
 class Pool:
     """The handler of the channel."""
 
@@ -138,10 +90,10 @@ class Pool:
         self._programs: dict[int, Program] = {}
         self._workers: list[Worker] = []
         self._queue: deque[Call] = deque()
-        self._parts = _Parts()
+        self._gathering = Gathering()
         self._received = 0  # pieces
         self._orders: deque[tuple[int, str, dict[str, Any]]] = deque()
-        self._owed = 0
+        self._window = Window(WINDOW)
         self._closed = False
         source.on_lost.append(self._source_lost)
 
@@ -160,8 +112,9 @@ class Pool:
         if self._closed:
             return
         try:
-            self._pay(len(piece.data))
-            whole = self._parts.whole(piece)
+            self._window.consumed(len(piece.data))
+            self._pay()
+            whole = self._gathering.take(piece.stream, piece.seq, piece.offset, piece.data)
             if whole is not None:
                 self._take(piece.stream, piece.seq, whole)
             self._received += 1
@@ -172,23 +125,19 @@ class Pool:
     def _take(self, kind: int, number: int, data: bytes | bytearray) -> None:
         if kind == PROGRAM:
             self._programs[number] = Program(number, bytes(data))
-        elif kind == CALL and len(data) >= _NUMBER.size:
-            program = self._programs.get(_NUMBER.unpack_from(data)[0])
+        elif kind == CALL and len(data) >= NUMBER.size:
+            program = self._programs.get(NUMBER.unpack_from(data)[0])
             if program is None:
                 raise Malformed("call %d names a program that was not sent" % number)
-            self._queue.append(Call(number, program, memoryview(data)[_NUMBER.size :]))
+            self._queue.append(Call(number, program, memoryview(data)[NUMBER.size :]))
             self.dispatch()
         else:
             raise Malformed("%d of kind %d" % (number, kind))
 
-    def _pay(self, size: int) -> None:
-        self._owed += size
-        if self._owed < _WINDOW // 4:
-            return
+    def _pay(self) -> None:
         # Calls that wait for a worker hold back their successors.
-        if sum(len(call.arguments) for call in self._queue) < _WINDOW:
-            self.link.conversation.grant(self.channel, self._owed)
-            self._owed = 0
+        if self._window.is_due and sum(len(call.arguments) for call in self._queue) < WINDOW:
+            self.link.conversation.grant(self.channel, self._window.due())
 
     def on_event(self, name: str, args: dict[str, Any]) -> None:
         # Events overtake data. What this one is about may still be on its way.
@@ -203,12 +152,12 @@ class Pool:
             if name == "forget":
                 self._forget(args["program"])
             elif args["program"] is not None:
-                self._parts.drop(PROGRAM, args["program"])
+                self._gathering.drop(PROGRAM, args["program"])
             else:
                 self._cancel(args["call"])
 
     def _cancel(self, number: int) -> None:
-        if self._parts.drop(CALL, number):
+        if self._gathering.drop(CALL, number):
             return
         for call in self._queue:
             if call.number == number:
@@ -247,8 +196,7 @@ class Pool:
             if worker is None:
                 break
             worker.give(self._queue.popleft())
-        if self._owed:
-            self._pay(0)
+        self._pay()
 
     def _free(self, call: Call) -> Worker | None:
         """An idle worker, else a new one, else one that is quick and not too far behind."""

@@ -11,11 +11,25 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import struct
 import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from remit._wire.calls import (
+    CALL,
+    CALL_HEAD,
+    DIED,
+    FAILED,
+    FORGET,
+    HEAD,
+    PACKET,
+    PICKLED,
+    TAIL,
+    TOTAL,
+    VALUE,
+    packets,
+    sized,
+)
 from remit._wire.ended import of_status
 from remit._wire.msgpack import pack
 from remit._wire.streams import STDERR_TAIL
@@ -25,17 +39,6 @@ if TYPE_CHECKING:
 
     from remit._agent.base.loop import Timer
     from remit._agent.functions.pool import Call, Pool, Program
-
-# As `remit._worker.calls`, which this end speaks with.
-HEAD = struct.Struct(">BQQ")
-CALL_HEAD = struct.Struct(">QQQ")
-FORGET, CALL = 2, 3
-VALUE, FAILED, PICKLED = 1, 2, 3
-PACKET = 1 << 16
-# And docs/wire.md: what the caller is told.
-DIED = 4  # packed [exit status or None, signal or None, the end of stderr]
-TAIL = 5  # the end of stderr, before a FAILED
-_TOTAL = struct.Struct(">Q")
 
 # Seconds that calls take at most of a worker that is given some ahead; and how long the first of
 # them may take before the others are taken back.
@@ -144,15 +147,8 @@ class Worker:
         body = b"" if program.number in self._known else program.body
         # How often it was interrupted before: a signal that comes after is about this call.
         head = CALL_HEAD.pack(program.number, len(body), self._interrupts)
-        total = len(head) + len(body) + len(call.arguments)
-        first = HEAD.pack(CALL, call.number, total)
-        if total <= PACKET:
-            yield b"".join((first, head, body, call.arguments))
-            return
-        yield first + head
-        for part in (memoryview(body), call.arguments):
-            for start in range(0, len(part), PACKET):
-                yield b"".join((first, part[start : start + PACKET]))
+        for packet in packets(CALL, call.number, (head, body, call.arguments)):
+            yield b"".join(packet)
 
     def forget(self, program: Program) -> None:
         if program.number in self._known:
@@ -294,11 +290,10 @@ class Worker:
         size = len(data)
         if not self.calls[0].cancelled:
             if not self._sent:
-                data = _TOTAL.pack(total) + data
+                data = TOTAL.pack(total) + data
                 if kind == FAILED:
                     self._read_stderr()
-                    tail = self._tail
-                    self._pool.tell(TAIL, number, 0, _TOTAL.pack(len(tail)) + tail)
+                    self._pool.tell(TAIL, number, 0, sized(self._tail))
             self._pool.tell(kind, number, self._sent, data)
         self._sent += size
         if self._sent >= total:
@@ -410,4 +405,4 @@ class Worker:
             how = of_status(self._status)
             body = pack([how.exit_status, how.signal, self._tail])
             # Also in the middle of an answer: it takes the place of that.
-            self._pool.tell(DIED, call.number, 0, _TOTAL.pack(len(body)) + body)
+            self._pool.tell(DIED, call.number, 0, sized(body))

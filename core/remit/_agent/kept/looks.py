@@ -15,7 +15,8 @@ from remit._agent.kept import lookup
 from remit._jobdir import files, lease, liveness, statedir, views
 from remit._jobdir.cursor import Cursor
 from remit._wire import states
-from remit._wire.conversation import PIECE, charge
+from remit._wire.conversation import PIECE
+from remit._wire.credit import charge
 from remit._wire.refusal import Refused
 
 if TYPE_CHECKING:

@@ -6,6 +6,8 @@ import os
 from collections import deque
 from typing import TYPE_CHECKING
 
+from remit._wire.credit import Window
+
 if TYPE_CHECKING:
     from remit._agent.base.channel import Channel
 
@@ -22,7 +24,7 @@ class Stdin:
         self._fd = fd
         self._queue: deque[memoryview] = deque()
         self._ended = False
-        self._owed = 0  # bytes passed on and not yet granted anew
+        self._window = Window(WINDOW)
         self._open = True
         self._accepted = False  # before that nothing may be said on the channel
         self._is_unread = False
@@ -72,10 +74,9 @@ class Stdin:
             self.close()
 
     def _pay(self, size: int) -> None:
-        self._owed += size
-        if self._owed >= WINDOW // 4:
-            self._channel.grant(self._owed)
-            self._owed = 0
+        self._window.consumed(size)
+        if self._window.is_due:
+            self._channel.grant(self._window.due())
 
     def accepted(self) -> None:
         """The start has been answered."""
