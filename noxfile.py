@@ -145,6 +145,9 @@ def lint(session: nox.Session) -> None:
     install(session)
     session.run("python", "-m", "ruff", "check")
     session.run("python", "-m", "ruff", "format", "--check")
+    # The lines for users make a list of changes.
+    draft = ["build", "--draft", "--version", "next"]
+    session.run("python", "-m", "towncrier", *draft, silent=True)
 
 
 @nox.session
