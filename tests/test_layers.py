@@ -37,6 +37,7 @@ SHARED = {
     "remit._wire.sanitize",
     "remit._wire.states",
     "remit._wire.streams",
+    "remit._wire.trace",
 }
 # Bytes or words in, values out: no I/O, no clock, no event loop.
 PURE = {*SHARED, "remit._decoding", "remit._errors", "remit._function_records"} | {

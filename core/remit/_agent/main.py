@@ -233,6 +233,10 @@ class Agent(Link):
         if not isinstance(hello, dict):
             raise ProtocolError("the hello is no map")
         self.hello = hello
+        if hello.get("trace") is not None:
+            from remit._agent.base import tracing
+
+            self.conversation.trace = tracing.of_agent(hello["trace"])
         silence, patience = _seconds(hello, "silence"), _seconds(hello, "patience")
         self.pulse = Pulse(silence or SILENCE, time.monotonic(), patience)
         self._greeted = True

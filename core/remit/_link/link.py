@@ -24,7 +24,7 @@ from remit._errors import (
     text_of,
     told,
 )
-from remit._link import heartbeat
+from remit._link import heartbeat, tracing
 from remit._link.background import Home
 from remit._link.carrier import Carried
 from remit._link.messages import Failure, Goodbye, Hello, Refusal, decode_event, encode
@@ -114,6 +114,7 @@ class Link:
         self._stream = stream
         self._name = name
         self._conversation = Conversation(CALLER, LEAST_CHARGE)
+        self._conversation.trace = tracing.of_caller()
         self._silence = silence
         # Weakly: who serves a channel is somebody's, and goes with them.
         self._listeners: weakref.WeakValueDictionary[int, Listener] = weakref.WeakValueDictionary()
@@ -268,7 +269,7 @@ class Link:
                     await self._read(first, pulse)
                 except (ProtocolError, RemoteProtocolError) as exc:
                     error = RemoteProtocolError(
-                        f"what speaks on {self._name} is no sound agent: {exc}"
+                        f"the agent on {self._name} broke the protocol: {exc}"
                     )
                 tasks.cancel_scope.cancel()
             if not isinstance(error, RemoteProtocolError):

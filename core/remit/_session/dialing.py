@@ -12,7 +12,7 @@ import anyio
 import attrs
 
 from remit._errors import ConnectError, PluginError, RemitError, RemoteProtocolError
-from remit._link import bootstrap
+from remit._link import bootstrap, tracing
 from remit._link.carrier import Carried, Carrier
 from remit._link.link import Link
 from remit._session.farewell import Callers
@@ -63,6 +63,7 @@ class Dialer:
             "patience": Callers.patience,
             "state": None if state is None else os.fsencode(state),
             "resume": None,
+            "trace": tracing.file(),
             "version": __version__,
         }
 

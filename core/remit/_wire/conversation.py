@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque, namedtuple
+from typing import TYPE_CHECKING
 
 from remit._wire.credit import Credit, Overdrawn
 from remit._wire.frames import (
@@ -30,6 +31,9 @@ from remit._wire.frames import (
     FrameError,
     encode,
 )
+
+if TYPE_CHECKING:
+    from remit._wire.trace import Trace
 
 PROTOCOL = 1
 CALLER = "caller"
@@ -92,6 +96,7 @@ class Conversation:
         self._said_goodbye = False
         self._queued_data = 0
         self._queued_control = 0
+        self.trace: Trace | None = None  # is shown each frame
 
     # -- what arrives
 
@@ -104,6 +109,8 @@ class Conversation:
                 frame = self._decoder.next_frame()
                 if frame is None:
                     return events
+                if self.trace is not None:
+                    self.trace.received(frame)
                 event = self._take(frame.kind, frame.channel, frame.payload)
                 if event is not None:
                     events.append(event)
@@ -345,6 +352,8 @@ class Conversation:
                 self._turns.append(number)
             elif channel.ended and self._side == AGENT:
                 self._forget(number)
+        if self.trace is not None:
+            self.trace.sent(out)
         return out[0] if len(out) == 1 else b"".join(out)
 
     # -- the book of channels
