@@ -6,6 +6,7 @@ Whatever ``ssh HOST`` knows holds here too: ssh_config, agent, jump hosts, known
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 from collections.abc import Collection, Sequence
@@ -18,6 +19,8 @@ from remit.abc import ByteStream, End, Target, Transport
 from remit_ssh._address import Address, parse_address
 from remit_ssh._failures import explain
 from remit_ssh._quiet import is_quiet
+
+_log = logging.getLogger("remit.ssh")
 
 # ssh should give up before remit does: it knows why. A day is more than anybody waits.
 _SHARE_OF_TIMEOUT = 0.9
@@ -35,11 +38,14 @@ class Ssh:
     option_names: Collection[str] = ("config", "key")
 
     def check(self, target: Target) -> None:
+        """Raises TargetError for an invalid target; starts nothing."""
         parse_address(target)
         for name in self.option_names:
             _file(target, name)
 
     def open(self, target: Target, argv: Sequence[str]) -> AbstractAsyncContextManager[ByteStream]:
+        """Starts ``argv`` by ssh, which quotes nothing itself: the words go as one line for a
+        shell. Raises TargetError and, entering, ConnectError where there is no ssh."""
         address = parse_address(target)
         timeout = min(target.connect_timeout, _LONGEST_TIMEOUT) * _SHARE_OF_TIMEOUT
         words = [self.program, "-T", "-o", "BatchMode=yes"]
@@ -47,10 +53,12 @@ class Ssh:
         if is_quiet(target.options.get("config")):
             words += ["-o", "LogLevel=ERROR"]  # else no failure would have a reason
         words += _way(target, address)
+        _log.debug("%s", shlex.join([*words, address.host]))
         # ssh joins its arguments with spaces for the login shell over there: ssh(1).
         return remit.open_process([*words, "--", address.host, shlex.join(argv)])
 
     def explain(self, target: Target, end: End) -> remit.ConnectError | None:
+        """What ssh's words mean: name not found, refused, host key changed, not let in."""
         address = parse_address(target)
         return explain(target, shlex.join(["ssh", *_way(target, address)]), address.host, end)
 
@@ -78,10 +86,11 @@ def _file(target: Target, option: str) -> str | None:
     if not os.path.isfile(path):
         raise remit.TargetError(f"{target}: {option}={given}: there is no such file")
     if not os.access(path, os.R_OK):
-        raise remit.TargetError(f"{target}: {option}={given}: you may not read it")
+        raise remit.TargetError(f"{target}: {option}={given}: it is not readable")
     return path
 
 
 @remit.hookimpl
 def remit_transports() -> list[Transport]:
+    """The transports that come with this plugin: the hook of that name."""
     return [Ssh()]

@@ -375,7 +375,7 @@ class Calls(Listener):
     def ended(self, body: bytes) -> None:
         problem = decode(body, PoolEnd).problem
         if problem is not None:
-            what = f"the agent on {self._place} took calls for malformed: {problem}"
+            what = f"the agent on {self._place} refused calls as malformed: {problem}"
             self._finish(RemoteProtocolError(what))
             return
         self._finish(

@@ -41,6 +41,10 @@ class Hub:
         self._sessions: set[Session] = set()
         self._shared = SharedSessions(self._start_soon)
 
+    def __repr__(self) -> str:
+        state = "open" if self._tasks is not None else "not open"
+        return f"<remit.Hub {state}, {len(self._sessions)} sessions>"
+
     @classmethod
     async def open(cls) -> Self:
         """An open hub, for programs without a block to leave: `aclose` it, from any task."""

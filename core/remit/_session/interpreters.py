@@ -180,5 +180,7 @@ def path_of(python: str | None) -> bytes | None:
     if python is None:
         return None
     if not python or "\0" in python:
-        raise ValueError(f"python is the path or name of an interpreter there, not {python!r}")
+        raise ValueError(
+            f"python must be the path or name of an interpreter on the target, not {python!r}"
+        )
     return python.encode("utf-8", "surrogateescape")

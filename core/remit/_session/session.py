@@ -89,6 +89,7 @@ class Session:
 
     @property
     def state(self) -> SessionState:
+        """How it stands, by the last news; `changes` has each change."""
         return self._connection.state
 
     def changes(self) -> AsyncIterator[SessionState]:
@@ -187,7 +188,7 @@ class Session:
         placement = connection.plugins.placement(settings.placement)
         request = Start.of(work, args, settings, placement, connection.here)
         if request.id in connection.seals:
-            raise JobStateError(f"job {request.id} was given up; its id is used up")
+            raise JobStateError(f"job {request.id} was given up; its id cannot be used again")
         kept = placement.spools
         job: Live = KeptJob.asked(connection, request) if kept else ReturnJob(connection, request)
         try:
@@ -340,7 +341,7 @@ class Session:
             )
         if len(ids) > 1:
             raise JobNotFound(
-                f"{name!r} fits {len(ids)} jobs on {self.target}", evidence="\n".join(ids)
+                f"{name!r} matches {len(ids)} jobs on {self.target}", evidence="\n".join(ids)
             )
         if mine:
             return self._returned(mine[0])
@@ -414,9 +415,9 @@ class _Walk:
         Raises RemoteProtocolError."""
         self._count += 1 + size
         if last is not None and self.after is not None and not last > self.after:
-            raise RemoteProtocolError(f"{self._what}: the list goes back from its place")
+            raise RemoteProtocolError(f"{self._what}: the list does not advance")
         if self._count > _MOST_LISTED:
-            raise RemoteProtocolError(f"{self._what}: the list has no end")
+            raise RemoteProtocolError(f"{self._what}: the list does not end")
         self.after = last
         self.goes_on = last is not None
 
