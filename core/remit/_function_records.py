@@ -50,6 +50,7 @@ class FunctionFailure:
 
     @classmethod
     def of(cls, failure: Failure) -> Self:
+        """The same, as plugins are given it."""
         return cls(failure.type, failure.message, failure.traceback, tuple(failure.notes))
 
 
@@ -139,7 +140,7 @@ def taken(body: bytes | bytearray | memoryview, whose: str) -> Any:
     try:
         return codec.decode(body)
     except ValueRefused as exc:
-        raise ResultError(f"the result of {whose} makes no sense: {exc}") from exc
+        raise ResultError(f"the result of {whose} is malformed: {exc}") from exc
 
 
 def plain(stream: str, body: bytes) -> LogRecord | WarningRecord | Progress:

@@ -100,9 +100,9 @@ class LogoutWarning(UserWarning):
 class Outcome:
     """How a job ended, as far as it is known.
 
-    ``reason`` is one word of DESIGN's list (exited, signalled, stopped, timeout …), or one of a
-    later version. ``note`` tells what else is worth knowing; ``left_behind`` describes processes
-    that ran on when the job was over.
+    ``reason`` is one word: exited, signalled, stopped, timeout and the others under *Reasons* in
+    the reference, or one of a later version. ``note`` says what else is worth knowing;
+    ``left_behind`` describes processes that ran on when the job was over.
     """
 
     exit_status: int | None = None

@@ -106,10 +106,12 @@ class Transport(Protocol):
     """A way to start one command on another computer and talk with it in bytes."""
 
     @property
-    def api(self) -> int: ...
+    def api(self) -> int:
+        """The version of these protocols that it was written for: `API`."""
 
     @property
-    def scheme(self) -> str: ...
+    def scheme(self) -> str:
+        """What stands before the colon of its targets."""
 
     def open(self, target: Target, argv: Sequence[str]) -> AbstractAsyncContextManager[ByteStream]:
         """Starts ``argv`` there (no shell of ours). Leaving the context ends the transport's
@@ -128,7 +130,8 @@ class TakesOptions(Protocol):
     """The transport has options of its own in the target's query: ``?config=…``."""
 
     @property
-    def option_names(self) -> Collection[str]: ...
+    def option_names(self) -> Collection[str]:
+        """Names of options, beside ``python`` and ``state``; any other is a TargetError."""
 
 
 @runtime_checkable
@@ -144,7 +147,8 @@ class TakesBareWords(Protocol):
     """A target without a scheme goes to this transport while ``bare_words`` is true."""
 
     @property
-    def bare_words(self) -> bool: ...
+    def bare_words(self) -> bool:
+        """Whether it takes them; one transport of a process may."""
 
 
 @runtime_checkable
@@ -152,7 +156,8 @@ class TakesRawAddress(Protocol):
     """All after the scheme is the address while ``raw_address`` is true: there are no options."""
 
     @property
-    def raw_address(self) -> bool: ...
+    def raw_address(self) -> bool:
+        """Whether the address goes to the end of the target."""
 
 
 @runtime_checkable
@@ -161,7 +166,8 @@ class IsHere(Protocol):
     their location is ``localhost``."""
 
     @property
-    def here(self) -> bool: ...
+    def here(self) -> bool:
+        """Whether commands run on this computer, with its files and processes."""
 
 
 @runtime_checkable
@@ -177,7 +183,9 @@ class HasFileno(Protocol):
     """A stream whose sending side is a file descriptor in non-blocking mode. Lets remit show signs
     of life from a thread while the event loop is busy."""
 
-    def fileno(self) -> int: ...
+    def fileno(self) -> int:
+        """The descriptor. What is written to it must reach the command as what `send` is given
+        does."""
 
 
 # -- placements
@@ -222,10 +230,12 @@ class ResultStore(Protocol):
         the job has ended, else what there is now."""
 
     @property
-    def size(self) -> Position: ...
+    def size(self) -> Position:
+        """How much came: bytes of each stream, gaps counted."""
 
     @property
-    def used(self) -> Position: ...
+    def used(self) -> Position:
+        """How much of that is consumed."""
 
     def close(self, outcome: Outcome | None) -> None:
         """Nothing more will be appended; readers come to their end, and so do the tasks that
@@ -242,7 +252,8 @@ class OutlivesSession(Protocol):
     are held by the job's handle, and it is not closed at the end of the session."""
 
     @property
-    def outlives_session(self) -> bool: ...
+    def outlives_session(self) -> bool:
+        """Whether what is stored can be read without the session."""
 
 
 class Channel(Protocol):
@@ -286,10 +297,12 @@ class Placement(Protocol):
     """A strategy for where results are."""
 
     @property
-    def api(self) -> int: ...
+    def api(self) -> int:
+        """The version of these protocols that it was written for: `API`."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What users give as ``placement=``."""
 
     @property
     def spools(self) -> bool:

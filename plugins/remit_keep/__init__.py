@@ -19,17 +19,23 @@ class RemoteDirectory:
         self._channel = channel
 
     def append(self, record: remit.Record) -> None:
-        raise remit.RemoteProtocolError(f"job {record.job} is kept there, and sent a record")
+        """Raises RemoteProtocolError: what is kept there is read, not sent."""
+        raise remit.RemoteProtocolError(
+            f"job {record.job} is kept on the target, and sent a record all the same"
+        )
 
     def read(self, position: Position | None, *, follow: bool, consume: bool) -> StoreReader:
+        """Reads the directory, over the session that there is at that time."""
         return self._channel.open_reader(position, follow=follow, consume=consume)
 
     @property
     def size(self) -> Position:
+        """Bytes in the directory, by the last news."""
         return self._channel.size
 
     @property
     def used(self) -> Position:
+        """What its marks say is consumed, by the last news."""
         return self._channel.used
 
     def close(self, outcome: remit.Outcome | None) -> None:
@@ -48,9 +54,11 @@ class Keep:
     spools: bool = True
 
     def open_store(self, job: remit.JobInfo, channel: Channel) -> ResultStore:
+        """The job's directory on the target."""
         return RemoteDirectory(channel)
 
 
 @remit.hookimpl
 def remit_placements() -> list[Placement]:
+    """The placement that comes with this plugin: the hook of that name."""
     return [Keep()]

@@ -18,9 +18,11 @@ class Return:
     spools: bool = False
 
     def open_store(self, job: remit.JobInfo, channel: Channel) -> ResultStore:
+        """An empty store in memory."""
         return MemoryStore(channel)
 
 
 @remit.hookimpl
 def remit_placements() -> list[Placement]:
+    """The placement that comes with this plugin: the hook of that name."""
     return [Return()]

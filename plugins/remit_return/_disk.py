@@ -63,6 +63,7 @@ class Disk:
             place += written
 
     def read(self, block: int, at: int, size: int) -> bytes:
+        """At most ``size`` bytes of a block from ``at`` on. Raises OSError."""
         return os.pread(self._fd, size, block * BLOCK + at)
 
     def forked(self) -> None:

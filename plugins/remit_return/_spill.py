@@ -168,6 +168,7 @@ class Spill:
             self._free()
 
     async def aclose(self) -> None:
+        """Gives the room back, once what writes or reads has ended."""
         async with self._lock:
             self._free()
 

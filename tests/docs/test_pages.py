@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from docs import pages
+from docs.index import anchor
 from docs.pages import DIRECTIVE, ROOT, RUN, TEXT
 
 _LINK = re.compile(r"(?<!!)\[[^\]\n]+\]\(([^)\s]+)\)")
-_PAGES = [pytest.param(page, id=page.name) for page in pages.all_pages()]
+_BESIDE = [ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "changes/README.md")]
+_PAGES = [pytest.param(page, id=page.name) for page in [*pages.all_pages(), *_BESIDE]]
 
 
 @pytest.mark.parametrize("page", _PAGES)
@@ -57,12 +59,26 @@ def test_prose_is_wrapped_at_100_columns(page: Path) -> None:
         assert len(line) <= 100 or one_word, f"{page.name}: {number} of its prose: {line}"
 
 
+@pytest.mark.parametrize("page", _PAGES)
+def test_the_columns_of_tables_have_names(page: Path) -> None:
+    """A screen reader says "blank" of an empty one."""
+    for header in re.findall(r"^(\|.*)\n\|(?:-+\|)+$", _prose(page), re.MULTILINE):
+        assert all(cell.strip() for cell in header.strip("|").split("|")), header
+
+
 def _prose(page: Path) -> str:
     return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
 
 
 def _anchors(page: Path) -> set[str]:
-    """As GitHub makes them of headings."""
-    headings = re.findall(r"^#+ +(.+)$", _prose(page), re.MULTILINE)
-    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
-    return {heading.replace(" ", "-") for heading in plain}
+    return set(map(anchor, re.findall(r"^#+ +(.+)$", _prose(page), re.MULTILINE)))
+
+
+def test_the_files_that_are_named_are_there() -> None:
+    """docs/architecture.md names packages and modules as ``_wire.states``."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    core = ROOT / "core" / "remit"
+    for name in set(re.findall(r"`((?:_[a-z]\w+|cli)(?:\.\w+)*)`", text)):
+        path = core.joinpath(*name.split("."))
+        exists = path.is_dir() or path.with_suffix(".py").exists()
+        assert exists or name == "_failures", name

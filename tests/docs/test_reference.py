@@ -3,17 +3,20 @@
 import inspect
 import re
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import pytest
 
 import remit
+from docs import index
 from docs.pages import ROOT, reference
-from remit import _hookspecs, abc
+from remit import _hookspecs, abc, testing
 from remit.cli._commands import commands
 
 REFERENCE = reference()
-PLUGINS = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+PLUGINS = (ROOT / "docs" / "plugin-reference.md").read_text(encoding="utf-8")
+HOW = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
 _HOOKS = [value for name, value in vars(_hookspecs).items() if name.startswith("remit_")]
 _COMMANDS = commands()
 
@@ -43,7 +46,41 @@ def test_each_public_name_is_told_of(name: str) -> None:
     "name", [n for n, v in vars(abc).items() if getattr(v, "__module__", "") == "remit.abc"]
 )
 def test_each_protocol_is_told_of_to_plugin_authors(name: str) -> None:
-    assert re.search(rf"`(?:remit\.abc\.)?{name}\b", PLUGINS)
+    for text in (PLUGINS, HOW):
+        assert re.search(rf"`(?:remit\.abc\.)?{name}\b", text)
+
+
+# Fakes have what the protocols say, and test classes pytest's mark.
+_OF_PROTOCOLS = {"pytestmark"}.union(*map(vars, (abc.Transport, abc.Channel)))
+
+
+@pytest.mark.parametrize("name", [*abc.__all__, *testing.__all__])
+def test_what_plugins_hold_is_described_with_all_its_members(name: str) -> None:
+    _, found, text = PLUGINS.partition(f"{name}")
+    assert found, name
+    kind = getattr(abc, name, None) or getattr(testing, name)
+    for member in vars(kind) if inspect.isclass(kind) else ():
+        known = member.startswith("_") or member in _OF_PROTOCOLS
+        assert known or re.search(rf"\b{member}\b", text), member
+
+
+def test_the_index_has_all_names() -> None:
+    assert index.stands() == index.index(), "in tests/: python -m docs.index"
+
+
+_CALLS = re.findall(r"`(remit\.[\w.]+)(\([^`…]*\))`", REFERENCE + HOW)
+
+
+@pytest.mark.parametrize(("name", "written"), sorted(set(_CALLS)))
+def test_a_signature_that_is_written_down_is_the_one_of_the_code(name: str, written: str) -> None:
+    function = attrgetter(name.removeprefix("remit."))(remit)
+    assert written == _without_types(function)
+
+
+def _without_types(function: Callable[..., Any]) -> str:
+    written = inspect.signature(function)
+    bare = [p.replace(annotation=p.empty) for p in written.parameters.values()]
+    return str(written.replace(parameters=bare, return_annotation=written.empty)).replace("'", '"')
 
 
 @pytest.mark.parametrize("function", [remit.connect, remit.Session.start, remit.Job.receive])

@@ -24,9 +24,12 @@ class Command:
     raw_address: bool = True
 
     def check(self, target: Target) -> None:
+        """Raises TargetError for an invalid target; starts nothing."""
         _words(target)
 
     def open(self, target: Target, argv: Sequence[str]) -> AbstractAsyncContextManager[ByteStream]:
+        """Starts the program with its arguments and ``argv``. Raises TargetError and, entering,
+        ConnectError."""
         return remit.open_process([*_words(target), *argv])
 
 
@@ -44,4 +47,5 @@ def _words(target: Target) -> list[str]:
 
 @remit.hookimpl
 def remit_transports() -> list[Transport]:
+    """The transports that come with this plugin: the hook of that name."""
     return [Command()]

@@ -25,6 +25,7 @@ class Container:
     api: int = 1
 
     def check(self, target: Target) -> None:
+        """Raises TargetError for an invalid target; starts nothing."""
         if not _NAME.fullmatch(target.address):
             raise remit.TargetError(
                 f"{str(target)!r} names no container",
@@ -32,13 +33,17 @@ class Container:
             )
 
     def open(self, target: Target, argv: Sequence[str]) -> AbstractAsyncContextManager[ByteStream]:
+        """Starts ``argv`` in the container. Raises TargetError and, entering, ConnectError where
+        the engine's program is missing."""
         self.check(target)
         return remit.open_process([self.program, "exec", "-i", target.address, *argv])
 
     def explain(self, target: Target, end: End) -> remit.ConnectError | None:
+        """What the engine's words mean: no such container, not running, not allowed."""
         return explain(self.scheme, target, end)
 
 
 @remit.hookimpl
 def remit_transports() -> list[Transport]:
+    """The transports that come with this plugin: the hook of that name."""
     return [Container("docker", "docker"), Container("podman", "podman")]

@@ -51,13 +51,13 @@ _FAILURES = (
     ),
     _failure(
         r"permission denied while trying to connect",
-        "you may not talk to the {engine} daemon",
-        "be in its group, or say which one by DOCKER_HOST",
+        "this account is not allowed to use the {engine} daemon",
+        "join its group, or name another daemon by DOCKER_HOST",
     ),
     _failure(
         r"cannot connect to|unable to connect to|error during connect|failed to connect to",
         "the {engine} daemon cannot be reached",
-        "`{engine} info` says more; start it, or say which one by DOCKER_HOST",
+        "`{engine} info` says more; start it, or name another daemon by DOCKER_HOST",
     ),
 )
 

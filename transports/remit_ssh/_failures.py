@@ -61,7 +61,7 @@ _BLOCK = 20
 _FAILURES = (
     _failure(
         r"REMOTE HOST IDENTIFICATION HAS CHANGED",
-        "the host key of {host} is not the one that is known; nothing was sent there",
+        "the host key of {host} has changed; nothing was sent there",
         "find out why. If it may have changed, remove the line that ssh names, then `{ssh} {host}`",
         lines=_BLOCK,
         lasting=True,
@@ -103,23 +103,23 @@ _FAILURES = (
     _failure(
         r"^ssh: Could not resolve hostname",
         "the name {host} was not found",
-        "is it spelt right? Names from ssh_config count too",
+        "check the spelling; names from ssh_config count too",
     ),
     _failure(
         r"^ssh: .*Connection refused",
         "{host} refused the connection",
-        "is an ssh server running there, and on that port? ssh://HOST:PORT",
+        "check that an ssh server runs there, and on that port: ssh://HOST:PORT",
     ),
     _failure(
         r"^ssh: .*timed out|^Connection (?:timed out|to .* timed out)|^banner exchange.*timed out"
         r"|^Timeout, server .* not responding",
         "{host} did not answer in time",
-        "is it up, and does a firewall let ssh through? A longer connect timeout may help",
+        "check that it is up, and that no firewall stops ssh; a longer connect timeout may help",
     ),
     _failure(
         r"^ssh: .*(?:No route to host|Network is unreachable|Host is down)",
-        "there is no way to {host}",
-        "is this computer on the right network?",
+        "there is no route to {host}",
+        "check that this computer is on the right network",
     ),
     _failure(
         r"Unable to negotiate with",

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from remit._shipping.shipment import Shipment
 
 _T = TypeVar("_T")
-_log = logging.getLogger("remit")
+_log = logging.getLogger("remit.session")
 
 
 class Connection:
@@ -64,7 +64,8 @@ class Connection:
         self.calls: dict[Interpreter, Calls] = {}
 
     def __repr__(self) -> str:
-        return one_line(f"<remit.Session {self.target} {self.state}>")
+        running = len(self.jobs.returned.running())
+        return one_line(f"<remit.Session {self.target} {self.state}, {running} return jobs run>")
 
     # -- how it stands
 
@@ -131,10 +132,12 @@ class Connection:
     # -- what becomes of its links: `remit._session.dialing.Owner`
 
     def opened(self, link: Link) -> None:
+        assert link.hello is not None
         self.hello = link.hello
         self.link = link
         self.trouble = None
         self._move(states.LINK_UP)
+        _log.debug("%s: an agent in Python %s", self.target, one_line(link.hello.python))
         self.seals.link_up(link)
         self.jobs.link_up(link)
 
@@ -144,6 +147,7 @@ class Connection:
         if self.closing and link.goodbye_said is not None:
             error = SessionClosed(f"the session with {self.target} is closed")
         self.trouble = error
+        _log.info("%s", one_line(error.message))
         if isinstance(error, LinkLost) and self.settings.reconnect != 0 and not self.closing:
             self._move(states.LINK_LOST)
         self.jobs.link_down(error)
@@ -164,4 +168,5 @@ class Connection:
 
     def _move(self, event: str) -> None:
         self.state = states.move(self.state, event)
+        _log.info("%s is %s", self.target, self.state)
         self._notifier.notify()

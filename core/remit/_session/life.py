@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import anyio
 
 from remit._errors import ConnectError, LinkLost, RemitError
@@ -11,6 +13,8 @@ from remit._session.connection import Connection
 from remit._session.dialing import Dialer
 from remit._session.farewell import Callers
 from remit._types import SessionState
+
+_log = logging.getLogger("remit.session")
 
 
 class Life:
@@ -54,14 +58,16 @@ class Life:
                     connection.trouble = lost
                     return
                 backoff.lost(anyio.current_time())
-            await anyio.sleep(backoff.pause(anyio.current_time()))
+            pause = backoff.pause(anyio.current_time())
+            _log.debug("%s: another attempt in %.1f s", connection.target, pause)
+            await anyio.sleep(pause)
 
     def _given_up(self, lost: RemitError | None, exc: ConnectError) -> RemitError:
         if lost is None:
             return exc  # there never was a link
         why = f"for {self._connection.settings.reconnect:g} s there was no new one"
         if exc.lasting:
-            why = "no new one can be had"
+            why = "no new one can be made"
         return LinkLost(
             f"{lost.message}, and {why}",
             evidence="\n".join(filter(None, [lost.evidence, f"last    {exc.message}"])),

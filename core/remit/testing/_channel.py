@@ -45,16 +45,22 @@ class FakeChannel:
 
     @property
     def size(self) -> Position:
+        """Where the spooled records end, by stream."""
         return {record.stream: record.end for record in self.spooled}
 
     @property
     def used(self) -> Position:
+        """What readers of the spool have marked as consumed, by stream."""
         return self._used
 
     def grant(self, size: int) -> None:
+        """Adds ``size`` bytes to ``granted``."""
         self.granted += size
 
     def start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
+        """Runs ``function(*args)`` in the task group; ``running`` counts it until it ends. What it
+        raises ends the group."""
+
         async def run() -> None:
             try:
                 await function(*args)
@@ -71,6 +77,8 @@ class FakeChannel:
             await self._changed.wait()
 
     def open_reader(self, position: Position | None, *, follow: bool, consume: bool) -> StoreReader:
+        """Reads ``spooled`` from ``position`` on. A consuming one takes over from the one before
+        it."""
         start = dict(self._used if position is None else position)
         reader = _SpoolReader(self, start, follow)
         if consume:
@@ -80,10 +88,12 @@ class FakeChannel:
         return reader
 
     def spool(self, record: Record) -> None:
+        """Puts a record where a target would spool it."""
         self.spooled.append(record)
         self._tell()
 
     def end_spool(self) -> None:
+        """Readers that follow end after what is spooled by now."""
         self._spool_ended = True
         self._tell()
 
@@ -156,6 +166,7 @@ class Producer:
         return records.HEAD.pack(kind, number, _TIME.timestamp(), len(body)) + body
 
     def record(self, stream: Stream, data: bytes) -> Record:
+        """The next piece of ``stream``: it begins where the one before it ended."""
         made = _record(stream, data, self._ends.get(stream, 0), self._seq)
         self._ends[stream] = made.end
         self._seq += 1

@@ -39,9 +39,11 @@ class FakePeer:
         del self._tail[:-TAIL]
 
     def cut_stdin(self) -> None:
+        """The caller's sends raise BrokenPipeError from now on."""
         self._stdin.close()
 
     def cut_stdout(self) -> None:
+        """The caller's next `receive` is the end, after what was sent before."""
         self._stdout.close()
 
 
@@ -65,6 +67,8 @@ class FakeTransport:
         self._capacity = capacity
 
     def open(self, target: Target, argv: Sequence[str]) -> AbstractAsyncContextManager[ByteStream]:
+        """A stream that the script plays the other side of. Leaving cancels the script, and raises
+        what it raised."""
         peer = FakePeer(target, list(argv), self._capacity)
         self.opened.append(peer.argv)
         return _played(self._script, peer)

@@ -43,6 +43,7 @@ class FaultyTransport:
         self._open: set[_Stream] = set()
 
     def open(self, target: Target, argv: Sequence[str]) -> AbstractAsyncContextManager[ByteStream]:
+        """A connection of the transport and to the target within: ``target`` is ignored."""
         return self._opened(argv)
 
     @asynccontextmanager
@@ -56,6 +57,7 @@ class FaultyTransport:
                 self._open.discard(stream)
 
     def fail(self, fault: Fault) -> None:
+        """Breaks the connections that are open now. A second fault takes the place of the first."""
         for stream in self._open:
             stream.fail(fault)
 

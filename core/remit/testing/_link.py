@@ -29,6 +29,8 @@ class LinkConformance:
     async def test_a_broken_connection_costs_what_hangs_on_it_and_is_made_anew(
         self, transport: Transport, target: Target, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        """Cut, half closed or reset, a connection costs its return jobs, which are LOST and run on
+        nowhere. The session reconnects; kept jobs are read to their last byte."""
         monkeypatch.setattr("remit._session.backoff.wait_before", lambda attempt, jitter: 0.01)
         faulty, before = FaultyTransport(transport, target), children()
         with anyio.fail_after(_LIMIT), faulty.there() as there:
@@ -48,6 +50,8 @@ class LinkConformance:
     async def test_a_connection_that_falls_silent_is_given_up(
         self, transport: Transport, target: Target
     ) -> None:
+        """A connection on which nothing arrives ends the session after ``silence`` seconds, and its
+        job on the target ends too."""
         before = children()
 
         async def one(fault: Fault, words: str) -> None:

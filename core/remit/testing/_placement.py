@@ -33,6 +33,7 @@ class PlacementConformance:
     pytestmark = pytest.mark.anyio
 
     def test_it_is_a_placement_of_this_api(self, placement: Placement) -> None:
+        """It has what `remit.abc.Placement` asks for, and says this ``api``."""
         assert isinstance(placement, Placement)
         assert placement.api == API
         assert placement.name
@@ -41,6 +42,7 @@ class PlacementConformance:
     # -- reading
 
     async def test_records_come_in_the_order_they_were_produced(self, placement: Placement) -> None:
+        """The order holds across streams."""
         async with _opened(placement) as job:
             sent = [
                 job.produce("stdout", b"one"),
@@ -57,6 +59,7 @@ class PlacementConformance:
     async def test_without_follow_a_reader_ends_with_what_there_is(
         self, placement: Placement
     ) -> None:
+        """Such a reader gives None while the job still runs."""
         async with _opened(placement) as job:
             assert await job.store.read(None, follow=False, consume=False).next() is None
             job.produce("stdout", b"now")
@@ -66,6 +69,7 @@ class PlacementConformance:
     async def test_a_following_reader_waits_and_ends_with_the_job(
         self, placement: Placement
     ) -> None:
+        """It waits for records, and gives None once the store is closed."""
         async with _opened(placement) as job:
             got: list[Record] = []
             async with anyio.create_task_group() as tasks:
@@ -81,6 +85,7 @@ class PlacementConformance:
         assert _streams(got) == {"stdout": b"early late"}
 
     async def test_any_number_may_read_along(self, placement: Placement) -> None:
+        """Each of several readers that do not consume gets everything."""
         async with _opened(placement) as job:
             consuming = job.store.read(None, follow=False, consume=True)
             along = [job.store.read(None, follow=False, consume=False) for _ in range(3)]
@@ -90,6 +95,7 @@ class PlacementConformance:
                 assert _streams(await _all(reader)) == {"stdout": b"for all"}
 
     async def test_a_reader_starts_where_it_is_told(self, placement: Placement) -> None:
+        """A position in the middle of a record gives the rest of that record."""
         async with _opened(placement) as job:
             job.produce("stdout", b"0123")
             job.produce("stderr", b"abc")
@@ -103,6 +109,7 @@ class PlacementConformance:
         assert {record.offset for record in got if record.stream == "stdout"} >= {3}
 
     async def test_a_cancelled_next_loses_nothing(self, placement: Placement) -> None:
+        """The record comes at the next call, also where it arrived together with the cancel."""
         async with _opened(placement) as job:
             reader = job.store.read(None, follow=True, consume=True)
             got: list[Record] = []
@@ -120,6 +127,7 @@ class PlacementConformance:
         assert _streams(got) == {"stdout": b"kept"}
 
     async def test_closing_a_reader_twice_is_quiet(self, placement: Placement) -> None:
+        """`StoreReader.close` may be called twice."""
         async with _opened(placement) as job:
             reader = job.store.read(None, follow=True, consume=True)
             reader.close()
@@ -128,6 +136,7 @@ class PlacementConformance:
     # -- what is used up
 
     async def test_only_what_is_said_to_be_used_is_used_up(self, placement: Placement) -> None:
+        """To be given a record consumes nothing; `StoreReader.used` does."""
         async with _opened(placement) as job:
             job.produce("stdout", b"first")
             job.produce("stderr", b"second")
@@ -146,6 +155,7 @@ class PlacementConformance:
             assert _streams(rest) == {"stdout": b"third"}
 
     async def test_reading_along_uses_nothing_up(self, placement: Placement) -> None:
+        """A reader that does not consume leaves all to the one that does."""
         async with _opened(placement) as job:
             job.produce("stdout", b"kept")
             job.end()
@@ -155,6 +165,7 @@ class PlacementConformance:
         assert _streams(got) == {"stdout": b"kept"}
 
     async def test_what_is_used_up_can_be_read_again(self, placement: Placement) -> None:
+        """What is consumed is there for a reader that begins before it."""
         async with _opened(placement) as job:
             job.produce("stdout", b"once more")
             job.end()
@@ -166,6 +177,7 @@ class PlacementConformance:
         assert _streams(again) == {"stdout": b"once more"}
 
     async def test_a_new_consuming_reader_takes_over(self, placement: Placement) -> None:
+        """The earlier one gets JobStateError; readers that do not consume go on."""
         async with _opened(placement) as job:
             first = job.store.read(None, follow=True, consume=True)
             along = job.store.read(None, follow=False, consume=False)
@@ -180,6 +192,7 @@ class PlacementConformance:
     async def test_a_waiting_reader_learns_that_another_took_over(
         self, placement: Placement
     ) -> None:
+        """The JobStateError comes at once, not with the next record."""
         async with _opened(placement) as job:
             first = job.store.read(None, follow=True, consume=True)
             told = anyio.Event()
@@ -201,6 +214,7 @@ class PlacementConformance:
     # -- what is held here
 
     async def test_size_counts_bytes(self, placement: Placement) -> None:
+        """Also of what a function says: the bytes of its records."""
         async with _opened(placement) as job:
             job.produce("stdout", b"five!")
             last = [*job.say("a longer value"), *job.say(None)][-1]
@@ -216,6 +230,8 @@ class PlacementConformance:
     async def test_what_a_function_says_comes_back_however_it_was_cut(
         self, placement: Placement, step: int
     ) -> None:
+        """A store need not know what a record is: pieces of the stream ``records`` may be cut
+        anywhere."""
         async with _opened(placement) as job:
             job.say({"a": [1, 2.5, "three"]}, step)
             job.produce("stdout", b"between")
@@ -239,6 +255,8 @@ class PlacementConformance:
     async def test_a_store_that_blocks_grants_room_as_it_is_used_up(
         self, placement: Placement
     ) -> None:
+        """Under ``block`` the target may send ``buffer_limit`` bytes, and more as they are
+        consumed."""
         async with _opened(placement, full="block") as job:
             sent = await job.flood(4 * _BUFFER)
             assert sent == job.channel.granted == _BUFFER
@@ -253,6 +271,7 @@ class PlacementConformance:
     async def test_a_store_that_spills_takes_all_and_gives_it_back(
         self, placement: Placement
     ) -> None:
+        """Under ``spill`` eight times the limit goes in and comes out whole."""
         async with _opened(placement, full="spill") as job:
             most = _BUFFER if placement.spools else 8 * _BUFFER
             while job.produced < most:
@@ -263,6 +282,7 @@ class PlacementConformance:
         assert got == {"stdout": job.flooded}
 
     async def test_a_store_that_drops_never_holds_the_job_up(self, placement: Placement) -> None:
+        """Under ``drop`` all is granted at once, and a Gap stands for what a reader misses."""
         if placement.spools:
             return  # nothing is sent here
         async with _opened(placement, full="drop") as job:
@@ -282,6 +302,7 @@ class PlacementConformance:
     async def test_a_store_that_blocks_lets_all_pass_that_is_used_up(
         self, placement: Placement
     ) -> None:
+        """A reader that consumes gets a stream of any length through a small buffer."""
         if placement.spools:
             return  # nothing is sent here
         async with _opened(placement, full="block") as job:
@@ -297,6 +318,7 @@ class PlacementConformance:
         assert got == most
 
     async def test_its_tasks_end_once_it_is_closed(self, placement: Placement) -> None:
+        """What it gave to `Channel.start_soon` ends after `close`, with all that came."""
         async with _opened(placement) as job:
             job.produce("stdout", b"on its way")
             job.end()
@@ -305,11 +327,13 @@ class PlacementConformance:
         assert _streams(got) == {"stdout": b"on its way"}
 
     async def test_closing_it_again_is_quiet(self, placement: Placement) -> None:
+        """`ResultStore.close` may be called twice."""
         async with _opened(placement) as job:
             job.end()
             job.end()
 
     async def test_closing_frees_and_twice_is_quiet(self, placement: Placement) -> None:
+        """`ResultStore.aclose` may be called twice."""
         async with _opened(placement) as job:
             job.produce("stdout", b"gone")
             job.end()

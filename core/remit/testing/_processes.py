@@ -15,6 +15,7 @@ UP = "echo up; cat; exit 0"
 
 
 def sh(script: str, *arguments: str) -> list[str]:
+    """The argv of a script for /bin/sh, whose ``$1`` and so on are ``arguments``."""
     return ["/bin/sh", "-c", script, "sh", *arguments]
 
 
