@@ -45,7 +45,7 @@ FAULTY = {
     "answer": ("import remit\n@remit.hookimpl\ndef remit_transports(): return None", "TypeError"),
     "item": (
         "import remit\n@remit.hookimpl\ndef remit_transports(): return ['x']",
-        "TypeError: 'x' is no Transport",
+        "TypeError: 'x' is not a Transport",
     ),
     "late": (
         "import remit\n@remit.hookimpl\ndef remit_transports(): raise OSError('busy')",
@@ -279,21 +279,21 @@ def test_a_hook_that_cannot_be_called_costs_that_hook(case: str, tmp_path: Path)
 
 
 SHAPES = {
-    "a scheme": (GOOD.replace('"good"', '"Good one"'), "is no scheme"),
-    "an empty scheme": (GOOD.replace('"good"', '""'), "is no scheme"),
+    "a scheme": (GOOD.replace('"good"', '"Good one"'), "is not a scheme"),
+    "an empty scheme": (GOOD.replace('"good"', '""'), "is not a scheme"),
     "options": (
         GOOD.replace("api: int = 1", "api: int = 1\n    option_names: str = 'key'"),
-        "no collection of names",
+        "not a collection of names",
     ),
     "an option of ours": (
         GOOD.replace("api: int = 1", "api: int = 1\n    option_names: tuple = ('state',)"),
         "'state' is an option of remit's own",
     ),
     "api": (GOOD.replace("api: int = 1", "api: object = '1'"), "is of api 1"),
-    "a placement": (CLAIMS["a placement"][0].replace("'keep'", "'a b'"), "is no name for"),
+    "a placement": (CLAIMS["a placement"][0].replace("'keep'", "'a b'"), "is not a name for"),
     "spools": (
         CLAIMS["a placement"][0].replace("spools: bool = True", "spools: int = 1"),
-        "no bool",
+        "not a bool",
     ),
 }
 

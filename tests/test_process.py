@@ -56,7 +56,7 @@ async def test_a_file_that_is_no_program_is_a_connect_error(tmp_path: Path) -> N
 async def test_a_failed_start_leaves_no_descriptor_open() -> None:
     before = os.listdir("/proc/self/fd")
     for _ in range(3):
-        with pytest.raises(remit.ConnectError):
+        with pytest.raises(remit.ConnectError, match="no such program"):
             async with remit.open_process(["no-such-tool"]):
                 pass
     assert os.listdir("/proc/self/fd") == before

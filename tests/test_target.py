@@ -89,7 +89,7 @@ def test_a_target_is_taken_apart(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "an empty target"),
+        ("", "the target is empty"),
         ("nowhere:x", "no transport is called 'nowhere'"),
         ("plain:-oProxyCommand=x", "starts with '-'"),
         ("plain://-x", "starts with '-'"),
@@ -103,11 +103,11 @@ def test_a_target_is_taken_apart(
         ("plain:n?config=x", "an option 'config' that its transport does not know"),
         ("able:n?Config=x", "an option 'Config'"),
         ("able:n?=x", "an option ''"),
-        ("able:n?config", "config='' cannot be right"),
-        ("able:n?config=", "config='' cannot be right"),
-        ("able:n?config=-x", "config='-x' cannot be right"),
-        ("able:n?config=a%0ab", "cannot be right"),
-        ("able:n?config=a&config=b", "says 'config' twice"),
+        ("able:n?config", "config='' is invalid"),
+        ("able:n?config=", "config='' is invalid"),
+        ("able:n?config=-x", "config='-x' is invalid"),
+        ("able:n?config=a%0ab", "is invalid"),
+        ("able:n?config=a&config=b", "gives 'config' twice"),
         ("able:never", "is never right"),
     ],
 )

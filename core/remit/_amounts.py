@@ -18,13 +18,13 @@ def seconds(
     """``value`` as a number of seconds. Raises TypeError for what is no number and ValueError for
     one out of bounds; ``infinite``: infinity is allowed."""
     if isinstance(value, bool) or not isinstance(value, SupportsFloat):
-        raise TypeError(f"{name} is a number of seconds, not {_shown(value)}")
+        raise TypeError(f"{name} must be a number of seconds, not {_shown(value)}")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf if value > 0 else -math.inf  # type: ignore[operator]
     except (TypeError, ValueError) as exc:  # an array, a Decimal that signals
-        raise TypeError(f"{name} is a number of seconds, not {_shown(value)}: {exc}") from exc
+        raise TypeError(f"{name} must be a number of seconds, not {_shown(value)}: {exc}") from exc
     finite = math.isfinite(number) or (infinite and number == math.inf)
     if not (finite and above < number and least <= number <= most):
         low = f"at least {least:g}"
@@ -40,11 +40,11 @@ def count(
 ) -> int:
     """``value`` as a whole number, of ``unit``. Raises TypeError and ValueError."""
     if isinstance(value, bool) or not isinstance(value, SupportsIndex):
-        raise TypeError(f"{name} is a whole number, not {_shown(value)}")
+        raise TypeError(f"{name} must be a whole number, not {_shown(value)}")
     try:
         number = value.__index__()
     except TypeError as exc:  # an array
-        raise TypeError(f"{name} is a whole number, not {_shown(value)}: {exc}") from exc
+        raise TypeError(f"{name} must be a whole number, not {_shown(value)}: {exc}") from exc
     if not least <= number <= most:
         low = f"at least {least} {unit}".rstrip()
         raise ValueError(f"{name} must be {low} and at most {most}, not {_shown(value)}")

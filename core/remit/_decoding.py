@@ -22,7 +22,7 @@ def decode(body: bytes, kind: type[_T]) -> _T:
     try:
         value: _T = decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
-        raise RemoteProtocolError(f"the agent's {kind.__name__} makes no sense: {exc}") from exc
+        raise RemoteProtocolError(f"the agent's {kind.__name__} is malformed: {exc}") from exc
     return value
 
 

@@ -201,10 +201,12 @@ class Plugins:
 
     def _take_transport(self, plugin: str, item: object) -> None:
         if not isinstance(item, Transport):
-            raise TypeError(f"{item!r} is no Transport")
+            raise TypeError(f"{item!r} is not a Transport")
         _check_api(item, item.api)
         if not isinstance(item.scheme, str) or not _SCHEME.fullmatch(item.scheme):
-            raise ValueError(f"{item.scheme!r} is no scheme: a letter, then a-z 0-9 + . -, small")
+            raise ValueError(
+                f"{item.scheme!r} is not a scheme: a letter, then a-z 0-9 + . -, small"
+            )
         _check_options(item)
         self._claim(self._transports, item.scheme, _Claim(plugin, item))
         self.transports[item.scheme] = item
@@ -218,12 +220,14 @@ class Plugins:
 
     def _take_placement(self, plugin: str, item: object) -> None:
         if not isinstance(item, Placement):
-            raise TypeError(f"{item!r} is no Placement")
+            raise TypeError(f"{item!r} is not a Placement")
         _check_api(item, item.api)
         if not isinstance(item.name, str) or not _WORD.fullmatch(item.name):
-            raise ValueError(f"{item.name!r} is no name for a placement: a letter, then A-Z0-9_.-")
+            raise ValueError(
+                f"{item.name!r} is not a name for a placement: a letter, then A-Z0-9_.-"
+            )
         if not isinstance(item.spools, bool):
-            raise TypeError(f"spools of placement {item.name!r} is {item.spools!r}, no bool")
+            raise TypeError(f"spools of placement {item.name!r} is {item.spools!r}, not a bool")
         self._claim(self._placements, item.name, _Claim(plugin, item))
         self.placements[item.name] = item
 
@@ -291,7 +295,7 @@ def _check_options(item: Transport) -> None:
         return
     names: object = item.option_names
     if isinstance(names, str) or not isinstance(names, Collection):
-        raise TypeError(f"option_names of {item.scheme}: is {names!r}, no collection of names")
+        raise TypeError(f"option_names of {item.scheme}: is {names!r}, not a collection of names")
     for name in names:
         if not isinstance(name, str) or not _WORD.fullmatch(name):
             raise ValueError(f"option_names of {item.scheme}: {name!r} is no name")

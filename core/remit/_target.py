@@ -20,10 +20,12 @@ def parse_target(
 ) -> tuple[Target, Transport]:
     """The target and its transport. Raises TargetError for what can never be right."""
     if not text:
-        raise TargetError("an empty target", hint="local:, or SCHEME:ADDRESS; `remit transports`")
+        raise TargetError(
+            "the target is empty", hint="local:, or SCHEME:ADDRESS; `remit transports`"
+        )
     if _NO_TEXT.search(text):
         raise TargetError(
-            f"the target {text!r} holds a byte that is no UTF-8", hint="%XX in options"
+            f"the target {text!r} holds a byte that is not UTF-8", hint="%XX in options"
         )
     if _CONTROL.search(text):
         raise TargetError(f"the target {text!r} holds a control character")
@@ -80,8 +82,8 @@ def _options(text: str, query: str, known: frozenset[str] | set[str]) -> dict[st
                 hint="one of " + ", ".join(sorted(known)),
             )
         if name in options:
-            raise TargetError(f"{text!r} says {name!r} twice")
+            raise TargetError(f"{text!r} gives {name!r} twice")
         if not value or value.startswith("-") or _CONTROL.search(value):
-            raise TargetError(f"{text!r}: {name}={value!r} cannot be right")
+            raise TargetError(f"{text!r}: {name}={value!r} is invalid")
         options[name] = value
     return options

@@ -119,7 +119,7 @@ def test_what_is_not_there_is_told_as_ever(wire: Wire, tmp_path: Path) -> None:
         outcome = wire.run(**words, deadline=60).outcome
         assert outcome["reason"] == "start-failed"
         assert told in outcome["error"]
-    with pytest.raises(Refused):
+    with pytest.raises(Refused, match="is not a job id"):
         wire.run("true", id="no id", deadline=60)
 
 

@@ -129,7 +129,7 @@ class TestAmongOthers:
 
 
 def test_what_leftovers_may_be(wire: Wire) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Refused, match="leftovers is leave or stop") as refused:
         wire.run("true", leftovers="keep")
     assert refused.value.code == "bad-request"
 

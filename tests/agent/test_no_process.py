@@ -117,7 +117,7 @@ def test_what_cannot_be_done_then_is_told(
     wire.run("true", id=job_id, placement="keep", spool=True, lifetime="session")
     take_processes()
     which: dict[str, Any] = {} if verb == "jobs" else {"job": job_id}
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(Refused, match="no process is available") as caught:
         wire.call(verb, **which)
-    words = "no process can be had there to do it: Resource temporarily unavailable"
+    words = "no process is available on the target to do it: Resource temporarily unavailable"
     assert caught.value.facts["message"] == words

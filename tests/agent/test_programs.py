@@ -120,7 +120,9 @@ class TestBySource:
             worker.call(by_source(shippable.imports_what_is_missing, worker.peer))
         assert caught.value.type_name == "ModuleNotFoundError"
         missing = caught.value.missing
-        assert missing.startswith("the module no_such_module_anywhere is not there for Python 3.")
+        assert missing.startswith(
+            "the module no_such_module_anywhere is not available to Python 3."
+        )
         assert 'session.ship("no_such_module_anywhere")' in missing
         assert "python=" in missing
 

@@ -385,7 +385,7 @@ class TestSuspend:
             state = wire.call(first, job=job_id)["state"]
         assert wire.call(verb, job=job_id)["state"] == state
         wire.call("stop", job=job_id, grace=5.0)
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(Refused, match="is STOPPED and cannot be") as refused:
             wire.call(verb, job=job_id)
         assert refused.value.code == "state"
 
@@ -409,7 +409,7 @@ class TestGivingUp:
         job_id = new_id()
         channel = wire.start("sleep", "1000", id=job_id)
         wire.accepted(channel)
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(Refused, match="cannot be removed: it runs") as refused:
             wire.call("remove", job=job_id, force=False)
         assert refused.value.code == "state"
         assert wire.call("remove", job=job_id, force=True) == {}
@@ -448,7 +448,7 @@ class TestWatch:
 def test_an_id_is_taken_once(wire: Wire) -> None:
     job_id = new_id()
     wire.accepted(wire.start("sleep", "1000", id=job_id))
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Refused, match="in this session already") as refused:
         wire.accepted(wire.start("/bin/true", id=job_id))
     assert refused.value.code == "state"
 

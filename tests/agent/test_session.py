@@ -264,7 +264,7 @@ def test_a_helper_that_is_killed_gives_an_error_and_no_more(wire: Wire) -> None:
     stopping = wire.request("stop", job=job_id, grace=1000.0)
     wire.wait_for_state(channel, "STOPPING")
     os.kill(helper_of(wire), signal.SIGKILL)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Refused, match="that did it was killed") as refused:
         wire.reply(stopping)
     assert refused.value.code == "internal"
     assert wire.call("stop", job=job_id, grace=0.0)["survivors"] == []

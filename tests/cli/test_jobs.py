@@ -160,7 +160,7 @@ def test_two_jobs_of_one_name_are_told_apart_by_id(cli: Cli) -> None:
     )
     done = cli("wait", "twin", status=1)
     told = done.stderr.decode()
-    assert "'twin' fits 2 jobs" in told
+    assert "'twin' matches 2 jobs" in told
     assert all(job in told for job in ids)
     for job in ids:
         cli("wait", job)

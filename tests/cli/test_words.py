@@ -84,7 +84,7 @@ def test_a_job_is_found(word: str, target: str) -> None:
 
 @pytest.mark.parametrize("word", ["logs", "jaaaa"])
 def test_a_word_that_fits_several_jobs_lists_them(word: str) -> None:
-    with pytest.raises(JobNotFound, match="fits 2 jobs") as caught:
+    with pytest.raises(JobNotFound, match="matches 2 jobs") as caught:
         choose(word, PLACES)
     assert caught.value.evidence == "jaaaabbbbcccc  ssh:a\njaaaaddddeeee  ssh:b"
 

@@ -95,7 +95,9 @@ async def test_a_cancelled_start_is_taken_back(
             while await session.jobs():
                 await anyio.sleep(0.02)
         if placement == "keep":
-            with pytest.raises(remit.JobStateError):  # it never runs again
+            with pytest.raises(
+                remit.JobStateError, match="its id cannot be used again"
+            ):  # it never runs again
                 await session.start(mark, placement=placement, id=job_id)
 
 

@@ -76,7 +76,7 @@ def test_every_error_travels(kind: type[remit.RemitError]) -> None:
 
 @pytest.mark.anyio
 async def test_the_failure_of_a_real_job_travels(session: remit.Session) -> None:
-    with pytest.raises(remit.JobFailed) as caught:
+    with pytest.raises(remit.JobFailed, match="exited with status 3") as caught:
         await session.run("echo no >&2; exit 3", check=True)
     back = pickle.loads(pickle.dumps(caught.value))
     assert (back.exit_status, back.job.id) == (3, caught.value.job.id)  # type: ignore[union-attr]

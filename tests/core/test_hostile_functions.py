@@ -175,19 +175,19 @@ def job_lies() -> dict[str, tuple[Lie, type[Exception], str | None]]:
             await target.say(RESULT, body)
             await target.end(result_at=0)
 
-        lies[name] = no_value, remit.ResultError, "makes no sense"
+        lies[name] = no_value, remit.ResultError, "is malformed"
 
-    @lie(remit.RemoteProtocolError, "this session takes none")
+    @lie(remit.RemoteProtocolError, "this session does not accept")
     async def pickled(target: Target) -> None:
         await target.say(RESULT | PICKLED, target.pickle)
         await target.end(result_at=0)
 
-    @lie(remit.ResultError, "makes no sense")
+    @lie(remit.ResultError, "is malformed")
     async def a_pickle_as_data(target: Target) -> None:
         await target.say(RESULT, target.pickle)
         await target.end(result_at=0)
 
-    @lie(remit.RemoteProtocolError, "this session takes none")
+    @lie(remit.RemoteProtocolError, "this session does not accept")
     async def a_pickled_item(target: Target) -> None:
         await target.say(ITEM | PICKLED, target.pickle)
         await target.say(DONE, b"")
@@ -344,13 +344,13 @@ def call_lies() -> dict[str, tuple[Lie, type[Exception], str | None]]:
         async def no_value(target: Target, body: bytes = body) -> None:
             await target.give(VALUE, body)
 
-        lies[name] = no_value, remit.ResultError, "makes no sense"
+        lies[name] = no_value, remit.ResultError, "is malformed"
 
-    @lie(remit.RemoteProtocolError, "this session takes none")
+    @lie(remit.RemoteProtocolError, "this session does not accept")
     async def pickled(target: Target) -> None:
         await target.give(PICKLED_VALUE, target.pickle)
 
-    @lie(remit.ResultError, "makes no sense")
+    @lie(remit.ResultError, "is malformed")
     async def a_pickle_as_data(target: Target) -> None:
         await target.give(VALUE, target.pickle)
 

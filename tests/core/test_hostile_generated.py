@@ -298,7 +298,7 @@ async def test_another_job_than_was_asked_for_is_no_answer(play: Play) -> None:
     play(agent_script(liar))
     async with remit.connect("fake:") as session:
         for name in (remit.new_job_id(), "logs", "jabc"):
-            with pytest.raises(remit.JobNotFound):
+            with pytest.raises(remit.JobNotFound, match="no job"):
                 await session.job(name)
 
 

@@ -81,7 +81,7 @@ async def test_a_closed_session_says_so() -> None:
     async with remit.connect("local:") as session:
         pass
     assert session.state is remit.SessionState.CLOSED
-    with pytest.raises(remit.SessionClosed):
+    with pytest.raises(remit.SessionClosed, match="is closed"):
         await session.run(["true"])
     await session.aclose()  # twice is quiet
 
@@ -181,7 +181,7 @@ async def test_only_the_interpreter_that_was_named_is_tried(play: Play) -> None:
         return 127
 
     transport = play(script)
-    with pytest.raises(remit.BootstrapError):
+    with pytest.raises(remit.BootstrapError, match="there is no Python 3"):
         async with remit.connect("fake:?python=/opt/py/bin/python3"):
             raise AssertionError
     assert [argv[0] for argv in transport.opened] == ["/opt/py/bin/python3"]
@@ -231,9 +231,9 @@ async def test_without_reconnecting_a_lost_link_breaks_the_session() -> None:
         assert session.state is remit.SessionState.BROKEN
         assert kept.state is remit.JobState.DISCONNECTED
         assert await kept.wait(disconnected=True) is remit.JobState.DISCONNECTED
-        with pytest.raises(remit.LinkLost):
+        with pytest.raises(remit.LinkLost, match="was lost"):
             await kept.wait()
-        with pytest.raises(remit.LinkLost):
+        with pytest.raises(remit.LinkLost, match="was lost"):
             await session.run(["true"])
     async with remit.connect("local:") as session:
         assert (await (await session.job(kept.id)).result()).stdout == b"on\n"

@@ -110,7 +110,7 @@ async def test_an_error_goes_to_all_who_wait_and_the_next_opens_anew(play: Play)
     errors: list[BaseException] = []
 
     async def ask() -> None:
-        with pytest.raises(remit.ConnectError) as caught:
+        with pytest.raises(remit.ConnectError, match="no agent came up") as caught:
             await hub.session("fake:")
         errors.append(caught.value)
 
@@ -122,7 +122,7 @@ async def test_an_error_goes_to_all_who_wait_and_the_next_opens_anew(play: Play)
         refuse, tried = False, len(transport.opened)
         await hub.session("fake:")
         assert len(transport.opened) == tried + 1
-        with pytest.raises(remit.TargetError):
+        with pytest.raises(remit.TargetError, match="no transport is called 'nonsense'"):
             await hub.session("nonsense:there")
         with pytest.raises(ValueError, match="silence"):
             await hub.session("fake:", silence=-1)
@@ -163,7 +163,7 @@ async def test_leaving_the_hub_ends_an_opening_and_who_waits_for_it(play: Play) 
     hub = await remit.Hub.open()
 
     async def ask() -> None:
-        with pytest.raises((remit.SessionClosed, RuntimeError)):
+        with pytest.raises((remit.SessionClosed, RuntimeError), match="is closed"):
             await hub.session("fake:")
 
     async with anyio.create_task_group() as tasks:

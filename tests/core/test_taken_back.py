@@ -69,7 +69,9 @@ class Target:
             if job in self.alive:
                 say.accept(channel, pack(job_map(job, placement="keep")))
             else:
-                say.refuse(channel, pack({"code": "gone", "message": "its id is used up"}))
+                say.refuse(
+                    channel, pack({"code": "gone", "message": "its id cannot be used again"})
+                )
         elif verb == "seal":
             self.sealed.add(job)
             say.reply(channel, pack({"ran": job in self.alive}))
@@ -123,7 +125,7 @@ async def test_its_id_is_used_up_once_the_start_has_returned(
                     break
                 given_up += 1
                 for each in (session, another):
-                    with pytest.raises(remit.JobStateError):
+                    with pytest.raises(remit.JobStateError, match="its id cannot be used again"):
                         await each.start(["sleep", "1000"], placement="keep", id=job_id)
             assert job_id not in target.alive, turns
             assert job_id in target.sealed, turns
@@ -163,7 +165,7 @@ async def test_while_the_link_is_lost_the_session_knows_it(
         with anyio.fail_after(30):
             while job_id not in target.sealed:
                 await anyio.lowlevel.checkpoint()
-            with pytest.raises(remit.JobStateError):
+            with pytest.raises(remit.JobStateError, match="its id cannot be used again"):
                 await session.start(["sleep", "1000"], placement="keep", id=job_id)
     assert target.runs == []
 

@@ -505,7 +505,7 @@ async def test_a_connection_that_fails_is_a_lost_link_by_whatever_exception(
         async with remit.connect("fake:", reconnect=0, silence=0.5) as session:
             await session._connection.ask("bystander", {}, dict)
             transport.armed = True
-            with pytest.raises(remit.LinkLost):
+            with pytest.raises(remit.LinkLost, match="was lost"):
                 await session._connection.ask("bystander", {}, dict)
 
 

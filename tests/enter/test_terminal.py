@@ -87,14 +87,14 @@ class TestProgram:
 
     @every_python
     def test_missing_program_is_refused_in_words(self, enter: Enter) -> None:
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(Refused, match="no such program") as caught:
             enter("no-such-program")
         assert caught.value.code == "start-failed"
         assert caught.value.facts["message"] == "no such program: no-such-program"
         assert control_dirs() == []
 
     def test_impossible_size_is_refused(self, enter: Enter) -> None:
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(Refused, match="a terminal cannot have") as caught:
             enter("true", rows=70000)
         assert caught.value.code == "bad-request"
 

@@ -34,7 +34,7 @@ def test_the_nearest_word_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/nowhere")
     assert statedir.choose(None) == in_home
     assert statedir.choose(b"~/jobs") == os.path.join(statedir.home(), b"jobs")
-    with pytest.raises(Refused, match="no absolute path"):
+    with pytest.raises(Refused, match="not an absolute path"):
         statedir.choose(b"relative")
 
 
@@ -85,7 +85,7 @@ def _a_file(path: Path) -> None:
         (_writable_by_the_group, "written to by others"),
         (_of_somebody_else, "belongs to user 4242"),
         (_a_link, "is a link"),
-        (_a_file, "no directory"),
+        (_a_file, "not a directory"),
     ],
 )
 def test_a_directory_that_somebody_could_have_prepared_is_refused(

@@ -159,13 +159,13 @@ class TestStart:
         wire.collect(channel)
         wait_for(lambda: wire.call("remove", job=accepted["id"], force=True) == {})
         assert (state_dir / "gone" / accepted["id"]).read_bytes() == b""
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(Refused, match="its id cannot be used again") as refused:
             keep(wire, "/bin/true", id=accepted["id"])
         assert refused.value.code == "gone"
         sealed = new_id()
         assert wire.call("seal", job=sealed) == {"ran": False}
         assert wire.call("seal", job=sealed) == {"ran": False}
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(Refused, match="its id cannot be used again") as refused:
             keep(wire, "/bin/true", id=sealed)
         assert refused.value.code == "gone"
         assert wire.call("jobs", after=None, limit=10)["jobs"] == []
@@ -254,7 +254,7 @@ class TestStop:
         wire.call("suspend", job=accepted["id"])
         assert wire.call("stop", job=accepted["id"], grace=5.0)["job"]["state"] == "STOPPED"
         assert wire.collect(channel).states[:3] == ["SUSPENDED", "RUNNING", "SUSPENDED"]
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(Refused, match="is STOPPED: cannot suspend") as refused:
             wire.call("suspend", job=accepted["id"])
         assert refused.value.code == "state"
 
@@ -278,7 +278,7 @@ class TestStop:
         assert not (state_dir / "jobs" / accepted["id"]).exists()
         assert wire.collect(channel).job["state"] == "STOPPED"
         for verb in ("stop", "remove", "suspend", "watch", "read", "save"):
-            with pytest.raises(Refused) as refused:
+            with pytest.raises(Refused, match="is kept here") as refused:
                 wire.accepted(wire.request(verb, job=accepted["id"], path=b"x"))
             assert refused.value.code == "not-found", verb
 

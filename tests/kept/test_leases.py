@@ -135,6 +135,6 @@ def test_the_seconds_stand_in_the_jobs_limits(wire: Wire, state_dir: Path) -> No
     ids=repr,
 )
 def test_limits_that_make_no_sense(wire: Wire, args: dict[str, Any]) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Refused, match=r"the (argument|limit|limits|lifetime) ") as refused:
         wire.accepted(wire.request("start", **job("true", spool=True, **args)))
     assert refused.value.code == "bad-request"

@@ -1,4 +1,4 @@
-"""Stop and remove where a job's directory is another computer's, or makes no sense: clear words,
+"""Stop and remove where a job's directory is another computer's, or is malformed: clear words,
 nothing half done, and a way to be rid of it."""
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class TestUnreadable:
         self, wire: Wire, running: Path, name: str
     ) -> None:
         (running / name).write_bytes(b"{")
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(Refused, match="is DISCONNECTED") as refused:
             wire.call("remove", job=running.name, force=False)
         assert refused.value.code == "state"
         assert len(processes_of(running.name)) >= 2

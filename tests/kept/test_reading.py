@@ -408,7 +408,7 @@ def test_save_writes_a_whole_private_file_on_the_target(wire: Wire, tmp_path: Pa
     wire.call("save", job=job_id, path=os.fsencode(tmp_path / "link"), stream="stderr")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "out").read_bytes() == b"problem\n"
-    for path, words in ((tmp_path, "a directory"), (Path("/dev/null"), "no ordinary file")):
+    for path, words in ((tmp_path, "a directory"), (Path("/dev/null"), "not a regular file")):
         with pytest.raises(Refused, match=words):
             wire.call("save", job=job_id, path=os.fsencode(path), stream="stdout")
     with pytest.raises(Refused, match="No such file"):
@@ -524,7 +524,7 @@ def test_one_bad_directory_is_shown_as_such_beside_the_others(
     later = spoil in (_of_a_later_format, _of_other_types)
     assert shown[bad]["state"] == ("DISCONNECTED" if later else "LOST")
     assert re.search(words, shown[bad]["problem"])
-    with pytest.raises(Refused):
+    with pytest.raises(Refused, match=r"(job|outcome)\.json"):
         wire.accepted(read(wire, bad))
     if spoil is _of_a_later_format:
         with pytest.raises(Refused, match="left alone"):
@@ -565,7 +565,7 @@ def test_without_an_outcome_the_place_of_the_process_decides(
         assert read_all(wire, job_id).stdout == b"x\n"
     else:
         assert "cannot be asked from here" in shown["problem"]
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(Refused, match="cannot be stopped from here") as refused:
             wire.call("stop", job=job_id, grace=1.0)
         assert refused.value.code == "state"
 

@@ -175,7 +175,7 @@ def test_a_start_with_stdin_is_answered_where_no_process_can_be_had(
     process_limit.hold()
     for channel in channels:
         wire.send_eof(channel)
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(Refused, match="no process is available") as refused:
             wire.accepted(channel)
         assert refused.value.facts["errno"] == errno.EAGAIN
     process_limit.lift()
@@ -281,7 +281,7 @@ class TestDeleted:
             assert wire.call("remove", DEADLINE, job=accepted["id"], force=True) == {}
         assert processes_of(accepted["id"]) == []
         wait_until_ended(supervisor)
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(Refused, match="is kept here") as refused:
             wire.call("stop", DEADLINE, job=accepted["id"], grace=5.0)
         assert refused.value.code == "not-found"
 

@@ -188,7 +188,7 @@ async def test_a_cancelled_result_leaves_what_it_had_taken(
             first = await anext(job.receive())
             assert first.data.startswith(b"1\n2\n")
             await job.send(b"on\n")
-            with anyio.fail_after(60), pytest.raises(remit.JobFailed) as caught:
+            with anyio.fail_after(60), pytest.raises(remit.JobFailed, match="job j") as caught:
                 await job.result()
             expected = b"".join(b"%d\n" % n for n in range(1, 40_001))
             assert caught.value.result is not None

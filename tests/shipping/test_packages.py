@@ -117,11 +117,11 @@ class TestRefused:
             ("json", "json is part of Python itself", "just import it"),
             ("sys", "sys is part of Python itself", "just import it"),
             ("zipimport", "zipimport is part of Python itself", "just import it"),
-            ("__main__", "__main__ is no module that could be imported", "into a module"),
+            ("__main__", "__main__ cannot be imported on the target", "into a module"),
             ("remit", "remit has a part of its own on the target", "import it in the function"),
             ("attr.exceptions", "attr.exceptions is part of attr", 'session.ship("attr") sends'),
-            ("no/name", "'no/name' is no name of a module", 'session.ship("mypkg")'),
-            ("", "'' is no name of a module", 'session.ship("mypkg")'),
+            ("no/name", "'no/name' is not the name of a module", 'session.ship("mypkg")'),
+            ("", "'' is not the name of a module", 'session.ship("mypkg")'),
         ],
     )
     def test_what_is_no_package_of_the_user(self, name: str, words: str, hint: str) -> None:
@@ -166,10 +166,10 @@ class TestRefused:
             package("large")
         assert "large is larger than the 32 MiB" in caught.value.message
         assert "large/big.bin" in caught.value.evidence
-        assert "remit put" in caught.value.hint
+        assert "copy its data to the target" in caught.value.hint
 
     def test_a_file_whose_name_cannot_be_sent(self, here: Path) -> None:
         put(here, {"oddly/__init__.py": ""})
         Path(f"{here}/oddly/\udcff.txt").write_text("")
-        with pytest.raises(ShippingError, match="oddly has a file whose name is no UTF-8"):
+        with pytest.raises(ShippingError, match="oddly has a file whose name is not UTF-8"):
             package("oddly")

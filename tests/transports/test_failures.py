@@ -28,7 +28,7 @@ SSH = {
         b"IT IS POSSIBLE THAT SOMEONE IS DOING SOMETHING NASTY!\r\n"
         b"Host key for box has changed and you have requested strict checking.\r\n"
         b"Host key verification failed.\r\n",
-        "the host key of box is not the one that is known",
+        "the host key of box has changed",
         False,
     ),
     "unknown host key": (
@@ -83,7 +83,7 @@ SSH = {
     "firewall": (
         b"ssh: connect to host box port 22: Permission denied\r\n"
         b"ssh: connect to host box port 22: Network is unreachable\r\n",
-        "there is no way to box",
+        "there is no route to box",
         False,
     ),
     "timed out": (
@@ -277,12 +277,12 @@ CONTAINERS = {
     "not allowed": (
         1,
         "permission denied while trying to connect to the Docker daemon socket at unix:///x.sock",
-        "you may not talk to",
+        "this account is not allowed to use",
     ),
     "old docker not allowed": (
         1,
         "Got permission denied while trying to connect to the Docker daemon socket at unix:///x",
-        "you may not talk to",
+        "this account is not allowed to use",
     ),
 }
 
@@ -441,7 +441,7 @@ class TestRealSsh:
         before = sshd.log.read_text()
         config = ssh_config(sshd, tmp_path / "config", f"UserKnownHostsFile {known}")
         error = await failure(Ssh(), Target("ssh", "quiet", {"config": config}))
-        assert "is not the one that is known" in error.message
+        assert "has changed; nothing was sent there" in error.message
         assert "REMOTE HOST IDENTIFICATION HAS CHANGED" in error.evidence
         assert "Accepted" not in sshd.log.read_text()[len(before) :]
 

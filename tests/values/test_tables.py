@@ -142,10 +142,10 @@ class Units(np.ndarray[Any, Any]):
         (np.array([object()]), 'result["a"]: an array of objects'),
         (np.zeros(1, [("a", "i4"), ("b", "O")]), "an array of objects"),
         (np.zeros(1, [(("title", "a"), "i4")]), "titles"),
-        (np.zeros(2, []), "of no size"),
+        (np.zeros(2, []), "of size zero"),
         (np.array(["a"], np.dtypes.StringDType()), "an array of objects"),
         (np.arange(3).view(Units), f"an object of type {__name__}.Units"),
-        (np.ma.masked_array([1], [True]), "MaskedArray cannot travel"),
+        (np.ma.masked_array([1], [True]), "MaskedArray cannot be sent"),
     ],
 )
 def test_an_array_that_is_more_than_numbers_is_refused(value: object, words: str) -> None:
@@ -319,7 +319,7 @@ class Changing(datetime.tzinfo):
         (pd.DataFrame({"a": [1], "b": [object()]}), 'result["b"][0]: an object of type object'),
         (pd.Series([[1], [len]]), "result[1][0]: an object of type"),
         (pd.DataFrame({1: pd.arrays.SparseArray([0, 1])}), "result.iloc[:, 0]: a column of"),
-        (pd.Series(pd.arrays.SparseArray([0, 1])), "Sparse[int64, 0] cannot travel"),
+        (pd.Series(pd.arrays.SparseArray([0, 1])), "Sparse[int64, 0] cannot be sent"),
         (pd.Series(MOMENTS.tz_convert(Changing())), "which has no name"),
         (
             pd.Timestamp(year=2024, month=1, day=1, fold=1),

@@ -106,13 +106,13 @@ async def test_another_account_gets_nowhere_through_remit(sshd: Sshd, state: Pat
     ):
         # Where bob keeps his own there is nothing of hers.
         assert kept.job.id not in [job.id for job in await bob.jobs()]
-        with pytest.raises(remit.JobNotFound):
+        with pytest.raises(remit.JobNotFound, match="no job"):
             await bob.job(kept.job.id)
         # Named the place where she keeps it, remit says what is in the way.
         for attempt in (prying.jobs, lambda: prying.job(kept.job.id), lambda: prying.job("hers")):
             with pytest.raises(remit.TargetError, match=f"{state}: Permission denied"):
                 await attempt()
-        with pytest.raises(remit.TargetError):
+        with pytest.raises(remit.TargetError, match="Permission denied"):
             await prying.start(["true"], placement="keep")
 
 

@@ -430,7 +430,7 @@ async def test_any_failure_can_be_told(function: Any, python: str) -> None:
             assert caught.value.type is not None
             assert "its own words" in str(caught.value) or function is odd_text
         job = await session.start(function, python=python)
-        with pytest.raises(remit.JobFailed) as caught:
+        with pytest.raises(remit.JobFailed, match="raised") as caught:
             await job.result()
         assert caught.value.type is not None
 

@@ -115,7 +115,7 @@ async def test_the_warm_interpreter_is_killed(session: remit.Session, tmp_path: 
     errors: list[remit.JobFailed] = []
 
     async def call(name: str) -> None:
-        with pytest.raises(remit.JobFailed) as caught:
+        with pytest.raises(remit.JobFailed, match="interpreter") as caught:
             await session.call(sleep, str(tmp_path / name))
         errors.append(caught.value)
 
@@ -224,10 +224,10 @@ async def test_jobs_and_calls_leave_no_descriptor_open(session: remit.Session) -
             await job.result()
             await job.remove()
             failing = await session.start(die, placement=placement)
-            with pytest.raises(remit.JobFailed):
+            with pytest.raises(remit.JobFailed, match="was ended by"):
                 await failing.result()
             await failing.remove()
-        with pytest.raises(remit.JobFailed):
+        with pytest.raises(remit.JobFailed, match="was ended by"):
             await session.call(die)
 
     def held() -> list[int]:
@@ -318,7 +318,7 @@ async def test_calls_go_on_over_the_next_link(ssh_link: Link, package: str, mark
         lost: list[remit.RemitError] = []
 
         async def call() -> None:
-            with pytest.raises(remit.LinkLost) as caught:
+            with pytest.raises(remit.LinkLost, match="was lost") as caught:
                 await session.call(sleep, str(mark))
             lost.append(caught.value)
 

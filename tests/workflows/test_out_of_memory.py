@@ -66,6 +66,6 @@ async def test_the_kernel_ended_it(small: str, placement: str, tmp_path: Path) -
 async def test_python_said_so(placement: str, tmp_path: Path) -> None:
     async with remit.connect(f"local:?state={tmp_path}") as session:
         job = await session.start(ask_for_too_much, placement=placement)
-        with pytest.raises(remit.JobFailed) as caught:
+        with pytest.raises(remit.JobFailed, match="raised MemoryError") as caught:
             await job.result()
         assert (caught.value.type, caught.value.exit_status) == ("MemoryError", 1)

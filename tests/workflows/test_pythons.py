@@ -69,9 +69,9 @@ async def test_calls_and_jobs(session: remit.Session, python: pythons.Interprete
     assert await session.call(halves, 2, python=path) == values[:2]
 
     job = await session.start(fail, "x", python=path)
-    with pytest.raises(remit.JobFailed) as of_job:
+    with pytest.raises(remit.JobFailed, match="raised ValueError") as of_job:
         await job.result()
-    with pytest.raises(remit.JobFailed) as of_call:
+    with pytest.raises(remit.JobFailed, match="raised ValueError") as of_call:
         await session.call(fail, "x", python=path)
     for caught in (of_job, of_call):
         assert caught.value.type == "ValueError"

@@ -59,7 +59,7 @@ class Cursor:
                         raise
             for fd in (self.index_fd, *self._files.values()):
                 if not stat.S_ISREG(os.fstat(fd).st_mode):
-                    raise files.Unreadable("its output is no ordinary file")
+                    raise files.Unreadable("its output is not a regular file")
             self._ahead = dict.fromkeys(files.STREAMS, (0, b""))  # read too much, and where
             self._lines = b""
             self._at = 0  # in _lines

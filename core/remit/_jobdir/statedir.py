@@ -46,7 +46,7 @@ def choose(asked: bytes | None) -> bytes:
     if named.startswith(b"~/"):
         named = os.path.join(home(), named[2:])
     if not named.startswith(b"/"):
-        raise refused("the state directory %s is no absolute path" % os.fsdecode(named))
+        raise refused("the state directory %s is not an absolute path" % os.fsdecode(named))
     return os.path.normpath(named)
 
 
@@ -238,7 +238,7 @@ def open_directory(name: bytes, dir_fd: int | None, path: bytes) -> int:
     try:
         fd = os.open(name, _OPEN, dir_fd=dir_fd)
     except NotADirectoryError:
-        raise refused("%s is a link or no directory" % os.fsdecode(path)) from None
+        raise refused("%s is a link, or not a directory" % os.fsdecode(path)) from None
     except OSError as exc:
         import errno
 

@@ -436,7 +436,7 @@ def _words(exc: Exception) -> str:
         return str(exc)
     if isinstance(exc, OSError):
         return "its directory cannot be read: %s" % exc.strerror
-    return "the agent cannot make sense of its directory: %r" % exc
+    return "its directory is malformed: %r" % exc
 
 
 def _changed(dir_fd: int) -> float | None:

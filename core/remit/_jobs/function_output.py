@@ -93,7 +93,7 @@ def unpickled(body: bytes | bytearray | memoryview, trust: bool, whose: str) -> 
     """The value in a pickle, from a target that is trusted. Raises ResultError."""
     if not trust:
         raise RemoteProtocolError(
-            f"a pickle came as the result of {whose}, and this session takes none",
+            f"the result of {whose} is a pickle, which this session does not accept",
             hint="remit.connect(…, trust=True), where you trust that computer with this one",
         )
     try:
@@ -106,8 +106,8 @@ def failed(failure: Failure, whose: str, **facts: Any) -> JobFailed | ResultErro
     """The error for a function that failed so; ``facts`` are those of JobFailed."""
     if failure.kind == "result":
         return ResultError(
-            f"what {whose} returned cannot be told as data: {failure.message}",
-            hint="return plain data (docs/values.md), or connect with trust=True",
+            f"{whose} returned what cannot be sent as data: {failure.message}",
+            hint="return numbers, text, bytes, or lists and dicts of them; or use trust=True",
         )
     lines = failure.traceback.rstrip().splitlines()
     words = f"{failure.type}: {failure.message}" if failure.message else failure.type

@@ -128,7 +128,7 @@ class FunctionResult:
         try:
             said = self._splitter.feed(record.data)
         except Malformed as exc:
-            raise RemoteProtocolError(f"job {record.job} said what is no record: {exc}") from exc
+            raise RemoteProtocolError(f"job {record.job} sent a malformed record: {exc}") from exc
         for one in said:
             kind = one.kind & ~records.PICKLED
             if kind == records.ITEM:
@@ -172,7 +172,7 @@ class FunctionResult:
             raise error
         if end is None:
             raise ResultError(
-                f"job {job.id} on {job.location} is COMPLETED, and its result is not to be had",
+                f"job {job.id} on {job.location} is COMPLETED, but its result is not available",
                 hint="with full='block' or on_max='truncate' what was received may be gone",
             )
         if end.kind & ~records.PICKLED == records.DONE:

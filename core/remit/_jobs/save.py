@@ -22,7 +22,7 @@ STREAMS: Final = ("stdout", "stderr")
 def check(stream: str) -> None:
     """Raises ValueError for a stream that is no file's content."""
     if stream not in STREAMS:
-        raise ValueError(f"a stream that can be saved is stdout or stderr, not {stream!r}")
+        raise ValueError(f"only stdout and stderr can be saved, not {stream!r}")
 
 
 @attrs.frozen
@@ -90,7 +90,7 @@ def _place(path: str | os.PathLike[str]) -> str:
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(f"{to} is a directory")
         if not stat.S_ISREG(mode):
-            raise FileExistsError(f"{to} is there, and no regular file")
+            raise FileExistsError(f"{to} exists, and is not a regular file")
     return to
 
 

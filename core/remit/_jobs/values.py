@@ -33,5 +33,5 @@ def result_error(refused: ValueRefused) -> ResultError:
     """What the caller is told, also of a value that was refused on the target."""
     if refused.path:
         hint = "return what it holds as lists, dicts, numbers and text"
-        return ResultError(f"cannot travel as data: {refused}", hint=hint)
+        return ResultError(f"cannot be sent as data: {refused}", hint=hint)
     return ResultError(f"a result could not be read: {refused.why}")

@@ -85,7 +85,7 @@ class _Names(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if not self._peer.may_have(module):
             raise pickle.PicklingError(
-                f"{module}.{name} would be looked up by its name, and {module} is not there"
+                f"{module}.{name} would be looked up by its name, and {module} is not on the target"
             )
         return _Anything
 

@@ -56,7 +56,7 @@ def package(name_or_module: str | ModuleType) -> Package:
             raise ShippingError(
                 f"{spec.name} is larger than the {LIMIT >> 20} MiB that a shipped package may be",
                 evidence=f"the largest of its files so far is {largest[0]}, {largest[1]} bytes",
-                hint=f"remit put its data there, or pip install {spec.name} there",
+                hint=f"copy its data to the target, or pip install {spec.name} there",
             )
         files[path] = data
     packed = msgpack.pack({"name": spec.name, "files": dict(sorted(files.items()))})
@@ -67,7 +67,7 @@ def package(name_or_module: str | ModuleType) -> Package:
 def _spec(name_or_module: str | ModuleType) -> ModuleSpec:
     name: Any = name_or_module if isinstance(name_or_module, str) else name_or_module.__name__
     if not name.replace(".", "_").isidentifier():
-        raise ShippingError(f"{name!r} is no name of a module", hint='session.ship("mypkg")')
+        raise ShippingError(f"{name!r} is not the name of a module", hint='session.ship("mypkg")')
     top = name.partition(".")[0]
     if top == "remit":
         raise ShippingError(
@@ -78,7 +78,7 @@ def _spec(name_or_module: str | ModuleType) -> ModuleSpec:
         raise ShippingError(f"{name} is part of {top}", hint=f'session.ship("{top}") sends it all')
     if name == "__main__":
         raise ShippingError(
-            "__main__ is no module that could be imported there",
+            "__main__ cannot be imported on the target",
             hint="its functions are sent by themselves; put what they import into a module",
         )
     if is_standard(name):
@@ -148,7 +148,7 @@ def _files(root: str, name: str) -> Iterator[str]:
         for file in sorted(files):
             path = os.path.join(directory, file)
             if not _is_text(path):
-                raise ShippingError(f"{name} has a file whose name is no UTF-8: {path!r}")
+                raise ShippingError(f"{name} has a file whose name is not UTF-8: {path!r}")
             if os.path.isfile(path) and not file.endswith(_COMPILED):
                 yield path
 

@@ -50,16 +50,18 @@ def library(name: str) -> Any:
     try:
         return __import__(name)
     except ImportError as exc:
-        raise ValueRefused("", "%s is needed to read this value, and is not there" % name) from exc
+        raise ValueRefused(
+            "", "%s is needed to read this value, and is not installed" % name
+        ) from exc
 
 
 def _described(dtype: Any) -> Any:
     """What the type is as lists and text: a name; or a type and a shape; or the names, types and
     offsets of fields and their size together. Raises ValueRefused."""
     if dtype.hasobject:
-        raise ValueRefused("", "an array of objects (%s); its tolist() may travel" % dtype)
+        raise ValueRefused("", "an array of objects (%s); its tolist() can be sent" % dtype)
     if not dtype.itemsize:
-        raise ValueRefused("", "numbers of no size (%s)" % dtype)
+        raise ValueRefused("", "numbers of size zero (%s)" % dtype)
     if dtype.subdtype is not None:
         base, shape = dtype.subdtype
         return [_described(base), list(shape)]
@@ -81,7 +83,7 @@ def _dtype(numpy: Any, described: Any) -> Any:
     """Raises ValueRefused, and what numpy raises."""
     if type(described) is str:
         if not _DTYPE.fullmatch(described):
-            raise ValueRefused("", "no type of numpy's")
+            raise ValueRefused("", "not a type of numpy's")
         return numpy.dtype(described)
     if type(described) is list and len(described) == 2:
         base, shape = described
@@ -95,13 +97,13 @@ def _dtype(numpy: Any, described: Any) -> Any:
                 formats = [_dtype(numpy, kind) for kind in kinds]
                 words = {"names": names, "formats": formats, "offsets": offsets, "itemsize": size}
                 return numpy.dtype(words)
-    raise ValueRefused("", "no type of numpy's")
+    raise ValueRefused("", "not a type of numpy's")
 
 
 def _shape(shape: Any) -> tuple[int, ...]:
     sound = type(shape) is list and len(shape) <= _MOST_DIMENSIONS
     if not sound or not all(type(size) is int and 0 <= size < 1 << 62 for size in shape):
-        raise ValueRefused("", "no shape of an array")
+        raise ValueRefused("", "not the shape of an array")
     return tuple(shape)
 
 

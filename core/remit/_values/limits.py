@@ -12,7 +12,7 @@ _MEMORY = 1 << 29
 
 
 class ValueRefused(Exception):
-    """A value cannot travel as data. ``path`` names the place in it (``result["a"][3]``; empty
+    """A value cannot be sent as data. ``path`` names the place in it (``result["a"][3]``; empty
     where bytes were being read), ``why`` tells what stands in the way."""
 
     def __init__(self, path: str, why: str) -> None:
@@ -85,7 +85,7 @@ def _checked(name: str, value: object, least: int, most: int) -> int:
     # As `remit._amounts.count`, which no worker has.
     if isinstance(value, bool) or not isinstance(value, int):
         told = "%r" % value if isinstance(value, (bool, float, str)) else type(value).__name__
-        raise TypeError("%s is a whole number, not %.60s" % (name, told))
+        raise TypeError("%s must be a whole number, not %.60s" % (name, told))
     if not least <= value <= most:
         told = "%d" % value if value.bit_length() < 200 else "one of %d bits" % value.bit_length()
         raise ValueError("no limits: %s must be %d to %d, not %s" % (name, least, most, told))

@@ -144,7 +144,7 @@ def _default_dict(writer: Writer, value: Any) -> None:
     make = value.default_factory
     name = None if make is None else getattr(make, "__name__", "")
     if name is not None and _FACTORIES.get(name) is not make:
-        raise ValueRefused("", "a defaultdict whose default is code; dict(it) can travel")
+        raise ValueRefused("", "a defaultdict whose default is code; dict(it) can be sent")
     _write_dict(writer, value, DEFAULT_DICT, name)
 
 
@@ -294,7 +294,7 @@ def _read_windows_path(reader: Reader, end: int) -> Any:
 
 def _array(writer: Writer, value: array.array[Any]) -> None:
     if value.typecode not in _SIGNED + _UNSIGNED + _FLOATS:
-        raise ValueRefused("", "an array of characters; its text can travel")
+        raise ValueRefused("", "an array of characters; its text can be sent")
     writer.begin(ARRAY)
     writer.buf += bytes((ord(value.typecode), value.itemsize))
     writer.aligned(little_endian(value[:] if sys.byteorder == "big" else value))

@@ -213,7 +213,7 @@ def _column(writer: Writer, array: Any) -> None:
         else:
             writer.value(plain)
     else:
-        raise ValueRefused("", "a column of type %s cannot travel as data" % dtype)
+        raise ValueRefused("", "a column of type %s cannot be sent as data" % dtype)
 
 
 def _words(writer: Writer, *words: Any) -> None:

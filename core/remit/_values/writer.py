@@ -263,7 +263,7 @@ class Known(dict):  # type: ignore[type-arg]
         if write is None:
             write = self._find(kind)
             if write is None:
-                raise ValueRefused("", "%s cannot travel as data" % described(kind))
+                raise ValueRefused("", "%s cannot be sent as data" % described(kind))
             self._found[kind] = write
         return write
 

@@ -54,7 +54,7 @@ def _text(exc: BaseException) -> str:
     try:
         return str(exc)[:_MAX_MESSAGE]
     except BaseException as problem:
-        return "(its message cannot be told: %s)" % type(problem).__name__
+        return "(its message cannot be shown: %s)" % type(problem).__name__
 
 
 def _notes(exc: BaseException) -> list[str]:

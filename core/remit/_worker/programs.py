@@ -45,7 +45,9 @@ class Program:
             try:
                 self.function = _load(kind, body)
             except ValueRefused as exc:
-                raise ArgumentsRefused("what it captures cannot be read here: %s" % exc) from exc
+                raise ArgumentsRefused(
+                    "what it captures cannot be read on the target: %s" % exc
+                ) from exc
         function, name = self.function, getattr(self.function, "__qualname__", ".")
         if isinstance(function, FunctionType) and name.isidentifier():
             function.__globals__.setdefault(name, function)
@@ -65,7 +67,7 @@ class Program:
             args: tuple[Any, ...] = pickle.loads(data)
             return args
         except ValueRefused as exc:
-            raise ArgumentsRefused("the arguments cannot be read here: %s" % exc) from exc
+            raise ArgumentsRefused("the arguments cannot be read on the target: %s" % exc) from exc
 
     def leave(self) -> None:
         """Another one, which has nothing to do with it, shall not find its modules."""
@@ -187,8 +189,8 @@ def explain_missing(exc: ImportError) -> str:
     if top in getattr(sys, "stdlib_module_names", ()):
         return "%s has no module %s; choose another interpreter with python=" % (here, name)
     return (
-        'the module %s is not there for %s: send it with session.ship("%s") if it is pure Python, '
-        "or choose an interpreter that has it with python=" % (name, here, top)
+        'the module %s is not available to %s: send it with session.ship("%s") if it is pure '
+        "Python, or choose an interpreter that has it with python=" % (name, here, top)
     )
 
 

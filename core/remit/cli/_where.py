@@ -72,7 +72,7 @@ def choose(word: str, known: Iterable[Place], *, exact: bool = True) -> Place:
         return fitting[0]
     if fitting:
         raise JobNotFound(
-            f"{word!r} fits {len(fitting)} jobs",
+            f"{word!r} matches {len(fitting)} jobs",
             evidence="\n".join(f"{place.id}  {place.target}" for place in fitting),
             hint="one of these ids",
         )

@@ -45,7 +45,7 @@ def refusal_of(exc: Exception) -> Refused:
 
 
 def _no_process(exc: OSError) -> OSError:
-    return OSError(exc.errno, "no process can be had there to do it: %s" % exc.strerror)
+    return OSError(exc.errno, "no process is available on the target to do it: %s" % exc.strerror)
 
 
 class Helper:

@@ -401,7 +401,7 @@ def _find(client: Client, word: str) -> str:
         raise _Problem("no job %r here; `remit jobs` lists them" % word)
     if len(jobs) > 1:
         ids = ", ".join(job["id"] for job in jobs)
-        raise _Problem("%r means several jobs: %s" % (word, ids))
+        raise _Problem("%r matches several jobs: %s" % (word, ids))
     return str(jobs[0]["id"])
 
 

@@ -78,7 +78,7 @@ def of(session: Session, path: bytes | None) -> Interpreter:
     """The interpreter that the caller has asked for before. Raises Refused."""
     interpreter = session.only(_Interpreters).by_path.get(path)
     if interpreter is None or interpreter.gone:
-        raise Refused("no-python", "the interpreter for functions is not there any more")
+        raise Refused("no-python", "the interpreter for functions is gone")
     return interpreter
 
 

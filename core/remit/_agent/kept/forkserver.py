@@ -108,7 +108,7 @@ def order(
         orders.sendmsg([b"+"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
     except OSError as exc:
         # It was killed just now; the next start makes another.
-        words = "the job was not run: no supervisor can be had (%s)" % exc.strerror
+        words = "the job was not run: no supervisor is available (%s)" % exc.strerror
         raise Refused("start-failed", words, hint="try again") from exc
     finally:
         for fd in (told, reporter):

@@ -292,7 +292,7 @@ def begin_reading(
             except OSError as exc:
                 raise Refused(
                     "os",
-                    "what is used up of job %s cannot be written down: %s" % (job_id, exc.strerror),
+                    "what is consumed of job %s cannot be recorded: %s" % (job_id, exc.strerror),
                     hint="receive with keep, or remove a job there",
                     errno=exc.errno,
                 ) from exc
@@ -303,7 +303,7 @@ def begin_reading(
 def _claim_marks(dir_fd: int) -> None:
     try:
         if not files.await_claim(dir_fd, _CLAIM_PATIENCE):
-            raise Refused("state", "the marks of this job are held by somebody else")
+            raise Refused("state", "the marks of this job are locked by another process")
     except OSError:
         pass  # no such locks here: the last writer wins
 
@@ -313,7 +313,7 @@ def save(path: bytes, job_id: str, to: bytes, cwd: bytes | None, stream: str) ->
     with opened(path, job_id) as job:
         target = os.path.realpath(os.path.join(cwd or statedir.home(), to))
         if os.path.exists(target) and not os.path.isfile(target):
-            kind = "a directory" if os.path.isdir(target) else "no ordinary file"
+            kind = "a directory" if os.path.isdir(target) else "not a regular file"
             raise Refused("os", "%s is %s" % (os.fsdecode(target), kind), errno=None)
         temporary = b"%s.%s.part" % (target, os.urandom(4).hex().encode())
         try:

@@ -148,7 +148,7 @@ def _wait_for_start(dir_fd: int, job_id: str) -> None:
     deadline = time.monotonic() + CLAIM_PATIENCE
     while not _try_claim(dir_fd, False) and not _was_run(dir_fd):
         if time.monotonic() > deadline:
-            raise Refused("state", "a start of job %s is on its way, and stuck" % job_id)
+            raise Refused("state", "a start of job %s hangs" % job_id)
         time.sleep(_POLL)
 
 
@@ -219,7 +219,9 @@ def _claim(jobs_fd: int, gone_fd: int, job_id: str) -> tuple[int, bool]:
         if files.is_sealed(gone_fd, job_id):
             if made:
                 os.rmdir(job_id.encode(), dir_fd=jobs_fd)
-            raise Refused("gone", "job %s was removed or given up; its id is used up" % job_id)
+            raise Refused(
+                "gone", "job %s was removed or given up; its id cannot be used again" % job_id
+            )
         made = statedir.make_directory(job_id.encode(), jobs_fd) or made
         dir_fd = open_job(jobs_fd, job_id)
         if dir_fd is not None:
@@ -231,7 +233,7 @@ def _claim(jobs_fd: int, gone_fd: int, job_id: str) -> tuple[int, bool]:
                 return dir_fd, False
             os.close(dir_fd)
         if time.monotonic() > deadline:
-            raise Refused("state", "another start of job %s is on its way, and stuck" % job_id)
+            raise Refused("state", "another start of job %s hangs" % job_id)
         time.sleep(_POLL)
 
 

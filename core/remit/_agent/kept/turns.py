@@ -230,7 +230,7 @@ def _result(answer: bytes, data: memoryview) -> tuple[Any, Refused | None]:
     try:
         told: Any = unpack(answer)
     except UnpackError as exc:
-        return None, Refused("internal", "a helper process said what makes no sense", str(exc))
+        return None, Refused("internal", "a helper process gave a malformed answer", str(exc))
     return (dict(told[1], data=data), None) if told[0] else (None, Refused(**told[1]))
 
 
