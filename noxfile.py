@@ -158,6 +158,17 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def site(session: nox.Session) -> None:
+    """The pages as a site, with a reference made from the docstrings, in .site; no link is broken.
+
+    Its tools are in no lock: it is built where pages are published.
+    """
+    if session.venv_backend != "none":
+        session.install("-e", ".[site]")
+    session.run("mkdocs", "build", "--strict", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Arguments go to ``python -m benchmarks``."""
     install(session)
