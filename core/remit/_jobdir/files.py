@@ -137,7 +137,7 @@ def _read_small(dir_fd: int, name: bytes) -> bytes:
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
-            raise json.JSONError("no ordinary file")
+            raise json.JSONError("not a regular file")
         if status.st_size > most:
             raise json.JSONError("larger than %d bytes" % most)
         pieces = []

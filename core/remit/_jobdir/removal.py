@@ -46,7 +46,7 @@ def discard(jobs_fd: int, job_id: str, dir_fd: int) -> None:
             if exc.errno != errno.ENOTEMPTY:
                 raise
             # A supervisor that could not write its outcome tries again and again.
-    raise OSError(errno.ENOTEMPTY, "files come to be there as they are deleted")
+    raise OSError(errno.ENOTEMPTY, "files keep appearing while they are deleted")
 
 
 def _empty(dir_fd: int) -> None:

@@ -59,7 +59,9 @@ class Start:
         TypeError saying what cannot be right."""
         settings = _checked(settings, placement)
         if settings.on_max == "truncate" and callable(work):
-            raise ValueError("what a function says cannot be truncated; on_max='stop' can be had")
+            raise ValueError(
+                "records of a function cannot be truncated; on_max='stop' is available"
+            )
         if callable(work) and not placement.spools:
             _no_start_variables(settings.env or {})
         return cls(
@@ -155,7 +157,9 @@ def _work(
 ) -> str | tuple[str, ...] | Function:
     if callable(work):
         if python is not None and (not python or "\0" in python):
-            raise ValueError(f"python is the path or name of an interpreter there, not {python!r}")
+            raise ValueError(
+                f"python must be the path or name of an interpreter on the target, not {python!r}"
+            )
         return Function(work, args, python)
     if args:
         raise TypeError("arguments after the work are for functions; a command is one sequence")
@@ -163,7 +167,7 @@ def _work(
         raise ValueError("python= is for functions; a command names its own program")
     if isinstance(work, str):
         if not work.strip():
-            raise ValueError("an empty command line")
+            raise ValueError("the command line is empty")
         _no_nul(work, "the command line")
         return work
     if isinstance(work, (bytes, bytearray)) or not isinstance(work, Sequence):
@@ -238,7 +242,7 @@ def _cwd(cwd: Word | None, here: bool) -> bytes | None:
         raise TypeError(f"cwd is str, bytes or a path, not {cwd!r}, {type(cwd).__name__}")
     path = os.fsencode(cwd)
     if not path:
-        raise ValueError("an empty cwd")
+        raise ValueError("cwd is empty")
     _no_nul(os.fsdecode(path), "cwd")
     return path
 

@@ -73,7 +73,7 @@ def take_all(fields: tuple[Field, ...], args: Mapping[str, Any]) -> Fields:
 
 def _job_id(name: str, value: str) -> str:
     if not is_job_id(value):
-        raise refused("the argument %s is no job id" % name)
+        raise refused("the argument %s is not a job id" % name)
     return value
 
 
@@ -85,13 +85,13 @@ def _job_name(name: str, value: str) -> str:
 
 def _seconds(name: str, value: float) -> float:
     if not 0 <= value < MOST_SECONDS:
-        raise refused("the argument %s is no span of time" % name)
+        raise refused("the argument %s is not a span of time" % name)
     return float(value)
 
 
 def _path(name: str, value: bytes) -> bytes:
     if not value or b"\0" in value:
-        raise refused("the argument %s is no path" % name)
+        raise refused("the argument %s is not a path" % name)
     return value
 
 
@@ -142,13 +142,13 @@ def _environment(name: str, value: dict[bytes, bytes]) -> dict[bytes, bytes]:
 def _position(name: str, value: Mapping[str, Any]) -> dict[str, int]:
     position = {stream: value.get(stream, 0) for stream in NAMES.values()}
     if not all(type(at) is int and 0 <= at <= MAX_SIZE for at in position.values()):
-        raise refused("the argument %s is no position" % name)
+        raise refused("the argument %s is not a position" % name)
     return position
 
 
 def _last_pruned(name: str, value: list[Any]) -> list[Any]:
     if [type(item) for item in value] != [float, str]:
-        raise refused("the argument %s is no answer of this verb" % name)
+        raise refused("the argument %s is not from an answer of this verb" % name)
     return value
 
 
@@ -162,7 +162,7 @@ def _limits(name: str, value: Fields) -> Fields:
 
 def _output_size(name: str, value: int) -> int:
     if not 0 < value < MOST_OUTPUT:
-        raise refused("the limit %s is no number of bytes" % name)
+        raise refused("the limit %s is not a number of bytes" % name)
     return value
 
 
@@ -246,7 +246,7 @@ FUNCTION_FIELDS = (
 )
 _JOB = Field("job", JOB_ID, REQUIRED)
 _SCREEN = (Field("rows", CELLS, REQUIRED), Field("columns", CELLS, REQUIRED))
-_SAVED = _one_of("a stream that can be saved is stdout or stderr", NAMES[STDOUT], NAMES[STDERR])
+_SAVED = _one_of("only stdout and stderr can be saved", NAMES[STDOUT], NAMES[STDERR])
 
 REQUESTS: dict[str, tuple[Field, ...]] = {
     "start": (
@@ -328,7 +328,7 @@ def _start(fields: Fields) -> None:
 
 def _prune(fields: Fields) -> None:
     if fields["older_than"] is None and fields["max_total"] is None:
-        raise refused("nothing says what is to be pruned")
+        raise refused("neither older_than nor max_total was given")
 
 
 _RULES: dict[str, Callable[[Fields], None]] = {"start": _start, "prune": _prune}

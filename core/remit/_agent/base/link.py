@@ -236,7 +236,7 @@ class Link:
             raise Refused("bad-request", "a request is a verb and its arguments")
         verb = self.verbs().get(request[0])
         if verb is None:
-            raise Refused("bad-request", "this agent knows no %r" % request[0][:100])
+            raise Refused("bad-request", "this agent does not know %r" % request[0][:100])
         verb(self, channel, parse(*request))
 
     # -- what goes out

@@ -85,7 +85,7 @@ def _prepare(dir_fd: int, order: Order, work: supervisor.Work) -> None:
     try:
         files.write_json(dir_fd, files.JOB, _job(order))
     except TypeError as exc:
-        raise Refused("bad-request", "the limits cannot be written down: %s" % exc) from exc
+        raise Refused("bad-request", "the limits cannot be recorded: %s" % exc) from exc
 
 
 def _job(order: Order) -> dict[str, Any]:
