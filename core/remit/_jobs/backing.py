@@ -5,6 +5,7 @@ One that runs, or is kept, is heard of (`Live`); one that is over and was let go
 
 from __future__ import annotations
 
+import logging
 import os
 import weakref
 from abc import ABC, abstractmethod
@@ -31,7 +32,10 @@ from remit._link.notify import Notifier
 from remit._types import CommandResult, JobInfo, JobState, Outcome
 from remit._wire import states
 from remit._wire.conversation import Piece
+from remit._wire.sanitize import one_line
 from remit.abc import Channel, Placement, Position
+
+_log = logging.getLogger("remit.jobs")
 
 
 class Backing(ABC):
@@ -188,6 +192,7 @@ class Live(Backing):
             return  # older news than what is known
         self.info = info
         if info.state is not old.state:
+            _log.info("job %s on %s is %s", info.id, one_line(info.location), info.state)
             news = not self._is_known and old.state is JobState.PENDING
             self._is_known = True
             self.port.jobs.changed(self, None if news else old.state)

@@ -53,14 +53,17 @@ class Job(Generic[_T]):
 
     @property
     def id(self) -> str:
+        """``j`` and 12 of a-z2-7; the same for all handles of the job, anywhere."""
         return self._backing.info.id
 
     @property
     def name(self) -> str | None:
+        """The name that it was started with."""
         return self._backing.info.name
 
     @property
     def state(self) -> JobState:
+        """How it stands, by the last news."""
         return self._backing.info.state
 
     @property
@@ -70,14 +73,17 @@ class Job(Generic[_T]):
 
     @property
     def command(self) -> str | tuple[str, ...]:
+        """The words of a command, the line of a shell, or a function's name and ``()``."""
         return self._backing.info.command
 
     @property
     def placement(self) -> str:
+        """Where its results are: ``return``, ``keep``, or what a plugin brings."""
         return self._backing.info.placement
 
     @property
     def lifetime(self) -> str:
+        """``session``, ``detached`` or ``lease``."""
         return self._backing.info.lifetime
 
     @property
@@ -87,14 +93,17 @@ class Job(Generic[_T]):
 
     @property
     def created(self) -> datetime | None:
+        """When its start was asked for, by the target's clock."""
         return self._backing.info.created
 
     @property
     def started(self) -> datetime | None:
+        """When its first process began; None before that, and where it never ran."""
         return self._backing.info.started
 
     @property
     def finished(self) -> datetime | None:
+        """When it was over; None before that, and where its end is not known."""
         return self._backing.info.finished
 
     @property

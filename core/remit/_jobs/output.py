@@ -92,7 +92,7 @@ class Output:
         try:
             said = self._splitter.feed(record.data)
         except Malformed as exc:
-            raise RemoteProtocolError(f"job {record.job} said what is no record: {exc}") from exc
+            raise RemoteProtocolError(f"job {record.job} sent a malformed record: {exc}") from exc
         if not drops:
             job.store.append(record)
         elif self._splitter.gathered > self._lent:

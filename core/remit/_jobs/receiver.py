@@ -62,6 +62,11 @@ class Receiver(AsyncIterator[Record]):
         self._said: deque[tuple[Said | None, Record]] = deque()  # and what they came in
         self._over = False
 
+    def __repr__(self) -> str:
+        how = ["over"] if self._over else []
+        how += ["consuming" if self._consume else "keeping"]
+        return f"<remit.Receiver of {self._teller.job}: {', '.join(how)}>"
+
     def __aiter__(self) -> Receiver:
         return self
 
@@ -116,7 +121,7 @@ class Receiver(AsyncIterator[Record]):
         try:
             self._said.extend((said, record) for said in self._splitter.feed(record.data))
         except Malformed as exc:
-            raise RemoteProtocolError(f"job {record.job} said what is no record: {exc}") from exc
+            raise RemoteProtocolError(f"job {record.job} sent a malformed record: {exc}") from exc
 
     def _use_up(self, reader: StoreReader) -> None:
         if self._in_hand is not None and self._consume:

@@ -234,7 +234,7 @@ class EndedJob(Backing):
 
 def _let_go(job_id: str) -> JobStateError:
     return JobStateError(
-        f"the results of job {job_id} are gone: it had finished, and nobody held it any more",
+        f"the results of job {job_id} are gone: it had finished, and its last handle was dropped",
         hint="keep what `start` returned for as long as its results are wanted",
     )
 

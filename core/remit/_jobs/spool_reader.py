@@ -138,7 +138,7 @@ class SpoolReader(Listener):
             self._finish(
                 JobStateError(
                     f"another reader has taken over job {self._job.info.id}",
-                    hint="receive(keep=True) reads along without using anything up",
+                    hint="receive(keep=True) reads along without consuming anything",
                 )
             )
 
