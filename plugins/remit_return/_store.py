@@ -26,14 +26,83 @@ _LEAST_CREDIT: Final = 1 << 17
 _TRY_AGAIN: Final = 1.0
 
 
+class _Memory:
+    """The records in memory. They are numbered from 0 in the order of arrival, and begin with
+    ``first``: those before it are on disk or were let go."""
+
+    def __init__(self) -> None:
+        self.records: deque[remit.Record] = deque()
+        self.held = 0  # bytes of their data
+        self.first = 0
+        self.gone: dict[str, remit.Record] = {}  # by stream: up to the end of this it was let go
+
+    def add(self, record: remit.Record) -> None:
+        self.records.append(record)
+        self.held += _size(record)
+
+    @property
+    def weight(self) -> int:
+        """Bytes of memory that they take."""
+        return self.held + _OVERHEAD * len(self.records)
+
+    def over(self, limit: int) -> int:
+        """Bytes of data over the limit, or over twice as much with what they weigh beside."""
+        return max(self.held - limit, self.weight - _OVERHEAD - 2 * limit)
+
+    def oldest(self, most: int) -> list[remit.Record]:
+        """The first ones, of about that weight."""
+        batch = []
+        weight = 0
+        for record in self.records:
+            batch.append(record)
+            weight += _size(record) + _OVERHEAD
+            if weight > most:
+                break
+        return batch
+
+    def forget(self) -> remit.Record:
+        """Takes the oldest one out."""
+        self.held -= self._left_of(self.records[0])
+        self.first += 1
+        return self.records.popleft()
+
+    def let_go(self) -> None:
+        """Of the oldest one, for good."""
+        record = self.forget()
+        self.gone[record.stream] = _cut(record, record.offset, record.end)
+
+    def drop(self, limit: int) -> None:
+        """Lets go of the oldest bytes over the limit; of what a function said whole records."""
+        while (over := self.over(limit)) > 0:
+            oldest = self.records[0]
+            left = self._left_of(oldest)
+            if oldest.stream != "records" and over < left:
+                # The record itself stays: to cut it anew at each append would cost a copy of it.
+                end = oldest.end - left + over
+                self.gone[oldest.stream] = _cut(oldest, oldest.offset, end)
+                self.held -= over
+                return
+            if len(self.records) == 1:
+                return
+            self.let_go()
+
+    def _left_of(self, oldest: remit.Record) -> int:
+        gone = self.gone.get(oldest.stream)
+        cut = 0 if gone is None else max(0, gone.end - oldest.offset)
+        return max(0, _size(oldest) - cut)
+
+    def clear(self) -> None:
+        self.first += len(self.records)
+        self.records.clear()
+        self.held = 0
+
+
 class MemoryStore:
     """The records of one job: `remit.abc.ResultStore`.
 
-    They are numbered from 0 in the order of arrival. Those from ``_first`` on are in memory, those
-    before it are on disk or were let go. ``spill``: the oldest go to disk once the limit is passed,
-    and credit waits until they are there. ``block``: credit is granted as records are used up,
-    which lets go of them. ``drop``: the oldest bytes are let go, and a reader that misses some is
-    given a Gap.
+    ``spill``: the oldest go to disk once the limit is passed, and credit waits until they are
+    there. ``block``: credit is granted as records are used up, which lets go of them. ``drop``: the
+    oldest bytes are let go, and a reader that misses some is given a Gap.
 
     Where the disk has no room, or there is no descriptor for it, ``spill`` does as ``block`` until
     there is.
@@ -45,10 +114,7 @@ class MemoryStore:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._limit = channel.buffer_limit
-        self._memory: deque[remit.Record] = deque()
-        self._held = 0  # bytes of their data
-        self._first = 0
-        self._gone: dict[str, remit.Record] = {}  # by stream: up to the end of this it was let go
+        self.memory = _Memory()
         self._owed = 0  # bytes that came and were not granted again
         self._size: dict[str, int] = {}
         self._used: dict[str, int] = {}
@@ -72,55 +138,28 @@ class MemoryStore:
             self._window = _LEAST_CREDIT
 
     def append(self, record: remit.Record) -> None:
-        """Takes a record, and moves or drops older ones as ``full`` asks."""
         if record.end == record.offset:
             return
-        self._memory.append(record)
-        self._held += _size(record)
+        self.memory.add(record)
         self._owed += _size(record)
         self._size[record.stream] = record.end
         self._ring()
         if self._channel.full == "drop":
-            self._drop()
-        elif self._channel.full == "spill" and self._weight > self._limit and not self._spilling:
+            self.memory.drop(self._limit)
+        elif (
+            self._channel.full == "spill"
+            and self.memory.weight > self._limit
+            and not self._spilling
+        ):
             self._spilling = True
             self._channel.start_soon(self._move_to_disk)
         self._grant()
 
-    @property
-    def _weight(self) -> int:
-        """Bytes of memory that the records in it take."""
-        return self._held + _OVERHEAD * len(self._memory)
-
-    def _drop(self) -> None:
-        """Lets go of the oldest bytes over the limit; of what a function said whole records."""
-        while (over := self._over()) > 0:
-            oldest = self._memory[0]
-            left = self._left_of(oldest)
-            if oldest.stream != "records" and over < left:
-                # The record itself stays: to cut it anew at each append would cost a copy of it.
-                end = oldest.end - left + over
-                self._gone[oldest.stream] = _cut(oldest, oldest.offset, end)
-                self._held -= over
-                return
-            if len(self._memory) == 1:
-                return
-            self._let_go()
-
-    def _over(self) -> int:
-        """Bytes of data over the limit, or over twice as much with what they weigh beside."""
-        return max(self._held - self._limit, self._weight - _OVERHEAD - 2 * self._limit)
-
-    def _left_of(self, oldest: remit.Record) -> int:
-        gone = self._gone.get(oldest.stream)
-        cut = 0 if gone is None else max(0, gone.end - oldest.offset)
-        return max(0, _size(oldest) - cut)
-
     async def _move_to_disk(self) -> None:
         """Moves the older records to disk until half of the limit is free."""
         try:
-            while self._weight > self._limit // 2 and self._memory and not self._freed:
-                self._stuck = not await self._move(self._oldest())
+            while self.memory.weight > self._limit // 2 and self.memory.records and not self._freed:
+                self._stuck = not await self._move(self.memory.oldest(self._limit // 4))
                 if self._stuck:
                     self._let_go_of_used()
                     self._ring()  # a reader that gathers may lend
@@ -128,47 +167,27 @@ class MemoryStore:
         finally:
             self._spilling = self._stuck = False
 
-    def _oldest(self) -> list[remit.Record]:
-        batch = []
-        weight = 0
-        for record in self._memory:
-            batch.append(record)
-            weight += _size(record) + _OVERHEAD
-            if weight > self._limit // 4:
-                break
-        return batch
-
     async def _move(self, batch: list[remit.Record]) -> bool:
         """False where the disk has no room for them."""
         self._stuck = False
         if self._spill is None:
-            self._spill = Spill(self._first)
+            self._spill = Spill(self.memory.first)
         # They stay in memory, for readers, until they are on disk.
         if not await self._spill.write(batch):
             return False
         if not self._freed:
             for _ in batch:
-                self._forget()
+                self.memory.forget()
             self._widen()
             self._grant()
         return True
 
-    def _forget(self) -> remit.Record:
-        """Takes the oldest record out of memory."""
-        self._held -= self._left_of(self._memory[0])
-        self._first += 1
-        return self._memory.popleft()
-
-    def _let_go(self) -> None:
-        """Of the oldest record, for good."""
-        record = self._forget()
-        self._gone[record.stream] = _cut(record, record.offset, record.end)
-
     def _let_go_of_used(self) -> None:
         """Of records in memory that are used up, and of what is older than they."""
         used = self._used
-        while self._memory and self._memory[0].end <= used.get(self._memory[0].stream, 0):
-            self._let_go()
+        records = self.memory.records
+        while records and records[0].end <= used.get(records[0].stream, 0):
+            self.memory.let_go()
             if self._spill is not None:
                 self._spill.close()
                 self._spill = None
@@ -176,13 +195,13 @@ class MemoryStore:
     @property
     def begin(self) -> int:
         """The number of the first record that is still here."""
-        return self._first if self._spill is None else self._spill.first
+        return self.memory.first if self._spill is None else self._spill.first
 
     def _grant(self) -> None:
         due = self._owed
         if self._channel.full == "block":
-            due -= self._held
-        elif self._channel.full == "spill" and self._weight > self._limit:
+            due -= self.memory.held
+        elif self._channel.full == "spill" and self.memory.weight > self._limit:
             return
         # All that may come at once may be as little as one lot.
         if due >= min(_LOT, max(1, self._window // 2)):
@@ -194,17 +213,13 @@ class MemoryStore:
             self._channel.grant(size)
 
     def close(self, outcome: remit.Outcome | None) -> None:
-        """Nothing more comes; readers end after what there is. What is stored stays."""
         self._closed = True
         self._ring()
 
     async def aclose(self) -> None:
-        """Frees what is stored, on disk too. Readers get JobStateError."""
         self.close(None)
         self._freed = True
-        self._first += len(self._memory)
-        self._memory.clear()
-        self._held = 0
+        self.memory.clear()
         if self._spill is not None:
             await self._spill.aclose()
 
@@ -212,16 +227,13 @@ class MemoryStore:
 
     @property
     def size(self) -> Position:
-        """Bytes that came, by stream."""
         return self._size
 
     @property
     def used(self) -> Position:
-        """Bytes that are consumed, by stream."""
         return self._used
 
     def read(self, position: Position | None, *, follow: bool, consume: bool) -> Reader:
-        """A pass from ``position`` on; see `remit.abc.ResultStore.read`."""
         start = dict(self._used if position is None else position)
         reader = Reader(self, start, follow=follow, consume=consume)
         if consume:
@@ -233,7 +245,6 @@ class MemoryStore:
         return reader
 
     def mark_used(self, record: remit.Record) -> None:
-        """Consumes up to the end of ``record``, and frees it where room is short."""
         self._used[record.stream] = max(self._used.get(record.stream, 0), record.end)
         if self._channel.full == "block" or self._stuck:
             self._let_go_of_used()
@@ -250,13 +261,13 @@ class MemoryStore:
 
         Raises JobStateError where they were let go because somebody had used them up.
         """
-        for stream, gone in self._gone.items():
+        for stream, gone in self.memory.gone.items():
             begin = at.get(stream, 0)
             if begin >= gone.end:
                 continue
             if self._channel.full != "drop":
                 raise remit.JobStateError(
-                    f"{gone.end - begin} bytes of {stream} were consumed and are no longer held",
+                    f"{gone.end - begin} bytes of {stream} were used up and are no longer held",
                     hint="full='spill' keeps them, as long as there is room for temporary files",
                 )
             return attrs.evolve(gone, data=remit.Gap(gone.end - begin), offset=begin)
@@ -292,11 +303,9 @@ class Reader:
         self._ahead: deque[remit.Record] = deque()  # read from disk, not yet given out
 
     def supersede(self) -> None:
-        """Its next step raises JobStateError: another consuming reader took over."""
         self._superseded = True
 
     async def next(self) -> remit.Record | None:
-        """The next record or Gap; see `remit.abc.StoreReader.next`."""
         store = self._store
         while True:
             self._check()
@@ -304,7 +313,7 @@ class Reader:
             record = self._take()
             if record is not None:
                 return record
-            if self._cursor.number < store._first:
+            if self._cursor.number < store.memory.first:
                 assert store._spill is not None  # else all before `_first` was let go
                 self._ahead, self._cursor = await store._spill.read(self._cursor)
             elif store._closed or not self._follow:
@@ -315,19 +324,17 @@ class Reader:
                 await store._news.wait()
 
     def used(self, record: remit.Record) -> None:
-        """Consumes up to the end of ``record``, unless another reader took over."""
         if self._consume and not self._superseded:
             self._store.mark_used(record)
 
     def close(self) -> None:
-        """Lets go of what was read ahead."""
         self._ahead.clear()
 
     def _check(self) -> None:
         if self._superseded:
             raise remit.JobStateError(
                 "another reader has taken over the results",
-                hint="receive(keep=True) reads along without consuming anything",
+                hint="receive(keep=True) reads along without using anything up",
             )
         if self._store._freed and any(
             size > self._at.get(stream, 0) for stream, size in self._store._size.items()
@@ -364,8 +371,8 @@ class Reader:
         number = max(self._cursor.number, store.begin)
         if number > self._cursor.number:
             self._cursor = Cursor(number)
-        index = number - store._first
-        if not 0 <= index < len(store._memory):
+        index = number - store.memory.first
+        if not 0 <= index < len(store.memory.records):
             return None
         self._cursor = Cursor(number + 1)
-        return store._memory[index]
+        return store.memory.records[index]

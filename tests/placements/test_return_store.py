@@ -110,12 +110,14 @@ class Walk:
             try:
                 await self.read(who, 10_000)
             except remit.JobStateError:
-                assert self.channel.full == "block" or self.store._gone
+                assert self.channel.full == "block" or self.store.memory.gone
                 assert self.let_go(who.at)
             else:
                 assert {stream: at for stream, at in who.at.items() if at} == expected
         assert dict(self.store.used) == {s: n for s, n in self.sent.items() if n}
-        assert self.store._held == sum(self.store._left_of(record) for record in self.store._memory)
+        assert self.store.memory.held == sum(
+            map(self.store.memory._left_of, self.store.memory.records)
+        )
 
 
 class Full(_disk.Disk):
@@ -166,7 +168,7 @@ async def walk(full: str, limit: int, script: list[Any]) -> None:
                         try:
                             await it.read(it.others[index], most)
                         except remit.JobStateError:
-                            assert full == "block" or it.store._gone
+                            assert full == "block" or it.store.memory.gone
                             assert it.let_go(it.others.pop(index).at)
                 case ("disk full", now):
                     disk.full = now
