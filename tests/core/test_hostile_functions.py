@@ -203,16 +203,16 @@ def job_lies() -> dict[str, tuple[Lie, type[Exception], str | None]]:
         await target.say(RESULT, b"x" * 1000, claimed=1 << 60)
         await target.end()
 
-    @lie(remit.ResultError, "is not to be had")
+    @lie(remit.ResultError, "is not available")
     async def half_of_a_record(target: Target) -> None:
         await target.say(RESULT, b"x" * 1000, claimed=1 << 31)
         await target.end()
 
-    @lie(remit.ResultError, "is not to be had")
+    @lie(remit.ResultError, "is not available")
     async def no_result(target: Target) -> None:
         await target.end()
 
-    @lie(remit.ResultError, "is not to be had")
+    @lie(remit.ResultError, "is not available")
     async def a_result_that_is_elsewhere(target: Target) -> None:
         await target.say(LOG, pack([20, "a", "b", 1.0]))
         await target.end(result_at=1 << 60)
@@ -393,11 +393,11 @@ def call_lies() -> dict[str, tuple[Lie, type[Exception], str | None]]:
     async def unknown_kind(target: Target) -> None:
         await target.give(77, b"\x01")
 
-    @lie(remit.RemoteProtocolError, "of 1152921504606846976 bytes")
+    @lie(remit.RemoteProtocolError, "1152921504606846976 bytes")
     async def claimed_size(target: Target) -> None:
         await target.answer(VALUE, SIZE.pack(1 << 60) + b"x" * 1000)
 
-    @lie(remit.RemoteProtocolError, "of 1152921504606846976 bytes")
+    @lie(remit.RemoteProtocolError, "1152921504606846976 bytes")
     async def claimed_size_of_stderr(target: Target) -> None:
         await target.answer(TAIL, SIZE.pack(1 << 60) + b"x" * 1000)
 

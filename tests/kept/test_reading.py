@@ -524,7 +524,7 @@ def test_one_bad_directory_is_shown_as_such_beside_the_others(
     later = spoil in (_of_a_later_format, _of_other_types)
     assert shown[bad]["state"] == ("DISCONNECTED" if later else "LOST")
     assert re.search(words, shown[bad]["problem"])
-    with pytest.raises(Refused, match=r"(job|outcome)\.json"):
+    with pytest.raises(Refused, match=r"(job|outcome)\.json|cannot be used"):
         wire.accepted(read(wire, bad))
     if spoil is _of_a_later_format:
         with pytest.raises(Refused, match="left alone"):
