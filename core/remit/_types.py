@@ -7,13 +7,13 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import attrs
 
 from remit import _amounts
 from remit._public import named_as_written
-from remit._wire import names, states
+from remit._wire import names, states, streams
 
 
 def new_job_id() -> str:
@@ -89,7 +89,7 @@ Stream = Literal["stdout", "stderr", "records", "value", "log", "warning", "prog
 after another as bytes (docs/wire.md), so that one position tells how far all of them are."""
 
 # What streams are called on the wire.
-STREAMS: Final[dict[int, Stream]] = {1: "stdout", 2: "stderr", 3: "records"}
+STREAMS: Final = cast(dict[int, Stream], streams.NAMES)
 
 
 class LogoutWarning(UserWarning):

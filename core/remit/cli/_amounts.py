@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from remit._wire.requests import MOST_SECONDS
 from remit.cli._report import UsageError
 
 # The largest first, as people type them together.
@@ -14,14 +15,11 @@ _SIZE = re.compile(rf"({_NUMBER})([A-Z]?)", re.ASCII)
 _PLAIN = re.compile(_NUMBER, re.ASCII)
 _SPAN = re.compile("".join(rf"(?:({_NUMBER}){unit})?" for unit in _SECONDS), re.ASCII)
 # More than anybody waits (300 years), and more than any disk has: what is beyond is a slip.
-_MOST_SECONDS = 1e10
 _MOST_BYTES = float(1 << 61)
 _MOST_COUNT = 1 << 31
 
 
-def seconds(
-    option: str, text: str, *, positive: bool = False, most: float = _MOST_SECONDS
-) -> float:
+def seconds(option: str, text: str, *, positive: bool = False, most: float = MOST_SECONDS) -> float:
     """``90``, ``90s``, ``15m``, ``2h30m``, ``7d`` or ``2w``, in seconds. Raises UsageError, with
     ``positive`` for 0 too."""
     span = _span(text)

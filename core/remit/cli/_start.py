@@ -12,6 +12,7 @@ import anyio
 
 import remit
 from remit import JobInfo, JobStateError, LinkLost, RemitError
+from remit._wire.requests import ON_MAX
 from remit.cli import _amounts, _connecting, _endings, _given, _hints, _known, _local
 from remit.cli._interrupts import Interrupts
 from remit.cli._known import Note
@@ -30,7 +31,7 @@ def limits(*, keep: bool, lease: str | None, max_output: str | None, on_max: str
     if max_output is not None:
         told["max_output"] = _amounts.size("--max-output", max_output, positive=True)
         told["on_max"] = on_max
-    if on_max not in ("stop", "truncate") or (on_max != "stop" and max_output is None):
+    if on_max not in ON_MAX or (on_max != "stop" and max_output is None):
         raise UsageError(
             f"--on-max {on_max!r}", hint="--max-output 10M --on-max truncate, or --on-max stop"
         )

@@ -10,6 +10,7 @@ import attrs
 
 from remit._jobs.options import Leftovers
 from remit._jobs.request import check_words
+from remit._wire.requests import LEFTOVERS
 from remit.cli._amounts import seconds
 from remit.cli._report import UsageError, usage
 
@@ -68,7 +69,7 @@ def parse(
         )
     if cwd == "" or command[0] == "" or name == "":
         raise UsageError("an empty command, --cwd or --name can never be right")
-    if leftovers not in ("leave", "stop"):
+    if leftovers not in LEFTOVERS:
         raise UsageError(f"--leftovers {leftovers!r}", hint="--leftovers stop, or leave")
     work = Work(
         command=command[0] if shell else tuple(command),

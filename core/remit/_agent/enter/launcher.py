@@ -23,7 +23,9 @@ from remit._wire.credit import charge
 from remit._wire.frames import DATA, END, EVENT
 from remit._wire.msgpack import unpack
 from remit._wire.names import NAME_WORDS, id_of, is_name
+from remit._wire.requests import LEFTOVERS
 from remit._wire.states import COMPLETED, FAILED, FINISHED
+from remit._wire.streams import NAMES
 
 if TYPE_CHECKING:
     import socket
@@ -47,7 +49,6 @@ _PAGE = 500
 _WITH_VALUE = ("--name", "--timeout", "--leftovers")
 _PATIENCE = 3.0  # seconds for an answer while somebody wants us to end
 _GRACE = 5.0  # seconds between TERM and KILL
-_STREAMS = {1: "stdout", 2: "stderr", 3: "records"}
 
 
 class _Problem(Exception):
@@ -171,9 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     start = verb("start", _start, "Start a job that ends with this session; prints its id.")
     start.add_argument("--name", help="a name for the job")
     start.add_argument("--timeout", type=_seconds, metavar="S", help="stop it after S seconds")
-    start.add_argument(
-        "--leftovers", choices=["leave", "stop"], default="leave", help="what outlives it"
-    )
+    start.add_argument("--leftovers", choices=LEFTOVERS, default="leave", help="what outlives it")
     start.add_argument("--shell", action="store_true", help="the command is a line for /bin/sh")
     start.usage = "remit start [OPTIONS] [--] COMMAND…"
 
@@ -294,7 +293,7 @@ def _receive(client: Client, options: argparse.Namespace) -> int:
         "read",
         {
             "job": job_id,
-            "position": dict.fromkeys(_STREAMS.values(), 0) if options.from_start else None,
+            "position": dict.fromkeys(NAMES.values(), 0) if options.from_start else None,
             "follow": not options.no_wait,
             "consume": not options.keep,
         },
@@ -307,7 +306,7 @@ def _receive(client: Client, options: argparse.Namespace) -> int:
         event = client.next_event()
         if event.kind == DATA:
             piece = event.body
-            stream = _STREAMS[piece.stream]
+            stream = NAMES[piece.stream]
             if stream not in outputs:
                 left_out = True  # values: to read those takes more than is here
             elif options.stream in (None, stream):
