@@ -27,13 +27,13 @@ FAULTS = """
 
 def _faulty(verb, error, stage, accepted):
     import os
+    from remit._agent.base.handler import Handler
     from remit._wire.refusal import Refused
 
     def fail(*args):
         raise eval(error)
 
-    class Handler:
-        on_data = on_event = on_credit = on_end = on_room = lambda self, *args: None
+    class Faulty(Handler):
         closed = False
 
         def on_close(self):
@@ -44,7 +44,7 @@ def _faulty(verb, error, stage, accepted):
     def faulty(link, channel, args):
         if accepted:
             link.accept(channel, {})
-        link.handlers[channel] = handler = Handler()
+        link.handlers[channel] = handler = Faulty()
         link.conversation.grant(channel, 100)
         setattr(handler, "on_" + stage, fail)
         if stage == "verb":

@@ -63,7 +63,7 @@ class World:
 
     def __init__(self) -> None:
         self.loop = self.conversation = self.session = self.children = self.orphans = self
-        self.link = self
+        self.link = self.news = self
         self.handlers: dict[int, Any] = {}
         self.on_session_end: list[Any] = []
         self.returned = jobs.ReturnJobs(self)  # type: ignore[arg-type]
@@ -143,7 +143,7 @@ class World:
     def take(self, steps: object, done: Callable[..., object]) -> None:
         self.helpers.append(done)
 
-    def session_job(self, job_id: str, alive: bool, left: bool = False) -> None: ...
+    def job(self, job_id: str, alive: bool, left: bool = False) -> None: ...
 
     def reap(self) -> None: ...
 

@@ -9,15 +9,15 @@ import os
 import signal
 import sys
 import time
-from binascii import hexlify
 from typing import TYPE_CHECKING
 
 from remit._agent.base import descriptors, fds, process_tree
 from remit._agent.base.children import Children
 from remit._agent.base.helpers import Helper, refusal_of
-from remit._agent.base.lifetimes import Lifetimes, now
+from remit._agent.base.lifetimes import Lifetimes
 from remit._agent.base.link import Link
 from remit._agent.base.loop import Loop
+from remit._agent.base.news import News
 from remit._jobdir import proc
 from remit._wire.conversation import PROTOCOL, ProtocolError, Pulse
 from remit._wire.msgpack import UnpackError, pack, unpack
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from remit._agent.base.helpers import Done
     from remit._agent.base.link import Verb
-    from remit._agent.base.loop import Timer
     from remit._agent.base.services import Session, SessionEnd
     from remit._agent.base.subreaper import Subreaper
     from remit._jobdir.statedir import State
@@ -39,11 +38,7 @@ if TYPE_CHECKING:
 # Seconds that the end of a session may take: stopping its jobs, then sending what is queued.
 END_PATIENCE = 12.0
 LAST_WORDS_PATIENCE = 3.0
-# Seconds after which the janitor is told what can wait.
-NEWS_DELAY = 1.0
 SILENCE = 15.0
-# How ids begin that stand for entered terminals.
-TERMINAL = "terminal"
 NO_PROC = "there is no /proc that shows processes, without which no job could be stopped"
 
 
@@ -72,15 +67,13 @@ class Agent(Link):
         self.on_session_end: list[SessionEnd] = []
         self._only: dict[Any, Any] = {}
         self.lifetimes = Lifetimes()
-        self.terminals: set[str] = set()
+        self.news = News(self.loop, tell_fd, self.lifetimes)
         self.hello: dict[str, Any] = {}
         self.state: State | None = None
         self.state_problem: str | None = None
         self.pulse = Pulse(SILENCE, time.monotonic())
         self._orphans: Subreaper | None = None
         self._tell_fd = tell_fd
-        self._news = b""
-        self._news_timer: Timer | None = None
         self._greeted = False
         self.ending = False
         self._parted = False
@@ -171,55 +164,6 @@ class Agent(Link):
             # What runs is to be ended all the same.
             self.loop.call_later(0, step)
 
-    def session_job(self, job_id: str, alive: bool, left: bool = False) -> None:
-        if alive:
-            at = now()
-            self.lifetimes.began(job_id, at)
-            self._tell("+%s %d\n" % (job_id, -1 if at is None else at))
-        else:
-            self.lifetimes.ended(job_id, left)
-            self._tell("-%s %d\n" % (job_id, left))
-        if alive or left:
-            # What is started before the janitor knows might be left behind, and what runs on
-            # without its job be taken for one's that runs.
-            self.send_news()
-
-    def session_root(self, job_id: str, root: tuple[int, int]) -> None:
-        self._tell("=%s %d %d\n" % ((job_id, *root)))
-
-    def session_terminal(self, pid: int, root: tuple[int, int]) -> str:
-        job_id = "%s%d" % (TERMINAL, pid)
-        self.terminals.add(job_id)
-        # It is told of after it began, and may have started somebody before now.
-        self.lifetimes.began(job_id, root[1] or None)
-        self.session_job(job_id, True)
-        # No job's id is in its environment: where orphans are not adopted nothing else tells it.
-        self.session_root(job_id, root)
-        self.send_news()
-        return job_id
-
-    def _tell(self, line: str) -> None:
-        self._news += line.encode()
-        if self._news_timer is None:
-            self._news_timer = self.loop.call_later(NEWS_DELAY, self.send_news)
-
-    def send_news(self) -> None:
-        if self._news_timer is not None:
-            self._news_timer.cancel()
-            self._news_timer = None
-        try:
-            self._news = self._news[os.write(self._tell_fd, self._news) :]
-        except BlockingIOError:
-            pass
-        except BrokenPipeError:
-            self._news = b""  # nobody is left to be told
-        if self._news:
-            self._news_timer = self.loop.call_later(NEWS_DELAY, self.send_news)
-
-    def remove_at_end(self, directory: bytes) -> None:
-        self._tell("/%s\n" % hexlify(directory).decode())
-        self.send_news()
-
     # -- what arrives
 
     def _heard(self) -> None:
@@ -308,7 +252,7 @@ class Agent(Link):
             self._cut()
         elif self.pulse.due(now):
             # Where something waits to be sent, that is the sign of life, once it can be.
-            if self._greeted and not self._out and not self.conversation.queued:
+            if self._greeted and self.outgoing.is_all_out:
                 self.conversation.ping()
             self.pulse.said(now)
 
@@ -375,10 +319,10 @@ class Agent(Link):
             leave()
 
         def leave() -> None:
-            if (self._out or self.conversation.queued) and time.monotonic() < deadline:
+            if not self.outgoing.is_all_out and time.monotonic() < deadline:
                 self.loop.call_later(0.01, leave)
                 return
-            self.send_news()
+            self.news.send()
             self._status = status
 
         last_words()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from typing import Any
+from remit._agent.base.helpers import failed
 
+if TYPE_CHECKING:
+    from remit._agent.base.handler import Handler
     from remit._agent.base.link import Link
     from remit._wire.conversation import Piece
 
@@ -29,7 +30,7 @@ class Channel:
     def __hash__(self) -> int:
         return hash((id(self.link), self.number))
 
-    def handle(self, handler: Any) -> None:
+    def handle(self, handler: Handler) -> None:
         """Has all that comes on it go there, until it is over."""
         self.link.handlers[self.number] = handler
 
@@ -52,6 +53,17 @@ class Channel:
 
     def end(self, value: object) -> None:
         self.link.end(self.number, value)
+
+    def failed(self, exc: Exception) -> None:
+        """What was done for it has failed: it is over, and told why; whatever its handler held is
+        given up, as at its close."""
+        handler = self.link.handlers.get(self.number)
+        if self.is_accepted:
+            self.end({"error": failed(exc)})
+        else:
+            self.fail(exc)
+        if handler is not None:
+            handler.on_close()
 
     @property
     def credit(self) -> int:

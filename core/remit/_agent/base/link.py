@@ -9,16 +9,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from remit._agent.base.helpers import failed, refusal_of
+from remit._agent.base.channel import Channel
+from remit._agent.base.helpers import refusal_of
 from remit._agent.base.loop import report
+from remit._agent.base.outgoing import Outgoing
 from remit._wire.conversation import AGENT, Conversation, ProtocolError
 from remit._wire.credit import LEAST_CHARGE
 from remit._wire.frames import (
     CLOSE,
-    CREDIT,
-    DATA,
-    END,
-    EVENT,
     GOODBYE,
     HELLO,
     MAX_PAYLOAD,
@@ -32,7 +30,8 @@ from remit._wire.requests import parse
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-    from remit._agent.base.loop import Loop, Owner
+    from remit._agent.base.handler import Handler
+    from remit._agent.base.loop import Loop
     from remit._agent.base.services import Session
     from remit._wire.conversation import Event
 
@@ -42,9 +41,6 @@ if TYPE_CHECKING:
 
 # Who reads pipes for the link stops where this much is waiting to be sent.
 ROOM = 1 << 20
-# What is left of a frame goes out with what follows it, where it is less than this: whoever reads
-# would be woken for it alone.
-_CRUMB = 1 << 16
 
 
 class Link:
@@ -61,14 +57,11 @@ class Link:
         self.loop = loop
         self.verbs = verbs
         self.conversation = Conversation(AGENT, LEAST_CHARGE)
-        # channel: an object with any of on_event(name, args), on_data(piece), on_end(body),
-        # on_credit(), on_close() and on_room()
-        self.handlers: dict[int, Any] = {}
+        self.handlers: dict[int, Handler] = {}  # by channels
         self._link_in = link_in
         self._link_out = link_out
-        self._out = memoryview(first)  # frames begun to be written
+        self.outgoing = Outgoing(loop, link_out, self.conversation, first)
         self._waiting_for_room = False
-        self._watching = False  # for when the link takes more
 
     # -- what its end and its silence mean
 
@@ -96,12 +89,12 @@ class Link:
     # -- for the modules of the verbs
 
     def reply(self, channel: int, value: object) -> None:
-        body = self._body(value)
+        body = _body(value)
         self.handlers.pop(channel, None)
         self.conversation.reply(channel, body)
 
     def accept(self, channel: int, value: object) -> None:
-        self.conversation.accept(channel, self._body(value))
+        self.conversation.accept(channel, _body(value))
 
     def refuse(
         self,
@@ -114,7 +107,7 @@ class Link:
     ) -> None:
         self.handlers.pop(channel, None)
         facts.update(code=code, message=message, evidence=evidence, hint=hint)
-        self.conversation.refuse(channel, self._body(facts))
+        self.conversation.refuse(channel, _body(facts))
 
     def fail(self, channel: int, exc: Exception) -> None:
         """Refuses for the reason that ``exc`` gives."""
@@ -131,27 +124,12 @@ class Link:
     def event(self, *channel_and_name: Any, **args: object) -> None:
         """``event(channel, name, **args)``, where ``args`` may well hold a ``name`` of its own."""
         channel, name = channel_and_name
-        self.conversation.event(channel, self._body([name, args]))
+        self.conversation.event(channel, _body([name, args]))
 
     def end(self, channel: int, value: object) -> None:
-        body = self._body(value)
+        body = _body(value)
         self.handlers.pop(channel, None)
         self.conversation.end(channel, body)
-
-    def owner(self, channel: int) -> Owner:
-        """Who answers for what fails in a call that is made for the channel."""
-        return lambda exc: self.failed(channel, exc)
-
-    def failed(self, channel: int, exc: Exception) -> None:
-        """What was done for a channel has failed: that channel is over, and told why; whatever it
-        held is given up, as at its close."""
-        handler = self.handlers.get(channel)
-        if self.conversation.accepted(channel):
-            self.end(channel, {"error": failed(exc)})
-        else:
-            self.fail(channel, exc)
-        if handler is not None:
-            _call(handler, "on_close")
 
     def has_room(self) -> bool:
         """Whether more may be queued; where not, handlers get ``on_room`` once it may."""
@@ -159,13 +137,6 @@ class Link:
             return True
         self._waiting_for_room = True
         return False
-
-    def _body(self, value: object) -> bytes:
-        body = pack(value)
-        if len(body) > MAX_PAYLOAD:
-            words = "the answer has %d bytes, the most is %d" % (len(body), MAX_PAYLOAD)
-            raise Refused("internal", words)
-        return body
 
     # -- what arrives
 
@@ -196,31 +167,14 @@ class Link:
         elif kind == PING:
             self._told(event.body)
         elif kind == REQUEST:
-            self.loop.call_for(self.owner(channel), self._serve, channel, event.body)
+            self.loop.call_for(Channel(self, channel).failed, self._serve, channel, event.body)
         else:
             handler = self.handlers.get(channel)
             if handler is None:
                 return
             if kind == CLOSE:
                 del self.handlers[channel]
-            self.loop.call_for(self.owner(channel), self._hand_over, handler, event)
-
-    def _hand_over(self, handler: Any, event: Event) -> None:
-        if event.kind == DATA:
-            _call(handler, "on_data", event.body)
-        elif event.kind == CREDIT:
-            _call(handler, "on_credit")
-        elif event.kind == CLOSE:
-            _call(handler, "on_close")
-        elif event.kind == END:
-            _call(handler, "on_end", unpack(event.body) if event.body else None)
-        elif event.kind == EVENT:
-            try:
-                body = unpack(event.body)
-            except UnpackError:
-                return  # as one of a name that is not known here
-            if isinstance(body, list) and len(body) == 2 and isinstance(body[1], dict):
-                _call(handler, "on_event", body[0], body[1])
+            self.loop.call_for(Channel(self, channel).failed, handler.take, event)
 
     def _serve(self, channel: int, body: bytes) -> None:
         try:
@@ -243,40 +197,25 @@ class Link:
 
     def write_link(self) -> None:
         """Sends what is queued, as far as the link takes it."""
-        while self._have_more_to_write():
-            try:
-                self._out = self._out[os.write(self._link_out, self._out) :]
-                self._said()
-            except BlockingIOError:
-                self._watching = True
-                self.loop.watch_writable(self._link_out, _nothing)
-                break
-            except OSError:
-                self._cut()
-                break
-        else:
-            if self._watching:
-                self._watching = False
-                self.loop.unwatch_writable(self._link_out)
+        try:
+            self.outgoing.write(self._said)
+        except OSError:
+            self._cut()
         if self._waiting_for_room and self.conversation.queued_data < ROOM:
             self._waiting_for_room = False
-            for channel, handler in list(self.handlers.items()):
-                self.loop.call_for(self.owner(channel), _call, handler, "on_room")
+            for number, handler in list(self.handlers.items()):
+                self.loop.call_for(Channel(self, number).failed, handler.on_room)
             if self.conversation.queued:
                 self.loop.call_later(0, _nothing)  # what they said goes out in the next turn
 
-    def _have_more_to_write(self) -> bool:
-        if len(self._out) < _CRUMB and self.conversation.queued:
-            more = self.conversation.data_to_send()
-            self._out = memoryview(b"".join((self._out, more)) if self._out else more)
-        return bool(self._out)
 
-
-def _call(handler: Any, method: str, *args: object) -> None:
-    function = getattr(handler, method, None)
-    if function is not None:
-        function(*args)
+def _body(value: object) -> bytes:
+    body = pack(value)
+    if len(body) > MAX_PAYLOAD:
+        words = "the answer has %d bytes, the most is %d" % (len(body), MAX_PAYLOAD)
+        raise Refused("internal", words)
+    return body
 
 
 def _nothing() -> None:
-    """For a watch whose only purpose is to wake the loop."""
+    """For a call whose only purpose is to wake the loop."""

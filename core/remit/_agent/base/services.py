@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from remit._agent.base.lifetimes import Lifetimes
     from remit._agent.base.link import Link, Verbs
     from remit._agent.base.loop import Loop
+    from remit._agent.base.news import News
     from remit._agent.base.process_tree import Steps
     from remit._agent.base.subreaper import Subreaper
     from remit._jobdir.statedir import State
@@ -54,30 +55,7 @@ if TYPE_CHECKING:
             """Takes these steps in a helper, then calls ``done`` as `helper` does. Where no process
             can be had for that they are taken in the loop, between its turns."""
 
-    class Janitor(Protocol):
-        """What the janitor is told: it ends what the agent leaves behind."""
-
-        def session_job(self, job_id: str, alive: bool, left: bool = False) -> None:
-            """Tells it of a session-bound job: before it is started, and when it is over.
-
-            ``left``: whether anything that it started may run on. Twice is quiet.
-            """
-
-        def session_root(self, job_id: str, root: tuple[int, int]) -> None:
-            """Tells it of the first process of a job, by pid and start time."""
-
-        def session_terminal(self, pid: int, root: tuple[int, int]) -> str:
-            """Tells it of a terminal's first process; the id that stands for the terminal, for
-            `session_job` once that has ended."""
-
-        def send_news(self) -> None:
-            """Tells it at once what it has not been told."""
-
-        def remove_at_end(self, directory: bytes) -> None:
-            """Has it remove that directory of a control socket, should the agent be killed before
-            that is done."""
-
-    class Session(Place, Helpers, Janitor, Protocol):
+    class Session(Place, Helpers, Protocol):
         """All of them, and what a session knows."""
 
         conversation: Conversation  # with its own caller
@@ -89,7 +67,7 @@ if TYPE_CHECKING:
         state: State | None
         state_problem: str | None
         lifetimes: Lifetimes  # of jobs, interpreters and terminals
-        terminals: set[str]
+        news: News  # to the janitor
 
         def only(self, kind: Callable[[Session], _Kind]) -> _Kind:
             """The session's one object of that class, made of the session at first use: who

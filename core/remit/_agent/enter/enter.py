@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from remit._agent.base import process_tree, pty, spawn
 from remit._agent.base.environment import account
+from remit._agent.base.handler import Handler
 from remit._agent.enter import control_socket, rc_files
 from remit._agent.enter.local_caller import LocalCaller
 from remit._jobdir import proc, statedir
@@ -79,7 +80,7 @@ def enter(link: Link, channel: int, args: dict[str, Any]) -> None:
         link.loop.call_later(SHIM_PATIENCE, entered.look_for_shim)
 
 
-class Entered:
+class Entered(Handler):
     """One terminal and what runs in it, from the first byte to the end of its first program."""
 
     def __init__(
@@ -104,7 +105,7 @@ class Entered:
     def begin(self) -> None:
         self._link.session.children.watch(self._pid, self._program_ended)
         root = (self._pid, proc.start_time(self._pid) or 0)
-        self._terminal = self._link.session.session_terminal(self._pid, root)
+        self._terminal = self._link.session.news.terminal(self._pid, root)
         self._link.session.on_session_end.append(self._session_ends)
         self._link.conversation.grant(self._channel, TYPED_WINDOW)
         self._watch()
@@ -216,7 +217,7 @@ class Entered:
             # As long as the terminal counts as one that runs, what nobody else started is its.
             search = self._link.session.orphans.search({}, self._terminal)
             self._link.session.take(process_tree.naming_in_the_end(search), self._found_left)
-        self._link.session.session_job(self._terminal, False, left=True)
+        self._link.session.news.job(self._terminal, False, left=True)
         for call in self._gone:
             call()
         self._link.session.on_session_end.remove(self._session_ends)
@@ -290,7 +291,8 @@ def _open_door(session: Session, place: str) -> tuple[ControlSocket | None, str 
         return session.state.path
 
     try:
-        return control_socket.open_in_first([runtime, state], place, session.remove_at_end), None
+        remove = session.news.remove_at_end
+        return control_socket.open_in_first([runtime, state], place, remove), None
     except Refused as exc:
         return None, "`remit` cannot be used inside: %s\n  try     %s" % (exc.message, _DOOR_HINT)
 

@@ -43,8 +43,7 @@ class LocalCaller(Link):
         os.close(self._link_in)
         handlers, self.handlers = self.handlers, {}
         for handler in handlers.values():
-            if hasattr(handler, "on_close"):
-                self.loop.call_for(None, handler.on_close)
+            self.loop.call_for(None, handler.on_close)
 
     def write_link(self) -> None:
         if self.present:

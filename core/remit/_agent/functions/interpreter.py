@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from remit._agent.base import process_tree
+from remit._agent.base.handler import Handler
 from remit._agent.base.spawn import SpawnError, spawn
 from remit._jobdir import proc
 from remit._wire.msgpack import pack, unpack
@@ -93,7 +94,7 @@ class _Interpreters:
 _Fork = namedtuple("_Fork", "message fds sent forked")
 
 
-class Interpreter:
+class Interpreter(Handler):
     """One warm interpreter, and the handler of the channel on which its packages come."""
 
     def __init__(self, link: Link, path: bytes | None) -> None:
@@ -118,14 +119,14 @@ class Interpreter:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         null = os.open(os.devnull, os.O_WRONLY)
         # What it forks as a job is that one's; with calls it starts something itself: `pool`.
-        link.session.session_root(self.id, (0, 0))
-        link.session.send_news()
+        link.session.news.root(self.id, (0, 0))
+        link.session.news.send()
         try:
             command = {"argv": [program, b"-c", STAGE.encode()]}
             pid = spawn(self.id.encode(), command, None, {}, theirs.fileno(), null, 2)
         except (SpawnError, OSError) as exc:
             ours.close()
-            link.session.session_job(self.id, False)
+            link.session.news.job(self.id, False)
             words = exc.message if isinstance(exc, SpawnError) else exc.strerror
             raise Refused(
                 "no-python",
@@ -366,7 +367,7 @@ class Interpreter:
 
     def _session_over(self, finished: Callable[..., object]) -> None:
         def done(survivors: object, refused: Refused | None) -> None:
-            self._link.session.session_job(self.id, False)
+            self._link.session.news.job(self.id, False)
             finished(survivors or [])
 
         # Its own jobs are ended by who started them; this is for the workers and itself.

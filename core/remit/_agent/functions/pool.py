@@ -11,6 +11,7 @@ import os
 from collections import deque
 from typing import TYPE_CHECKING
 
+from remit._agent.base.handler import Handler
 from remit._agent.base.helpers import refusal_of
 from remit._agent.functions import interpreter
 from remit._agent.functions.workers import Worker
@@ -34,7 +35,7 @@ def pool(link: Link, channel: int, args: dict[str, Any]) -> None:
     """The verb."""
     source = interpreter.of(link.session, args["python"])
     size = args["workers"] or _processors()
-    link.session.session_job(source.id, True)
+    link.session.news.job(source.id, True)
     pool = Pool(link, channel, source, size, args["most_calls"], args["trust"])
     link.handlers[channel] = pool
     link.accept(channel, {"workers": size})
@@ -69,7 +70,7 @@ class Call:
         self.cancelled = False
 
 
-class Pool:
+class Pool(Handler):
     """The handler of the channel."""
 
     def __init__(

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from remit._agent.base.channel import Channel
+from remit._agent.base.handler import Handler
 from remit._agent.base.inotify import Inotify
 from remit._agent.kept.turns import Turns
 
@@ -30,7 +32,7 @@ _POLL_ALONE = 0.05
 def nudge(link: Link, job_id: str) -> None:
     """Has all who follow the job here look at it now."""
     for each in link.session.only(Followers).of(link, job_id):
-        link.loop.call_for(link.owner(each.channel), each.look)
+        link.loop.call_for(Channel(link, each.channel).failed, each.look)
 
 
 class Tools:
@@ -58,7 +60,7 @@ class Followers:
         return [each for each in self.all if each.link is link and each.job_id == job_id]
 
 
-class Following:
+class Following(Handler):
     """What a reader and a watcher have in common: one turn at a time, and when the next is due."""
 
     def __init__(self, link: Link, channel: int, path: bytes, job_id: str) -> None:

@@ -8,6 +8,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from remit._agent.base.handler import Handler
 from remit._agent.base.helpers import EndedEarly, help_twice
 from remit._agent.kept import control, lookup, starting, watching
 from remit._agent.kept.forkserver import Forkservers
@@ -45,7 +46,7 @@ def path_of(session: Session) -> bytes:
     return path
 
 
-class Launch:
+class Launch(Handler):
     """One start, and the handler of its channel."""
 
     def __init__(self, link: Link, channel: int, args: dict[str, Any]) -> None:

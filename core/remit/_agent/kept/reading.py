@@ -6,6 +6,8 @@ import os
 from itertools import count
 from typing import TYPE_CHECKING
 
+from remit._agent.base.channel import Channel
+from remit._agent.base.handler import Handler
 from remit._agent.base.helpers import EndedEarly, help_twice
 from remit._agent.kept import looks, lookup
 from remit._agent.kept.follow import Following
@@ -73,7 +75,7 @@ def read(link: Link, channel: int, path: bytes, args: dict[str, Any]) -> None:
     ask()
 
 
-class _Opening:
+class _Opening(Handler):
     """The handler of a channel whose reader is not there yet."""
 
     closed = False
@@ -185,7 +187,7 @@ class _Reader(Following):
         else:
             # The index makes no sense from here on, or the job was removed: the caller gets what
             # there was before, and is told that this is not the end.
-            self.link.failed(self.channel, refused)
+            Channel(self.link, self.channel).failed(refused)
 
     def _all_sent(self, view: dict[str, Any]) -> None:
         self._sent = True

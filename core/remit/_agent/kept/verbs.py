@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from remit._agent.base.handler import Handler
 from remit._agent.base.helpers import help_twice, refusal_of
 from remit._agent.kept import control, follow, lookup, reading, starting, watching
 from remit._agent.kept.known import Known
@@ -101,7 +102,7 @@ def if_own(link: Link, channel: int, args: dict[str, Any], verb: Callable[..., o
     help_twice(link.session, lookup.check_own, (path_of(link.session), job_id, _own(link)), done)
 
 
-class _Asked:
+class _Asked(Handler):
     """The handler of a channel whose job is being looked at."""
 
     given_up = False

@@ -80,6 +80,6 @@ class ReturnJobs:
 
         roots = {job.id: job.root.places for job in jobs if job.is_to_end("session-ended")}
         # Whatever the session started ends now, but for what runs in a terminal.
-        running = session.lifetimes.running - session.terminals
+        running = session.lifetimes.running - session.news.terminals
         search = session.orphans.search(roots, *running)
         session.take(process_tree.ending(search, GRACE), ended)

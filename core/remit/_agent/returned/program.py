@@ -83,7 +83,7 @@ class Root:
     def report(self) -> None:
         """Tells the janitor of it."""
         for place in self.places:
-            self._session.session_root(self._id, place)
+            self._session.news.root(self._id, place)
 
     def search(self) -> process_tree.Search:
         return self._orphans.search({self._id: self.places})
@@ -104,7 +104,7 @@ class Root:
     def over(self, took_all: bool) -> None:
         """Nothing runs any more that the job is to be held to."""
         left = not took_all and self._orphans.has_any
-        self._session.session_job(self._id, False, left=left)
+        self._session.news.job(self._id, False, left=left)
 
     def _telling(self, job: Job) -> Callable[[int | None], object]:
         def ended(status: int | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from remit._agent.base.handler import Handler
 from remit._wire import states
 
 if TYPE_CHECKING:
@@ -31,17 +32,17 @@ class Record:
 
     def view(self) -> dict[str, object]:
         sizes = self._output.named_sizes()
-        return dict(
-            self._facts,
-            state=self.state,
-            started=self._started,
-            finished=self._finished,
-            outcome=self._outcome,
-            has_more=self._finished is None,
-            sizes=sizes,
-            used=sizes,  # sent is used up: what came of it is the caller's to know
-            problem=None,
-        )
+        return {
+            **self._facts,
+            "state": self.state,
+            "started": self._started,
+            "finished": self._finished,
+            "outcome": self._outcome,
+            "has_more": self._finished is None,
+            "sizes": sizes,
+            "used": sizes,  # sent is used up: what came of it is the caller's to know
+            "problem": None,
+        }
 
     # -- what happens to it
 
@@ -101,7 +102,7 @@ class Record:
             self._stops.pop().reply({"survivors": survivors, "job": self.view()})
 
 
-class _Watcher:
+class _Watcher(Handler):
     """The handler of a channel that only gets news."""
 
     def __init__(self, watchers: set[Channel], channel: Channel) -> None:

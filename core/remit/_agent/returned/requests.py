@@ -81,7 +81,7 @@ def _signal(
 def remove(job: ReturnJob, channel: Channel, args: dict[str, Any]) -> None:
     if not (job.is_over or args["force"]):
         raise _in_no_state(job, "removed: it runs")
-    job.forget()
+    job.returned.forget(job)
     job.stop("stopped", STOP_GRACE)
     channel.reply({})
 

@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from remit._agent.base import process_tree
+from remit._agent.base.handler import Handler
 from remit._agent.base.spawn import SpawnError
 from remit._agent.returned import phases
 from remit._agent.returned.ending import Ending, outcome_map
@@ -46,6 +47,7 @@ class ReturnJob:
         self.id = wanted.id
         self.phase = phases.STARTING
         self.root = root
+        self.returned = channel.link.session.only(ReturnJobs)
         self.work = Work(channel.link.session, self.settle)
         self.output = Output(channel, root.streams, self.settle, self._stuck)
         self.output.spotter = root.spotter
@@ -86,7 +88,7 @@ class ReturnJob:
             for stream in self.root.streams:
                 merged = stream == STDERR and self._wanted.merge
                 theirs.append(os.dup(theirs[-1]) if merged else self.output.open(stream))
-            session.session_job(self.id, True)
+            session.news.job(self.id, True)
             has_begun = self.root.start(theirs, self)
         except SpawnError as exc:
             self.never_ran(exc.message)
@@ -94,9 +96,9 @@ class ReturnJob:
         except (OSError, Refused):
             close_all(theirs)
             self._let_go()
-            session.session_job(self.id, False)
+            session.news.job(self.id, False)
             raise
-        self._channel.handle(Handler(self, self._stdin))
+        self._channel.handle(JobHandler(self, self._stdin))
         if self.root.is_timed:
             self._limit_time()
         if has_begun:
@@ -188,11 +190,7 @@ class ReturnJob:
         self._let_go()
         self.record.end()
         self._wanted.forget()
-        self._channel.link.session.only(ReturnJobs).over(self)
-
-    def forget(self) -> None:
-        """Nobody asks for it any more: it is forgotten, once it is over."""
-        self._channel.link.session.only(ReturnJobs).forget(self)
+        self.returned.over(self)
 
     def _let_go(self) -> None:
         self.root.give_up()
@@ -249,7 +247,7 @@ class ReturnJob:
         self.work.later("held up", HELD_UP, self.record.is_held_up)
 
 
-class Handler:
+class JobHandler(Handler):
     """What comes on the channel of a return job."""
 
     def __init__(self, job: ReturnJob, stdin: Stdin | None) -> None:
@@ -276,5 +274,5 @@ class Handler:
 
     def on_close(self) -> None:
         self._job.output.drop()
-        self._job.forget()
+        self._job.returned.forget(self._job)
         self._job.stop("stopped", STOP_GRACE)
