@@ -48,16 +48,15 @@ class Steady(Handler):
 
 
 class Pair(Link):
-    """A link, and its caller at the other end of two pipes."""
+    """A link, and its caller at the other end of two pipes. Of the verbs there are `jobs` leads to
+    the handler that is broken, and `pool` to a steady one."""
 
     def __init__(self, broken: Handler, accepts: bool) -> None:
         link_in, self.to = os.pipe()
         self.back, link_out = os.pipe()
         self.fds = [link_in, self.to, self.back, link_out]
         os.set_blocking(self.back, False)
-        super().__init__(
-            Loop(), link_in, link_out, lambda: {"broken": self.start, "steady": steady}
-        )
+        super().__init__(Loop(), link_in, link_out, lambda: {"jobs": self.start, "pool": steady})
         self.broken = broken
         self.accepts = accepts
         self.caller = Conversation(CALLER)
@@ -127,8 +126,8 @@ def probe(pairs: list[Pair], broken: Handler, method: str, accepts: bool) -> Non
     caller = pair.caller
     caller.hello(b"")
     pair.conversation.hello(b"")
-    others = caller.request(pack(["steady", {}]), 100)
-    channel = caller.request(pack(["broken", {}]))
+    others = caller.request(pack(["pool", {}]), 100)
+    channel = caller.request(pack(["jobs", {}]))
     pair.pass_on()
     trigger(pair, channel, method)
     told = pair.pass_on()

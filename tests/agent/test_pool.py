@@ -446,7 +446,7 @@ class Walk(RuleBasedStateMachine):
         assert not self.open_calls(), "never answered"
         assert not self.pool._queue
         assert not self.pool._gathering._begun
-        assert not self.pool._orders
+        assert not self.pool._orders._waiting
         assert not self.link.begun or {n for _, n in self.link.begun} <= (
             self.cancelled | self.link.answers.keys()
         )

@@ -23,7 +23,7 @@ from remit._wire.msgpack import pack, unpack
 from remit._wire.refusal import Refused
 
 if TYPE_CHECKING:
-    from typing import Any, Callable, Sequence
+    from typing import Any, Callable, Iterator, Sequence
 
     from remit._agent.base.link import Link
     from remit._agent.base.services import Session
@@ -94,6 +94,84 @@ class _Interpreters:
 _Fork = namedtuple("_Fork", "message fds sent forked")
 
 
+class _Gathering:
+    """Packages on their way, each after its size."""
+
+    def __init__(self) -> None:
+        self._gathered = bytearray()
+        self._size: int | None = None  # of the one that is being gathered
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Those that are whole now. Raises ValueError where one is too large."""
+        self._gathered += data
+        while True:
+            if self._size is None:
+                if len(self._gathered) < _SIZE.size:
+                    return
+                self._size = _SIZE.unpack_from(self._gathered)[0]
+                del self._gathered[: _SIZE.size]
+                if self._size > MAX_PACKAGE:
+                    raise ValueError("a package of %d bytes" % self._size)
+            if len(self._gathered) < self._size:
+                return
+            package = bytes(self._gathered[: self._size])
+            del self._gathered[: self._size]
+            self._size = None
+            yield package
+
+
+class _Ends:
+    """How the children of an interpreter end, for those who want to know; whoever tells it first:
+    the interpreter, or the kernel once that is gone and we have adopted them."""
+
+    def __init__(self, link: Link) -> None:
+        self._loop = link.loop
+        self._children = link.session.children
+        # Should the interpreter be killed, its children become ours.
+        self._adopts = link.session.orphans.adopting
+        self._wanted: dict[int, tuple[int | None, Callable[[int | None], object]]] = {}
+        self._early: dict[int, int] = {}  # statuses of children that nobody has claimed yet
+
+    def watch(self, pid: int, ended: Callable[[int | None], object], gone: bool) -> None:
+        """``gone``: the interpreter is, and tells nothing any more."""
+        self._wanted[pid] = proc.start_time(pid), self._loop.bound(ended)
+        if pid in self._early:
+            self._over(pid, self._early.pop(pid))
+        elif self._adopts:
+            self._children.watch_adopted(pid, partial(self._over, pid))
+        elif gone:
+            self._look()
+
+    def forked(self, pid: int) -> None:
+        self._early.pop(pid, None)  # an earlier one's, by the same pid
+
+    def told(self, pid: int, status: int) -> None:
+        """By the interpreter."""
+        if pid in self._wanted:
+            self._over(pid, status)
+            return
+        self._early[pid] = status
+        if len(self._early) > _REMEMBERED:
+            del self._early[next(iter(self._early))]
+
+    def interpreter_gone(self) -> None:
+        if not self._adopts:
+            self._look()
+
+    def _over(self, pid: int, status: int | None) -> None:
+        _, ended = self._wanted.pop(pid)
+        self._children.forget(pid)
+        ended(status)
+
+    def _look(self) -> None:
+        """Where its children have gone to init, which tells nothing."""
+        for pid, (start, _) in list(self._wanted.items()):
+            if not proc.lives(pid, start):
+                self._over(pid, None)
+        if self._wanted:
+            self._loop.call_later(_LOOK, self._look)
+
+
 class Interpreter(Handler):
     """One warm interpreter, and the handler of the channel on which its packages come."""
 
@@ -107,13 +185,11 @@ class Interpreter(Handler):
         self._link = link
         self._channel = 0
         self._wanted = 0  # packages that have to be there before anything is forked
-        self._gathered = bytearray()
-        self._size: int | None = None  # of the package that is being gathered
+        self._gathering = _Gathering()
         self._waiting: list[_Fork] = []  # until the packages are there
         self._forking: deque[Callable[[int, int], object]] = deque()  # who waits for the pid
         self._out: list[tuple[bytes, tuple[int, ...]]] = []  # packets to be sent
-        self._ended: dict[int, tuple[int | None, Callable[[int | None], object]]] = {}
-        self._early: dict[int, int] = {}  # statuses of children that nobody has claimed yet
+        self._ends = _Ends(link)
         self._greeting: dict[str, object] | None = None
         self.program = program = path or os.fsencode(sys.executable or "python3")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -140,9 +216,6 @@ class Interpreter(Handler):
         self.start = proc.start_time(pid) or 0
         ours.setblocking(False)
         self._socket = ours
-        self._adopts = (
-            link.session.orphans.adopting
-        )  # should it be killed, its children become ours
         link.session.children.watch(pid, self._over)
         link.loop.watch_fd(ours.fileno(), self._hear)
         link.session.on_session_end.append(self._session_over)
@@ -159,20 +232,7 @@ class Interpreter(Handler):
 
     def on_data(self, piece: Piece) -> None:
         self._link.conversation.grant(self._channel, len(piece.data))
-        self._gathered += piece.data
-        while True:
-            if self._size is None:
-                if len(self._gathered) < _SIZE.size:
-                    return
-                self._size = _SIZE.unpack_from(self._gathered)[0]
-                del self._gathered[: _SIZE.size]
-                if self._size > MAX_PACKAGE:
-                    raise ValueError("a package of %d bytes" % self._size)
-            if len(self._gathered) < self._size:
-                return
-            package = bytes(self._gathered[: self._size])
-            del self._gathered[: self._size]
-            self._size = None
+        for package in self._gathering.feed(piece.data):
             self._take_package(package)
 
     def _take_package(self, package: bytes) -> None:
@@ -246,26 +306,7 @@ class Interpreter(Handler):
 
     def watch(self, pid: int, ended: Callable[[int | None], object]) -> None:
         """Calls ``ended(status)`` once the child has ended; None where that cannot be known."""
-        self._ended[pid] = proc.start_time(pid), self._link.loop.bound(ended)
-        if pid in self._early:
-            self._child_over(pid, self._early.pop(pid))
-        elif self._adopts:
-            self._link.session.children.watch_adopted(pid, partial(self._child_over, pid))
-        elif self.gone:
-            self._look_for_ends()
-
-    def _child_over(self, pid: int, status: int | None) -> None:
-        _, ended = self._ended.pop(pid)
-        self._link.session.children.forget(pid)
-        ended(status)
-
-    def _look_for_ends(self) -> None:
-        """Where its children have gone to init, which tells nothing."""
-        for pid, (start, _) in list(self._ended.items()):
-            if not proc.lives(pid, start):
-                self._child_over(pid, None)
-        if self._ended:
-            self._link.loop.call_later(_LOOK, self._look_for_ends)
+        self._ends.watch(pid, ended, self.gone)
 
     def _send(self, data: bytes, fds: tuple[int, ...] = ()) -> None:
         self._out.append((data, _copies(fds)))
@@ -322,16 +363,11 @@ class Interpreter(Handler):
 
     def _take_news(self, news: Any) -> None:
         if news[0] == "forked":
-            self._early.pop(news[1], None)  # an earlier one's, by the same pid
+            self._ends.forked(news[1])
             self._forking.popleft()(news[1], news[2])
             return
         _, pid, status = news
-        if pid in self._ended:
-            self._child_over(pid, status)
-            return
-        self._early[pid] = status
-        if len(self._early) > _REMEMBERED:
-            del self._early[next(iter(self._early))]
+        self._ends.told(pid, status)
 
     def _over(self, status: int) -> None:
         self._lost()
@@ -352,8 +388,7 @@ class Interpreter(Handler):
         for fork in self._waiting:
             fork.sent()  # so that they close what they hold, and see that nobody is there
         self._waiting = []
-        if not self._adopts:
-            self._look_for_ends()
+        self._ends.interpreter_gone()
         for callback in self.on_lost:
             callback()
         self._call_ready()

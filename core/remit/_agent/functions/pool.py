@@ -22,7 +22,7 @@ from remit._wire.requests import parse_event
 from remit._wire.streams import STDERR_TAIL
 
 if TYPE_CHECKING:
-    from typing import Any, Sequence
+    from typing import Any, Iterable, Iterator, Sequence
 
     from remit._agent.base.link import Link
     from remit._agent.functions.interpreter import Interpreter
@@ -70,6 +70,52 @@ class Call:
         self.cancelled = False
 
 
+class _Orders:
+    """Events overtake data. What one is about may still be on its way."""
+
+    def __init__(self) -> None:
+        self.received = 0  # pieces of data
+        self._waiting: deque[tuple[int, str, dict[str, Any]]] = deque()
+
+    def put(self, name: str, args: dict[str, Any]) -> None:
+        self._waiting.append((args["after"], name, args))
+
+    def due(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        while self._waiting and self._waiting[0][0] <= self.received:
+            yield self._waiting.popleft()[1:]
+
+
+class _Answers:
+    """What the caller is told, until its channel is closed."""
+
+    def __init__(self, link: Link, channel: int) -> None:
+        self.closed = False
+        self._link = link
+        self._channel = channel
+
+    def tell(self, kind: int, number: int, offset: int, data: bytes) -> None:
+        """Sends a part of an answer; there was credit and room for it."""
+        if not self.closed:
+            piece = Piece(kind, number, offset, 0.0, data)
+            self._link.conversation.data(self._channel, piece)
+
+    def may_tell(self) -> bool:
+        # As much as a packet and what may come with it.
+        enough = self._link.conversation.credit(self._channel) >= PACKET + 2 * STDERR_TAIL
+        return self.closed or (enough and self._link.has_room())
+
+    def refuse(self, exc: Exception, calls: Iterable[Call]) -> None:
+        """They do not run, for that reason."""
+        why = refusal_of(exc)
+        facts = {"code": why.code, "message": why.message, "hint": why.hint}
+        for call in calls:
+            if not (call.cancelled or self.closed):
+                self._link.event(self._channel, "not-run", call=call.number, **facts)
+
+    def end(self, why: dict[str, object]) -> None:
+        self._link.end(self._channel, why)
+
+
 class Pool(Handler):
     """The handler of the channel."""
 
@@ -92,25 +138,21 @@ class Pool(Handler):
         self._workers: list[Worker] = []
         self._queue: deque[Call] = deque()
         self._gathering = Gathering()
-        self._received = 0  # pieces
-        self._orders: deque[tuple[int, str, dict[str, Any]]] = deque()
+        self._orders = _Orders()
         self._window = Window(WINDOW)
-        self._closed = False
+        self.answers = _Answers(link, channel)
         source.on_lost.append(self._source_lost)
 
     def _source_lost(self) -> None:
-        if not self._closed:
+        if not self.answers.closed:
             # All calls under way have failed with that; the caller has another one started.
-            self._end({})
-
-    def _end(self, why: dict[str, object]) -> None:
-        self.link.end(self.channel, why)
-        self.on_close()
+            self.answers.end({})
+            self.on_close()
 
     # -- from the caller
 
     def on_data(self, piece: Piece) -> None:
-        if self._closed:
+        if self.answers.closed:
             return
         try:
             self._window.consumed(len(piece.data))
@@ -118,10 +160,11 @@ class Pool(Handler):
             whole = self._gathering.take(piece.stream, piece.seq, piece.offset, piece.data)
             if whole is not None:
                 self._take(piece.stream, piece.seq, whole)
-            self._received += 1
+            self._orders.received += 1
             self._follow_orders()
         except Malformed as exc:
-            self._end({"problem": str(exc)})
+            self.answers.end({"problem": str(exc)})
+            self.on_close()
 
     def _take(self, kind: int, number: int, data: bytes | bytearray) -> None:
         if kind == PROGRAM:
@@ -141,15 +184,13 @@ class Pool(Handler):
             self.link.conversation.grant(self.channel, self._window.due())
 
     def on_event(self, name: str, args: dict[str, Any]) -> None:
-        # Events overtake data. What this one is about may still be on its way.
         order = parse_event(name, args)
         if order is not None:
-            self._orders.append((order["after"], name, order))
+            self._orders.put(name, order)
             self._follow_orders()
 
     def _follow_orders(self) -> None:
-        while self._orders and self._orders[0][0] <= self._received:
-            _, name, args = self._orders.popleft()
+        for name, args in self._orders.due():
             if name == "forget":
                 self._forget(args["program"])
             elif args["program"] is not None:
@@ -183,7 +224,7 @@ class Pool(Handler):
     on_room = on_credit
 
     def on_close(self) -> None:
-        self._closed = True
+        self.answers.closed = True
         self._queue.clear()
         for worker in list(self._workers):
             worker.dismiss()
@@ -192,7 +233,7 @@ class Pool(Handler):
 
     def dispatch(self) -> None:
         """Gives calls that wait to workers that can take one."""
-        while self._queue and not self._closed:
+        while self._queue and not self.answers.closed:
             worker = self._free(self._queue[0])
             if worker is None:
                 break
@@ -218,19 +259,11 @@ class Pool(Handler):
             worker = Worker(self)
         except Exception as exc:
             if not self._workers:
-                self.refuse(exc, self._queue)
+                self.answers.refuse(exc, self._queue)
                 self._queue.clear()
             return None
         self._workers.append(worker)
         return worker
-
-    def refuse(self, exc: Exception, calls: Sequence[Call]) -> None:
-        """They do not run, for that reason."""
-        why = refusal_of(exc)
-        facts = {"code": why.code, "message": why.message, "hint": why.hint}
-        for call in calls:
-            if not (call.cancelled or self._closed):
-                self.link.event(self.channel, "not-run", call=call.number, **facts)
 
     def put_back(self, calls: Sequence[Call]) -> None:
         self._queue.extendleft(reversed([call for call in calls if not call.cancelled]))
@@ -240,14 +273,3 @@ class Pool(Handler):
     def left(self, worker: Worker) -> None:
         self._workers.remove(worker)
         self.dispatch()
-
-    def tell(self, kind: int, number: int, offset: int, data: bytes) -> None:
-        """Sends a part of an answer; there was credit and room for it."""
-        if not self._closed:
-            piece = Piece(kind, number, offset, 0.0, data)
-            self.link.conversation.data(self.channel, piece)
-
-    def may_tell(self) -> bool:
-        # As much as a packet and what may come with it.
-        enough = self.link.conversation.credit(self.channel) >= PACKET + 2 * STDERR_TAIL
-        return self._closed or (enough and self.link.has_room())
