@@ -79,6 +79,11 @@ def _wrapped(name, verb):
 
 
 VERBS = {name: _wrapped(name, verb) for name, verb in VERBS.items()}
+
+from remit._agent.base import link as _link
+
+_parse = _link.parse
+_link.parse = lambda verb, args: args if "fault" in args else _parse(verb, args)
 """
 
 
