@@ -25,6 +25,7 @@ PROMISES = {"remit", "remit.abc", "remit.testing"}
 SHARED = {
     "remit._wire",
     "remit._wire.calls",
+    "remit._wire.channels",
     "remit._wire.conversation",
     "remit._wire.credit",
     "remit._wire.ended",

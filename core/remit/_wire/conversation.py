@@ -9,10 +9,12 @@ above (docs/wire.md). Standard library only, Python 3.6: the agent carries this 
 from __future__ import annotations
 
 import struct
-from collections import deque, namedtuple
-from typing import TYPE_CHECKING
+from collections import namedtuple
 
-from remit._wire.credit import Credit, Overdrawn
+from remit._wire.channels import AGENT as AGENT
+from remit._wire.channels import CALLER as CALLER
+from remit._wire.channels import SIZE, Channel, Channels
+from remit._wire.credit import Overdrawn
 from remit._wire.frames import (
     ACCEPT,
     CLOSE,
@@ -32,17 +34,11 @@ from remit._wire.frames import (
     encode,
 )
 
-if TYPE_CHECKING:
-    from remit._wire.trace import Trace
-
 PROTOCOL = 1
-CALLER = "caller"
-AGENT = "agent"
 
 # In front of the bytes of a DATA frame: stream u8, sequence number u64, offset u64, time f64.
 PIECE = struct.Struct(">BQQd")
 MAX_PIECE = 1 << 18
-_CREDIT = struct.Struct(">Q")
 
 # One piece of a stream. ``stream`` is a small int (docs/wire.md), ``seq`` counts the pieces of one
 # job over all its streams, ``offset`` is the position in the stream of the first byte of ``data``
@@ -57,22 +53,7 @@ class ProtocolError(Exception):
     """The peer said what it may not say. The link cannot be trusted past this point."""
 
 
-class _Channel:
-    """One request and what belongs to it, as this end sees it."""
-
-    __slots__ = ("accepted", "ended", "granted", "peer_ended", "queue", "sendable", "takes_data")
-
-    def __init__(self, takes_data: bool, granted: Credit, sendable: Credit) -> None:
-        self.takes_data = takes_data  # the peer may send some, credit allowing
-        self.accepted = False
-        self.granted = granted  # the peer's
-        self.sendable = sendable  # ours
-        self.ended = False  # we said END
-        self.peer_ended = False
-        self.queue: deque[bytes] = deque()  # our DATA and END, in order
-
-
-class Conversation:
+class Conversation(Channels):
     """One end of the talk between a caller and an agent.
 
     Control frames go out before data; the data of several channels goes out in turn. ``receive``
@@ -82,21 +63,11 @@ class Conversation:
     def __init__(self, side: str, least_charge: int = 0) -> None:
         """``least_charge``: what each piece from the agent costs at least, which is one byte
         then."""
-        self._side = side
-        self._charge_said = least_charge if side == AGENT else 0
-        self._charge_heard = least_charge if side == CALLER else 0
+        super().__init__(side, least_charge)
         self._least_piece = min(1, least_charge)
         self._decoder = Decoder()
-        self._control: deque[bytes] = deque()
-        self._channels: dict[int, _Channel] = {}
-        self._last = 0  # the highest channel number ever opened
-        self._turns: deque[int] = deque()  # channels with data queued, next first
         self._met = False  # the peer's hello has come
         self._parted = False  # the peer's goodbye has come
-        self._said_goodbye = False
-        self._queued_data = 0
-        self._queued_control = 0
-        self.trace: Trace | None = None  # is shown each frame
 
     # -- what arrives
 
@@ -169,7 +140,7 @@ class Conversation:
         self._open(number)
         return Event(REQUEST, number, payload)
 
-    def _take_on(self, channel: _Channel, kind: int, number: int, payload: bytes) -> Event | None:
+    def _take_on(self, channel: Channel, kind: int, number: int, payload: bytes) -> Event | None:
         if kind in (REPLY, ACCEPT, REFUSAL):
             if self._side == AGENT:
                 raise ProtocolError("the caller sent a reply")
@@ -185,9 +156,9 @@ class Conversation:
             self._forget(number)
             return Event(CLOSE, number, payload)
         if kind == CREDIT:
-            if len(payload) != _CREDIT.size:
+            if len(payload) != SIZE.size:
                 raise ProtocolError("a credit of %d bytes" % len(payload))
-            more = _CREDIT.unpack(payload)[0]
+            more = SIZE.unpack(payload)[0]
             try:
                 channel.sendable.grant(more)
             except Overdrawn:
@@ -207,7 +178,7 @@ class Conversation:
             return Event(END, number, payload)
         return self._take_data(channel, number, payload)
 
-    def _take_data(self, channel: _Channel, number: int, payload: bytes) -> Event:
+    def _take_data(self, channel: Channel, number: int, payload: bytes) -> Event:
         size = len(payload) - PIECE.size
         if size < self._least_piece:
             raise ProtocolError("a data frame of %d bytes" % len(payload))
@@ -231,7 +202,7 @@ class Conversation:
         self._say(REQUEST, number, body)
         if credit:
             channel.granted.grant(credit)
-            self._say(CREDIT, number, _CREDIT.pack(credit))
+            self._say(CREDIT, number, SIZE.pack(credit))
         return number
 
     def reply(self, number: int, body: bytes) -> None:
@@ -247,11 +218,6 @@ class Conversation:
             channel.accepted = True
             self._say(ACCEPT, number, body)
 
-    def accepted(self, number: int) -> bool:
-        """Whether the request has its first answer, and its channel is open."""
-        channel = self._channels.get(number)
-        return channel is not None and channel.accepted
-
     def refuse(self, number: int, body: bytes) -> None:
         """Answers a request that cannot be met; the channel is over."""
         if number in self._channels:
@@ -261,26 +227,6 @@ class Conversation:
     def event(self, number: int, body: bytes) -> None:
         if number in self._channels:
             self._say(EVENT, number, body)
-
-    def grant(self, number: int, more: int) -> None:
-        """Lets the peer send ``more`` further bytes of DATA on the channel."""
-        channel = self._channels.get(number)
-        if channel is not None and more > 0:
-            channel.granted.grant(more)
-            self._say(CREDIT, number, _CREDIT.pack(more))
-
-    def is_open(self, number: int) -> bool:
-        return number in self._channels
-
-    def granted(self, number: int) -> int:
-        """How many bytes of DATA the peer may still send on the channel."""
-        channel = self._channels.get(number)
-        return 0 if channel is None else channel.granted.left
-
-    def credit(self, number: int) -> int:
-        """How many bytes of DATA this end may still queue on the channel."""
-        channel = self._channels.get(number)
-        return 0 if channel is None or channel.ended else channel.sendable.left
 
     def data(self, number: int, piece: Piece) -> None:
         """Queues a piece. Raises ValueError where it is larger than `credit` or MAX_PIECE."""
@@ -319,69 +265,6 @@ class Conversation:
             channel.ended = True
         self._turns.clear()
         self._queued_data = 0
-
-    # -- what goes out
-
-    @property
-    def queued_data(self) -> int:
-        """Bytes of DATA frames not yet given out. Who reads a pipe stops while this is large."""
-        return self._queued_data
-
-    @property
-    def queued(self) -> int:
-        """Bytes of all frames not yet given out."""
-        return self._queued_data + self._queued_control
-
-    def data_to_send(self, limit: int = 1 << 18) -> bytes:
-        """Whole frames, about ``limit`` bytes of them (at least one), or nothing."""
-        out = []
-        size = 0
-        while self._control and size < limit:
-            frame = self._control.popleft()
-            self._queued_control -= len(frame)
-            out.append(frame)
-            size += len(frame)
-        while self._turns and size < limit:
-            number = self._turns.popleft()
-            channel = self._channels[number]
-            frame = channel.queue.popleft()
-            self._queued_data -= len(frame)
-            out.append(frame)
-            size += len(frame)
-            if channel.queue:
-                self._turns.append(number)
-            elif channel.ended and self._side == AGENT:
-                self._forget(number)
-        if self.trace is not None:
-            self.trace.sent(out)
-        return out[0] if len(out) == 1 else b"".join(out)
-
-    # -- the book of channels
-
-    def _open(self, number: int) -> _Channel:
-        sides = Credit(self._charge_heard), Credit(self._charge_said)
-        channel = self._channels[number] = _Channel(self._side == AGENT, *sides)
-        self._last = number
-        return channel
-
-    def _say(self, kind: int, number: int, body: bytes) -> None:
-        if self._said_goodbye:
-            return
-        frame = encode(kind, number, body)
-        self._control.append(frame)
-        self._queued_control += len(frame)
-
-    def _queue(self, number: int, channel: _Channel, frame: bytes) -> None:
-        if not channel.queue:
-            self._turns.append(number)
-        channel.queue.append(frame)
-        self._queued_data += len(frame)
-
-    def _forget(self, number: int) -> None:
-        channel = self._channels.pop(number)
-        if channel.queue:
-            self._queued_data -= sum(map(len, channel.queue))
-            self._turns.remove(number)
 
 
 class Pulse:

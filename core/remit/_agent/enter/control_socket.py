@@ -76,6 +76,7 @@ _MODULES = (
     "remit._jobdir",
     "remit._jobdir.json",
     "remit._wire",
+    "remit._wire.channels",
     "remit._wire.conversation",
     "remit._wire.credit",
     "remit._wire.frames",
