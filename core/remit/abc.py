@@ -28,6 +28,7 @@ __all__ = [
     "FunctionFailure",
     "HasFileno",
     "IsHere",
+    "KnowsAddresses",
     "OutlivesSession",
     "Placement",
     "Position",
@@ -158,6 +159,15 @@ class TakesRawAddress(Protocol):
     @property
     def raw_address(self) -> bool:
         """Whether the address goes to the end of the target."""
+
+
+@runtime_checkable
+class KnowsAddresses(Protocol):
+    """A transport that can tell some addresses, to complete a target that is being typed."""
+
+    def addresses(self) -> Collection[str]:
+        """Those that are known without asking for long: somebody waits with a finger on Tab. Never
+        raises; empty where none is known."""
 
 
 @runtime_checkable

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import attrs
@@ -14,6 +15,8 @@ from remit_container._failures import explain
 
 # What both engines accept as a name; an id is of the same letters.
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", re.ASCII)
+# Seconds that somebody waits with a finger on Tab.
+_PATIENCE = 1.0
 
 
 @attrs.frozen
@@ -41,6 +44,20 @@ class Container:
     def explain(self, target: Target, end: End) -> remit.ConnectError | None:
         """What the engine's words mean: no such container, not running, not allowed."""
         return explain(self.scheme, target, end)
+
+    def addresses(self) -> Collection[str]:
+        try:
+            done = subprocess.run(
+                [self.program, "ps", "--format", "{{.Names}}"],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_PATIENCE,
+            )
+        except (OSError, subprocess.SubprocessError):
+            return []
+        return [
+            name for name in done.stdout.decode("utf-8", "replace").split() if _NAME.fullmatch(name)
+        ]
 
 
 @remit.hookimpl

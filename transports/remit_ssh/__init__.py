@@ -18,6 +18,7 @@ import remit
 from remit.abc import ByteStream, End, Target, Transport
 from remit_ssh._address import Address, parse_address
 from remit_ssh._failures import explain
+from remit_ssh._hosts import hosts
 from remit_ssh._quiet import is_quiet
 
 _log = logging.getLogger("remit.ssh")
@@ -61,6 +62,9 @@ class Ssh:
         """What ssh's words mean: name not found, refused, host key changed, not let in."""
         address = parse_address(target)
         return explain(target, shlex.join(["ssh", *_way(target, address)]), address.host, end)
+
+    def addresses(self) -> Collection[str]:
+        return hosts(os.path.expanduser("~/.ssh/config"))
 
 
 def _way(target: Target, address: Address) -> list[str]:

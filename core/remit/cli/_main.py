@@ -16,7 +16,9 @@ def run_words() -> None:
     warnings.showwarning = _show_warning
     words = sys.argv[1:]
     with told():
-        if not words or words in (["-h"], ["--help"]):
+        if instruction := os.environ.get("_REMIT_COMPLETE"):
+            _complete(instruction)
+        elif not words or words in (["-h"], ["--help"]):
             _show_overview()
         elif words == ["--version"]:
             from remit.cli import _help
@@ -28,6 +30,14 @@ def run_words() -> None:
 
             Remit(brought).run(words)
     raise SystemExit(0)
+
+
+def _complete(instruction: str) -> None:
+    from remit.cli import _completing
+    from remit.cli._brought import brought
+    from remit.cli._group import Remit
+
+    raise SystemExit(_completing.answer(Remit(brought), instruction))
 
 
 def _show_overview() -> None:

@@ -33,6 +33,7 @@ COMMANDS = {
     "enter": (_TARGETS, "Open a terminal there."),
     "transports": (_TARGETS, "List the ways to reach a target, and faulty plugins."),
     "doctor": (_TARGETS, "Look step by step at what works on TARGET."),
+    "completion": (_TARGETS, "Print what bash, zsh or fish reads so that Tab completes."),
     "demo": (_TARGETS, "Walk through the three workflows with real jobs."),
 }
 

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     cls=Command,
     examples=("remit jobs", "remit jobs server01", "remit jobs --json | jq '.[].id'"),
 )
-@options.argument("target", "[TARGET]", required=False)
-@options.connect_timeout
+@options.perhaps_target
 @options.as_json
 def jobs_command(target: str | None, as_json: bool) -> None:
     """List the jobs that are known here, or those kept on TARGET."""
@@ -132,7 +131,7 @@ def stop_command(jobs: tuple[str, ...], on: str | None, grace: str) -> None:
 
 
 @click.command("rm", cls=Command, examples=("remit rm build", "remit rm --finished"))
-@options.argument("jobs", "JOB…", nargs=-1)
+@options.perhaps_jobs
 @options.on
 @option("--force", is_flag=True, help="Stop those that run.")
 @option("--finished", is_flag=True, help="All that have ended, here or on the target.")

@@ -49,6 +49,18 @@ def _keep_connect_timeout(_: click.Context, _param: click.Parameter, text: str |
         _connecting.timeout = limit
 
 
+def _complete_target(_: click.Context, _param: click.Parameter, begun: str) -> list[Any]:
+    from remit.cli import _completing
+
+    return _completing.targets(begun)
+
+
+def _complete_job(_: click.Context, _param: click.Parameter, begun: str) -> list[Any]:
+    from remit.cli import _completing
+
+    return _completing.jobs(begun)
+
+
 connect_timeout = option(
     "--connect-timeout",
     metavar="TIME",
@@ -56,12 +68,26 @@ connect_timeout = option(
     callback=_keep_connect_timeout,
     help="How long reaching a target may take, 30s by default.",
 )
-target = together(argument("target", "TARGET"), connect_timeout)
-targets = together(argument("targets", "TARGET…", nargs=-1, required=True), connect_timeout)
-job = argument("job", "JOB")
-jobs = argument("jobs", "JOB…", nargs=-1, required=True)
+target = together(argument("target", "TARGET", shell_complete=_complete_target), connect_timeout)
+targets = together(
+    argument("targets", "TARGET…", nargs=-1, required=True, shell_complete=_complete_target),
+    connect_timeout,
+)
+perhaps_target = together(
+    argument("target", "[TARGET]", required=False, shell_complete=_complete_target),
+    connect_timeout,
+)
+job = argument("job", "JOB", shell_complete=_complete_job)
+jobs = argument("jobs", "JOB…", nargs=-1, required=True, shell_complete=_complete_job)
+perhaps_jobs = argument("jobs", "JOB…", nargs=-1, shell_complete=_complete_job)
 on = together(
-    option("--on", metavar="TARGET", help="Look for JOB on this target."), connect_timeout
+    option(
+        "--on",
+        metavar="TARGET",
+        help="Look for JOB on this target.",
+        shell_complete=_complete_target,
+    ),
+    connect_timeout,
 )
 as_json = option("--json", "as_json", is_flag=True, help="For programs: an array of objects.")
 records = option("--json", "as_json", is_flag=True, help="For programs: an object a record.")

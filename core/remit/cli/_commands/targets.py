@@ -84,3 +84,26 @@ def demo_command(target: str) -> None:
     from remit.cli import _demo
 
     raise SystemExit(_demo.demo(target))
+
+
+@click.command(
+    "completion",
+    cls=Command,
+    examples=(
+        "remit completion bash > ~/.local/share/bash-completion/completions/remit",
+        "remit completion zsh > ~/.zfunc/_remit",
+        "remit completion fish > ~/.config/fish/completions/remit.fish",
+    ),
+)
+@options.argument("shell", "SHELL")
+@click.pass_context
+def completion_command(context: click.Context, /, shell: str) -> None:
+    """Print what bash, zsh or fish reads so that Tab completes remit's words.
+
+    Commands and options, targets, names and ids of jobs.
+    """
+    from remit.cli import _completing
+
+    group = context.find_root().command
+    assert isinstance(group, click.Group)
+    options.show(_completing.script(shell, group))
