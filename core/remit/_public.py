@@ -52,6 +52,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "LogoutWarning",
         "LogRecord",
         "Outcome",
+        "Peer",
         "Progress",
         "Pruned",
         "Record",

@@ -236,5 +236,24 @@ class CommandResult:
     stderr: bytes
     dropped: Mapping[str, int] = attrs.field(factory=dict, converter=_counted, hash=False)
 
+    @property
+    def text(self) -> str:
+        """``stdout`` as text; what is no UTF-8 is replaced."""
+        return self.stdout.decode("utf-8", "replace")
+
+
+@attrs.frozen
+class Peer:
+    """The computer and the account that a session reached, as its agent tells of them: the versions
+    of the Python and of remit that run there, the directory in which kept jobs are (None: nowhere).
+    """
+
+    hostname: str
+    user: str
+    python: str
+    platform: str
+    version: str
+    state: str | None
+
 
 named_as_written(__name__)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -144,6 +145,27 @@ def test_its_own_event_loop_cannot_wait_for_itself(session: blocking.Session) ->
 
     assert session.run(["cat"], stdin=Lines()).stdout == b""
     assert "its own event loop" in str(raised[0])
+
+
+def sleep(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def test_blocks_lines_and_maps(session: blocking.Session) -> None:
+    with session.start("echo one; echo two; sleep 1000") as job:
+        reader = job.lines()
+        assert [next(reader), next(reader)] == ["one", "two"]
+        assert session.job(job.id) == job
+        reader.aclose()
+    assert session.jobs() == []
+    with session.start("echo out") as short:
+        assert [short.result().text, short.result().text] == ["out\n"] * 2
+    values = session.map(sleep, [0.0, 0.0, 1000, 1000], limit=2)
+    assert [next(values), next(values)] == [0.0, 0.0]
+    del values
+    assert list(session.map(abs, range(-3, 0))) == [3, 2, 1]
+    assert session.peer is not None
 
 
 # -- processes

@@ -41,6 +41,7 @@ _log = logging.getLogger("remit.jobs")
 class Backing(ABC):
     """What handles hold, and what they ask."""
 
+    is_kept = False  # on the target
     stdin: JobStdin | None = None  # where there is one to send to
 
     def __init__(self, port: Port, info: JobInfo) -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, cast, final
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, cast, final
 
 import anyio
+import anyio.lowlevel
 
-from remit._errors import JobFailed, JobStateError
+from remit._errors import JobFailed, JobNotFound, JobStateError, LinkLost, SessionClosed
 from remit._jobs.backing import Backing
+from remit._jobs.lines import Lines
 from remit._jobs.receiver import Receiver
 from remit._jobs.result import CommandOutput, FunctionResult
 from remit._jobs.stdin import JobStdin
@@ -43,6 +47,8 @@ class Job(Generic[_T]):
 
     def __init__(self, backing: Backing) -> None:
         self._backing = backing
+        self._result: tuple[_T] | None = None  # once it was taken
+        self._taking: anyio.Lock | None = None
 
     # -- what is known
 
@@ -120,6 +126,36 @@ class Job(Generic[_T]):
         name = f" {self.name!r}" if self.name else ""
         return one_line(f"<remit.Job {self.id}{name} {self.state} on {self.location}>")
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both are handles of the same job on the same target."""
+        if not isinstance(other, Job):
+            return NotImplemented
+        return (self.id, self._backing.port.target) == (other.id, other._backing.port.target)
+
+    def __hash__(self) -> int:
+        return hash((self.id, self._backing.port.target))
+
+    async def __aenter__(self) -> Self:
+        """The job for the length of a block: at its end it is stopped if it still runs, and, where
+        its results come back, removed."""
+        await anyio.lowlevel.checkpoint()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._backing.port.tasks.see_through(self._leave)
+
+    async def _leave(self) -> None:
+        with suppress(LinkLost, SessionClosed, JobNotFound):
+            if not self.state.finished:
+                await self.stop()
+            if not self._backing.is_kept:
+                await self.remove(force=True)
+
     async def refresh(self) -> None:
         """Asks the target how the job stands."""
         await self._backing.refresh()
@@ -168,16 +204,40 @@ class Job(Generic[_T]):
         position: Position | None = {} if from_start else None
         return self._backing.receive(position, follow=wait, consume=not keep)
 
+    def lines(
+        self,
+        stream: Literal["stdout", "stderr"] = "stdout",
+        *,
+        keep: bool = False,
+        wait: bool = True,
+        from_start: bool = False,
+    ) -> Lines:
+        """The lines of one stream as text, without their ends, as an async iterator.
+
+        It reads as `receive` does, and what it passes of other streams is used up with it; what is
+        no UTF-8 is replaced. A line of more than 1 MiB comes in parts. A line is used up with the
+        record that holds its end. Raises what `receive` raises.
+        """
+        if stream not in ("stdout", "stderr"):
+            raise ValueError(f"stream must be 'stdout' or 'stderr', not {stream!r}")
+        return Lines(self.receive(keep=keep, wait=wait, from_start=from_start), stream)
+
     async def result(self) -> _T:
         """Waits for the end. Of a command: a CommandResult of what is not yet used up, which then
         is. Of a function: what it returned; of a generator the list of its items that are not yet
         used up. All that it still printed or logged is then used up too.
 
-        All of it is held in memory. Raises JobFailed where the job is not COMPLETED, and
-        ResultError where what a function returned is no data; then nothing is used up. Cancelled,
-        it leaves the job and its results alone.
+        The handle remembers it: later calls, and those at the same time, get the same. All of it is
+        held in memory. Raises JobFailed where the job is not COMPLETED, and ResultError where what
+        a function returned is no data; then nothing is used up. Cancelled, it leaves the job and
+        its results alone.
         """
-        return cast("_T", await result_of(self._backing, check=True))
+        if self._taking is None:
+            self._taking = anyio.Lock()
+        async with self._taking:
+            if self._result is None:
+                self._result = (cast("_T", await result_of(self._backing, check=True)),)
+        return self._result[0]
 
     # -- managing
 

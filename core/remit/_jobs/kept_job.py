@@ -30,6 +30,8 @@ from remit.abc import Placement, Position, StoreReader
 class KeptJob(Live):
     """See the module. Any number of handles, in any process, may stand for one such job."""
 
+    is_kept = True
+
     def __init__(self, port: Port, info: JobInfo, placement: Placement) -> None:
         super().__init__(port, info)
         self.spool = Spool()

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+import os
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from functools import partial
 from types import ModuleType
-from typing import Any, TypeVar, TypeVarTuple, Unpack, overload
+from typing import Any, Literal, TypeVar, TypeVarTuple, Unpack, overload
 
 import anyio
 import anyio.abc
@@ -46,11 +55,13 @@ from remit._session.calls import call
 from remit._session.connection import Connection
 from remit._session.dialing import Dialer
 from remit._session.life import Life
+from remit._session.mapping import Mapped
 from remit._session.settings import Settings
-from remit._types import PIPE, CommandResult, JobInfo, Lease, Pruned, SessionState
+from remit._types import PIPE, CommandResult, JobInfo, Lease, Peer, Pruned, SessionState
 from remit.abc import Target, Transport
 
 _T = TypeVar("_T")
+_I = TypeVar("_I")
 _Args = TypeVarTuple("_Args")
 _N = TypeVar("_N", JobInfo, JobMap)
 
@@ -96,6 +107,21 @@ class Session:
         """The states from now on, beginning with the present one; merged when several come at
         once. Ends after BROKEN or CLOSED."""
         return self._connection.changes()
+
+    @property
+    def peer(self) -> Peer | None:
+        """What the target tells of itself; None before the first link."""
+        hello = self._connection.hello
+        if hello is None:
+            return None
+        return Peer(
+            hostname=hello.hostname,
+            user=hello.user,
+            python=hello.python,
+            platform=hello.platform,
+            version=hello.version,
+            state=None if hello.state is None else os.fsdecode(hello.state),
+        )
 
     def __repr__(self) -> str:
         return repr(self._connection)
@@ -293,6 +319,83 @@ class Session:
         may have run) and SessionClosed. Cancelled, the call is interrupted there.
         """
         return await call(self._connection, fn, args, python)
+
+    @overload
+    def map(
+        self,
+        fn: Callable[[_I], Coroutine[Any, Any, _T]],
+        items: Iterable[_I],
+        *,
+        limit: int | None = None,
+        return_exceptions: Literal[False] = False,
+        python: str | None = None,
+    ) -> Mapped[_T]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Callable[[_I], Iterator[_T] | AsyncIterator[_T]],
+        items: Iterable[_I],
+        *,
+        limit: int | None = None,
+        return_exceptions: Literal[False] = False,
+        python: str | None = None,
+    ) -> Mapped[list[_T]]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Callable[[_I], _T],
+        items: Iterable[_I],
+        *,
+        limit: int | None = None,
+        return_exceptions: Literal[False] = False,
+        python: str | None = None,
+    ) -> Mapped[_T]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Callable[[_I], Any],
+        items: Iterable[_I],
+        *,
+        limit: int | None = None,
+        return_exceptions: bool,
+        python: str | None = None,
+    ) -> Mapped[Any]: ...
+
+    def map(
+        self,
+        fn: Callable[[Any], Any],
+        items: Iterable[Any],
+        *,
+        limit: int | None = None,
+        return_exceptions: bool = False,
+        python: str | None = None,
+    ) -> Mapped[Any]:
+        """Calls ``fn`` with each of ``items``, as `call` does; an async iterator of the values, in
+        the order of the items.
+
+        At most ``limit`` calls are under way or have a value that was not taken yet (None: two for
+        each worker there), and only so many items are taken ahead. The first call that fails
+        cancels the rest and is raised where its value would be; with ``return_exceptions`` what it
+        raised takes the value's place. A step that is cancelled gives its value at the next one.
+        Leaving early, or ``aclose()``, cancels what has not come. Raises ValueError for a limit
+        under 1.
+        """
+        if limit is not None:
+            limit = count("limit", limit, least=1)
+
+        async def most() -> int:
+            if limit is not None:
+                return limit
+            workers = self._connection.settings.workers or await self.call(os.cpu_count)
+            return 2 * (workers or 1)
+
+        async def one(item: Any) -> Any:
+            return await call(self._connection, fn, (item,), python)
+
+        return Mapped(self._connection, one, items, most, return_exceptions)
 
     async def ship(self, package: str | ModuleType, *, python: str | None = None) -> None:
         """Sends a pure-Python package or module, so that functions can import it there. It is on

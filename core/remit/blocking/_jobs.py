@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self
 
 from remit._jobs import job as jobs
+from remit._jobs import lines as line_iterators
 from remit._jobs import receiver as receivers
 from remit._portal import Portal
 from remit._types import JobInfo, JobState, Outcome, Record
@@ -34,6 +36,19 @@ class Receiver(Steps[Record]):
     def aclose(self) -> None:
         self._fetched.clear()
         self._portal.call(self._receiver.aclose)
+
+
+class Lines(Steps[str]):
+    __doc__ = line_iterators.Lines.__doc__
+
+    def __init__(self, portal: Portal, lines: line_iterators.Lines) -> None:
+        super().__init__(portal, lines)
+        self._lines = lines
+
+    @like(line_iterators.Lines.aclose)
+    def aclose(self) -> None:
+        self._fetched.clear()
+        self._portal.call(self._lines.aclose)
 
 
 class Job(Generic[_T]):
@@ -116,6 +131,24 @@ class Job(Generic[_T]):
     def __repr__(self) -> str:
         return repr(self._job).replace("remit.Job", "remit.blocking.Job", 1)
 
+    def __eq__(self, other: object) -> bool:
+        return self._job == other._job if isinstance(other, Job) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._job)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._portal.is_usable:  # else it went with its process, or is another's
+            self._portal.call(lambda: self._job.__aexit__(None, None, None))
+
     @like(jobs.Job.refresh)
     def refresh(self) -> None:
         self._portal.call(self._job.refresh)
@@ -136,6 +169,20 @@ class Job(Generic[_T]):
             return self._job.receive(keep=keep, wait=wait, from_start=from_start)
 
         return Receiver(self._portal, self._portal.call(receive))
+
+    @like(jobs.Job.lines)
+    def lines(
+        self,
+        stream: Literal["stdout", "stderr"] = "stdout",
+        *,
+        keep: bool = False,
+        wait: bool = True,
+        from_start: bool = False,
+    ) -> Lines:
+        async def lines() -> line_iterators.Lines:
+            return self._job.lines(stream, keep=keep, wait=wait, from_start=from_start)
+
+        return Lines(self._portal, self._portal.call(lines))
 
     @like(jobs.Job.result)
     def result(self) -> _T:

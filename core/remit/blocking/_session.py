@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from types import ModuleType
-from typing import Any, TypeVar, TypeVarTuple, Unpack, overload
+from typing import Any, Literal, TypeVar, TypeVarTuple, Unpack, overload
 
 from remit._jobs import job as jobs
 from remit._jobs.options import RunOptions, StartOptions, Word, Work
 from remit._portal import Portal
+from remit._session import mapping
 from remit._session import session as sessions
-from remit._types import CommandResult, JobInfo, Pruned, SessionState
+from remit._types import CommandResult, JobInfo, Peer, Pruned, SessionState
 from remit.blocking._jobs import Job
 from remit.blocking._like import Steps, like
 
 _T = TypeVar("_T")
+_I = TypeVar("_I")
 _Args = TypeVarTuple("_Args")
+
+
+class Mapped(Steps[_T]):
+    __doc__ = mapping.Mapped.__doc__
+
+    def __init__(self, portal: Portal, values: mapping.Mapped[_T]) -> None:
+        super().__init__(portal, values)
+        self._values = values
+
+    @like(mapping.Mapped.aclose)
+    def aclose(self) -> None:
+        self._fetched.clear()
+        self._portal.call(self._values.aclose)
+
+    def __del__(self) -> None:
+        if self._portal.is_usable:
+            self._portal.soon(self._values.aclose)
 
 
 class Session:
@@ -39,6 +58,11 @@ class Session:
     @like(sessions.Session.state)
     def state(self) -> SessionState:
         return self._session.state
+
+    @property
+    @like(sessions.Session.peer)
+    def peer(self) -> Peer | None:
+        return self._session.peer
 
     @like(sessions.Session.changes)
     def changes(self) -> Iterator[SessionState]:
@@ -131,6 +155,67 @@ class Session:
     @like(sessions.Session.call)  # type: ignore[misc]
     def call(self, fn: Callable[..., Any], *args: Any, python: str | None = None) -> Any:
         return self._portal.call(lambda: self._session.call(fn, *args, python=python))
+
+    @overload
+    def map(
+        self,
+        fn: Callable[[_I], Coroutine[Any, Any, _T]],
+        items: Iterable[_I],
+        *,
+        limit: int | None = None,
+        return_exceptions: Literal[False] = False,
+        python: str | None = None,
+    ) -> Mapped[_T]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Callable[[_I], Iterator[_T] | AsyncIterator[_T]],
+        items: Iterable[_I],
+        *,
+        limit: int | None = None,
+        return_exceptions: Literal[False] = False,
+        python: str | None = None,
+    ) -> Mapped[list[_T]]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Callable[[_I], _T],
+        items: Iterable[_I],
+        *,
+        limit: int | None = None,
+        return_exceptions: Literal[False] = False,
+        python: str | None = None,
+    ) -> Mapped[_T]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Callable[[_I], Any],
+        items: Iterable[_I],
+        *,
+        limit: int | None = None,
+        return_exceptions: bool,
+        python: str | None = None,
+    ) -> Mapped[Any]: ...
+
+    @like(sessions.Session.map)
+    def map(
+        self,
+        fn: Callable[[Any], Any],
+        items: Iterable[Any],
+        *,
+        limit: int | None = None,
+        return_exceptions: bool = False,
+        python: str | None = None,
+    ) -> Mapped[Any]:
+        async def mapped() -> mapping.Mapped[Any]:
+            return self._session.map(
+                fn, items, limit=limit, return_exceptions=return_exceptions, python=python
+            )
+
+        return Mapped(self._portal, self._portal.call(mapped))
 
     @like(sessions.Session.ship)
     def ship(self, package: str | ModuleType, *, python: str | None = None) -> None:

@@ -1,0 +1,304 @@
+"""What makes programs short: jobs of a block, lines, results as getters, maps, who is there."""
+
+from __future__ import annotations
+
+import gc
+import getpass
+import os
+import platform
+import time
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from pathlib import Path
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import remit
+from remit._jobs import lines
+from remit._jobs.lines import Cutter
+
+pytestmark = pytest.mark.anyio
+
+
+# -- results
+
+
+async def test_text_is_what_was_printed() -> None:
+    assert remit.CommandResult(0, "häuser\n".encode() + b"\xff", b"").text == "häuser\n\ufffd"
+
+
+@pytest.mark.parametrize("placement", ["return", "keep"])
+async def test_a_result_is_taken_once_and_remembered(
+    session: remit.Session, placement: str
+) -> None:
+    job = await session.start("echo out", placement=placement)
+    results: list[remit.CommandResult] = []
+
+    async def ask() -> None:
+        results.append(await job.result())
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(4):
+            tasks.start_soon(ask)
+    await ask()
+    assert [result.text for result in results] == ["out\n"] * 5
+    assert not job.has_more_data
+    function = await session.start(divmod, 7, 2, placement=placement)
+    assert [await function.result(), await function.result()] == [(3, 1)] * 2
+
+
+async def test_a_failure_is_told_each_time(session: remit.Session) -> None:
+    job = await session.start("echo why >&2; exit 3")
+    for _ in range(3):
+        with pytest.raises(remit.JobFailed, match="status 3") as caught:
+            await job.result()
+        assert caught.value.stderr_tail == b"why\n"
+
+
+async def test_who_asked_first_may_be_cancelled(session: remit.Session, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    job = await session.start(f"echo out; until [ -e {gate} ]; do sleep 0.02; done")
+    with anyio.move_on_after(0.05):
+        await job.result()
+    results: list[str] = []
+
+    async def ask() -> None:
+        results.append((await job.result()).text)
+
+    async with anyio.create_task_group() as first:
+        first.start_soon(ask)
+        await anyio.wait_all_tasks_blocked()
+        async with anyio.create_task_group() as second:
+            second.start_soon(ask)
+            await anyio.wait_all_tasks_blocked()
+            first.cancel_scope.cancel()
+            gate.touch()
+            with anyio.CancelScope(shield=True):
+                assert (await job.result()).text == "out\n"
+
+
+# -- jobs of a block
+
+
+@pytest.mark.parametrize("placement", ["return", "keep"])
+@pytest.mark.parametrize("ends", ["runs", "has ended", "raises", "cancelled"])
+async def test_a_job_ends_with_its_block(session: remit.Session, placement: str, ends: str) -> None:
+    command = ["true"] if ends == "has ended" else ["sleep", "1000"]
+    with anyio.CancelScope() as scope:
+        try:
+            async with await session.start(command, placement=placement) as job:
+                if ends == "has ended":
+                    await job.wait()
+                elif ends == "raises":
+                    raise KeyError("mine")
+                elif ends == "cancelled":
+                    scope.cancel()
+                    await anyio.sleep_forever()
+        except KeyError:
+            assert ends == "raises"
+    assert job.state is ("COMPLETED" if ends == "has ended" else "STOPPED") or job.state.finished
+    assert [info.id for info in await session.jobs()] == ([job.id] if placement == "keep" else [])
+    if placement == "keep":
+        await job.remove()
+
+
+async def test_a_block_may_remove_its_job_and_outlive_its_session() -> None:
+    async with remit.connect("local:") as session:
+        async with await session.start(["sleep", "1000"]) as job:
+            await job.remove(force=True)
+        other = await session.start(["sleep", "1000"])
+    async with other:
+        pass
+    assert other.state.finished
+
+
+async def test_handles_of_one_job_are_equal(session: remit.Session) -> None:
+    job = await session.start(["true"], placement="keep")
+    again = await session.job(job.id)
+    other = await session.start(["true"], placement="keep")
+    assert again is not job
+    assert again == job
+    assert {job, again, other} == {job, other}
+    assert job != other
+    assert job != job.id
+    await again.wait()
+    await job.wait()
+    await job.remove()
+    await other.wait()
+    await other.remove()
+
+
+# -- lines
+
+
+@given(
+    st.lists(st.text(alphabet="aä\r☃ ", max_size=6), max_size=12),
+    st.booleans(),
+    st.integers(1, 7),
+)
+def test_lines_survive_any_cutting_of_the_stream(wanted: list[str], ends: bool, step: int) -> None:
+    data = "\n".join(wanted).encode() + (b"\n" if ends and wanted else b"")
+    cutter, got = Cutter(), list[str]()
+    for start in range(0, len(data), step):
+        got += cutter.feed(data[start : start + step])
+    got += cutter.end()
+    if not ends and wanted and not wanted[-1]:
+        wanted = wanted[:-1]  # a line that has nothing, nor an end, is none
+    assert got == wanted
+
+
+def test_a_line_without_an_end_comes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "MOST", 4)
+    cutter = Cutter()
+    assert cutter.feed(b"abcdefghij") == ["abcd", "efgh"]
+    assert cutter.feed(b"k\nl") == ["ijk"]
+    assert cutter.end() == ["l"]
+
+
+async def test_lines_of_one_stream(session: remit.Session) -> None:
+    job = await session.start("echo one; echo other >&2; printf 'two\\nthree'")
+    await job.wait()
+    assert [line async for line in job.lines(keep=True)] == ["one", "two", "three"]
+    assert [line async for line in job.lines("stderr", keep=True)] == ["other"]
+    reader = job.lines()
+    assert await anext(reader) == "one"
+    await reader.aclose()
+    with pytest.raises(StopAsyncIteration):
+        await anext(reader)
+    assert [line async for line in job.lines()] == ["one", "two", "three"]
+    assert [line async for line in job.lines()] == []
+    with pytest.raises(ValueError, match="stream"):
+        job.lines("value")  # type: ignore[arg-type]
+
+
+# -- many calls
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def picky(number: int) -> int:
+    if number == 3:
+        raise KeyError(number)
+    return number
+
+
+def count(end: int) -> Iterator[int]:
+    yield from range(end)
+
+
+def note(directory: str, number: int) -> int:
+    """How many were under way with it."""
+    path = f"{directory}/{number}"
+    with open(path, "w"):
+        time.sleep(0.02)
+        found = len(os.listdir(directory))
+    os.unlink(path)
+    return found
+
+
+async def test_a_map_keeps_the_order(session: remit.Session) -> None:
+    assert [value async for value in session.map(square, range(50))] == [n * n for n in range(50)]
+    assert [value async for value in session.map(count, [1, 2])] == [[0], [0, 1]]
+    assert [value async for value in session.map(square, [])] == []
+
+
+async def test_a_map_is_bounded(session: remit.Session, tmp_path: Path) -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(20):
+            taken.append(number)
+            yield number
+
+    values = session.map(partial(note, str(tmp_path)), items(), limit=3)
+    assert taken == []
+    got: list[int] = []
+    async for value in values:
+        got.append(value)
+        assert len(taken) <= len(got) + 2
+    assert len(got) == 20
+    assert max(got) <= 3
+    with pytest.raises(ValueError, match="limit"):
+        session.map(square, [1], limit=0)
+
+
+async def test_the_first_failure_cancels_the_rest(session: remit.Session) -> None:
+    values = session.map(picky, range(1000), limit=4)
+    assert [await anext(values) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(remit.JobFailed, match="KeyError: 3"):
+        await anext(values)
+    for _ in range(2):
+        with pytest.raises(StopAsyncIteration):
+            await anext(values)
+    got = [value async for value in session.map(picky, range(6), return_exceptions=True)]
+    assert [got[:3], got[4:]] == [[0, 1, 2], [4, 5]]
+    assert isinstance(got[3], remit.JobFailed)
+
+
+async def test_a_fault_of_the_items_is_raised(session: remit.Session) -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise OSError("mine")
+
+    with pytest.raises(OSError, match="mine"):
+        [value async for value in session.map(square, items(), limit=1)]
+
+
+async def test_a_step_of_a_map_may_be_cancelled(session: remit.Session) -> None:
+    values = session.map(partial(note, "/proc/self/cwd/nowhere"), [], limit=1)
+    with pytest.raises(StopAsyncIteration):
+        await anext(values)
+    slow = session.map(sleep, [0.05] * 10, limit=2)
+    got: list[float] = []
+    while len(got) < 10:
+        with anyio.move_on_after(0.01):
+            got.append(await anext(slow))
+    assert got == [0.05] * 10
+
+
+def sleep(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+async def mapped(values: AsyncIterator[float], how: str) -> None:
+    if how == "closed":
+        await values.aclose()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("how", ["closed", "dropped"])
+async def test_a_map_that_is_left_leaves_the_workers_free(how: str) -> None:
+    async with remit.connect("local:", workers=1) as session:
+        values = session.map(sleep, [0.0, 1000, 1000], limit=2)
+        assert await anext(values) == 0.0
+        await mapped(values, how)
+        del values
+        gc.collect()
+        with anyio.fail_after(60):
+            assert await session.call(square, 3) == 9
+
+
+async def test_a_session_that_ends_under_a_map_tells_so() -> None:
+    async with remit.connect("local:", workers=1) as session:
+        values = session.map(sleep, [0.0, 1000, 1000], limit=2)
+        assert await anext(values) == 0.0
+    with pytest.raises(remit.SessionClosed):
+        await anext(values)
+
+
+# -- who is there
+
+
+async def test_a_session_tells_whom_it_reached(session: remit.Session) -> None:
+    peer = session.peer
+    assert peer is not None
+    assert (peer.hostname, peer.user) == (platform.node(), getpass.getuser())
+    assert peer.python == platform.python_version()
+    assert peer.platform.startswith("Linux ")
+    assert peer.state == os.environ["REMIT_STATE_DIR"]
+    assert peer.version
