@@ -14,7 +14,7 @@ nox.options.reuse_venv = "yes"
 
 # Most tests wait for processes most of the time: more workers than processors pay.
 SPREAD = ["--numprocesses=4", "--dist=worksteal"]
-CHECKED = ["core", "transports", "plugins", "tests", "benchmarks", "noxfile.py"]
+CHECKED = ["core", "transports", "plugins", "tests", "benchmarks", "examples", "noxfile.py"]
 
 
 # What is in each lock: remit itself, and the tools that it is checked with, in the same versions.
