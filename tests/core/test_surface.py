@@ -291,6 +291,33 @@ async def test_a_session_that_ends_under_a_map_tells_so() -> None:
         await anext(values)
 
 
+def full(a: int, b: int = 0, *, c: int = 0) -> tuple[int, int, int]:
+    return a, b, c
+
+
+def failing(a: int, *, c: int) -> None:
+    raise KeyError(a, c)
+
+
+async def test_a_partial_is_no_new_program_each_time(session: remit.Session) -> None:
+    assert await session.call(partial(full, 1), 2) == (1, 2, 0)
+    assert await session.call(partial(full, 1, c=3), 2) == (1, 2, 3)
+    assert await session.call(partial(partial(full, b=7), 1, c=1)) == (1, 7, 1)
+    assert await session.call(partial(int, base=16), "ff") == 255
+    (pool,) = session._connection.calls.values()
+    known = set(pool._programs._known)
+    for number in range(20):
+        assert await session.call(partial(full, number, c=number), 2) == (number, 2, number)
+        assert await session.call(partial(full, number)) == (number, 0, 0)
+    assert set(pool._programs._known) == known
+    with pytest.raises(
+        remit.JobFailed, match=r"failing\(\) on localhost raised KeyError: \(1, 2\)"
+    ):
+        await session.call(partial(failing, 1, c=2))
+    values = session.map(partial(full, c=9), range(3))
+    assert [value async for value in values] == [(0, 0, 9), (1, 0, 9), (2, 0, 9)]
+
+
 # -- who is there
 
 

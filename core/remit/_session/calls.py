@@ -169,7 +169,9 @@ class Calls(Listener):
     async def call(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """As `Session.call`."""
         from remit._shipping import programs  # with cloudpickle it is slow to import
+        from remit._shipping.partials import unfolded
 
+        fn, args = unfolded(fn, args, keywords=self._peer.runs_our_bytecode)
         program = programs.program(fn, self._peer)
         data = programs.arguments(args, self._peer, program.kind)
         if len(data) > MOST:
