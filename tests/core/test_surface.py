@@ -318,6 +318,29 @@ async def test_a_partial_is_no_new_program_each_time(session: remit.Session) -> 
     assert [value async for value in values] == [(0, 0, 9), (1, 0, 9), (2, 0, 9)]
 
 
+# -- variables that are removed
+
+
+def variables() -> dict[str, str]:
+    return dict(os.environ)
+
+
+@pytest.mark.parametrize("placement", ["return", "keep"])
+async def test_a_variable_is_removed(session: remit.Session, placement: str) -> None:
+    env = {"HOME": None, "NO_SUCH_THING": None, "ADDED": "1", "TZ": None, "PYTHONPATH": None}
+    done = await session.run(["env"], placement=placement, env=env)
+    names = {line.partition("=")[0] for line in done.text.splitlines()}
+    assert "ADDED" in names
+    assert names.isdisjoint({"HOME", "NO_SUCH_THING", "TZ", "PYTHONPATH"})
+    found = await session.run(variables, placement=placement, env=env)
+    assert found["ADDED"] == "1"
+    assert found.keys().isdisjoint({"HOME", "NO_SUCH_THING", "TZ"})
+    with pytest.raises(TypeError, match="a name in env"):
+        await session.run(["env"], env={None: "x"})  # type: ignore[dict-item]
+    with pytest.raises(TypeError, match=r"env\['A'\]"):
+        await session.run(["env"], env={"A": 1})  # type: ignore[dict-item]
+
+
 # -- who is there
 
 

@@ -41,7 +41,7 @@ class StartOptions(TypedDict, total=False):
     name: str | None
     id: str | None
     cwd: Word | None
-    env: Mapping[str, str] | None
+    env: Mapping[str, str | None] | None
     stdin: Stdin
     timeout: float | None
     merge: bool
@@ -62,7 +62,7 @@ class StartSettings:
     name: str | None = None
     id: str | None = None
     cwd: Word | None = None
-    env: Mapping[str, str] | None = None
+    env: Mapping[str, str | None] | None = None
     stdin: Stdin = None
     timeout: float | None = None
     merge: bool = False

@@ -42,7 +42,7 @@ class Start:
     placement: Placement
     lifetime: str
     cwd: bytes | None
-    env: Mapping[bytes, bytes]
+    env: Mapping[bytes, bytes | None]
     limits: Mapping[str, Any]
     settings: StartSettings
 
@@ -95,7 +95,7 @@ class Start:
 
 
 def check_words(
-    work: Work, *, name: str | None, cwd: Word | None, env: Mapping[str, str] | None
+    work: Work, *, name: str | None, cwd: Word | None, env: Mapping[str, str | None] | None
 ) -> None:
     """Raises what a start of a command by these words would, before there is a session."""
     _work(work, (), None)
@@ -247,19 +247,21 @@ def _cwd(cwd: Word | None, here: bool) -> bytes | None:
     return path
 
 
-def _env(env: Mapping[str, str] | None) -> dict[bytes, bytes]:
-    checked = {}
+def _env(env: Mapping[str, str | None] | None) -> dict[bytes, bytes | None]:
+    checked: dict[bytes, bytes | None] = {}
     if env is not None and not isinstance(env, Mapping):
         raise TypeError(f"env is a mapping of str to str, not {type(env).__name__}")
     for name, value in (env or {}).items():
-        for what, text in (("a name in env", name), (f"env[{name!r}]", value)):
-            if not isinstance(text, str):
-                raise TypeError(f"{what} is a str, not {text!r}, {type(text).__name__}")
+        if not isinstance(name, str):
+            raise TypeError(f"a name in env is a str, not {name!r}, {type(name).__name__}")
+        if value is not None and not isinstance(value, str):
+            raise TypeError(f"env[{name!r}] is a str, not {value!r}, {type(value).__name__}")
         if not name or "=" in name:
             raise ValueError(f"{name!r} cannot be the name of an environment variable")
         _no_nul(name, "the name of an environment variable")
-        _no_nul(value, f"the environment variable {name}")
-        checked[os.fsencode(name)] = os.fsencode(value)
+        if value is not None:
+            _no_nul(value, f"the environment variable {name}")
+        checked[os.fsencode(name)] = None if value is None else os.fsencode(value)
     return checked
 
 
@@ -276,7 +278,7 @@ _READ_AT_START = frozenset(
 )
 
 
-def _no_start_variables(env: Mapping[str, str]) -> None:
+def _no_start_variables(env: Mapping[str, str | None]) -> None:
     for name in env:
         if name in _READ_AT_START:
             raise ValueError(

@@ -171,7 +171,7 @@ class Session:
         name: str | None = None,
         id: str | None = None,
         cwd: Word | None = None,
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, str | None] | None = None,
         stdin: Stdin = None,
         timeout: float | None = None,
         merge: bool = False,
@@ -186,6 +186,7 @@ class Session:
 
         ``work``: a sequence of words (no shell), a str (a ``/bin/sh`` line), or a function.
         ``stdin``: bytes, an open binary file, an async iterable of bytes, `PIPE` (then `Job.send`).
+        ``env``: variables that are added; those that are None are removed.
         ``merge`` sends stderr with stdout. ``timeout`` seconds after its start the job is stopped
         and FAILED. ``full``: what becomes of the output of a return job that nobody reads once
         ``buffer_limit`` bytes are held here: ``spill`` to a temporary file, ``block`` the job, or

@@ -130,11 +130,11 @@ def _command(name: str, value: Fields) -> Fields:
     return {"argv": argv} if line is None else {"line": line}
 
 
-def _environment(name: str, value: dict[bytes, bytes]) -> dict[bytes, bytes]:
+def _environment(name: str, value: dict[bytes, bytes | None]) -> dict[bytes, bytes | None]:
     for key, item in value.items():
-        if not (isinstance(key, bytes) and isinstance(item, bytes)):
+        if not (isinstance(key, bytes) and isinstance(item, (bytes, type(None)))):
             raise refused("an environment is of bytes")
-        if not key or b"=" in key or b"\0" in key or b"\0" in item:
+        if not key or b"=" in key or b"\0" in key or b"\0" in (item or b""):
             raise refused("the environment cannot hold %r" % key)
     return value
 

@@ -8,11 +8,13 @@ import time
 import warnings
 from typing import TYPE_CHECKING
 
+from remit._agent.base import environment
+
 if TYPE_CHECKING:
     from typing import Mapping
 
 
-def update(env: Mapping[bytes, bytes]) -> None:
+def update(env: Mapping[bytes, bytes | None]) -> None:
     """Changes the environment, and what Python has made of it as far as that can still be changed.
 
     What is read whenever it is used (PYTHONBREAKPOINT, PYTHONASYNCIODEBUG) needs nothing; what
@@ -20,19 +22,19 @@ def update(env: Mapping[bytes, bytes]) -> None:
     `streams` and `filter_warnings`.
     """
     before = os.environ.get("PYTHONPATH", "")
-    os.environb.update(env)
+    environment.change(os.environb, env)
     if b"TZ" in env:
         time.tzset()
     if not env.keys().isdisjoint((b"LC_ALL", b"LC_CTYPE", b"LANG")):
         _set_locale()
     if b"PYTHONPATH" in env:
         old = [place for place in before.split(os.pathsep) if place]
-        new = [place for place in os.environ["PYTHONPATH"].split(os.pathsep) if place]
+        new = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
         sys.path[:] = new + [place for place in sys.path if place not in old]
     if b"PYTHONDONTWRITEBYTECODE" in env:
         sys.dont_write_bytecode = bool(env[b"PYTHONDONTWRITEBYTECODE"])
     if b"PYTHONPYCACHEPREFIX" in env:
-        sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] or None
+        sys.pycache_prefix = os.environ.get("PYTHONPYCACHEPREFIX") or None
     if env.get(b"PYTHONFAULTHANDLER"):
         import faulthandler
 
@@ -47,8 +49,8 @@ def update(env: Mapping[bytes, bytes]) -> None:
         sys.set_int_max_str_digits(digits)
 
 
-def _number(env: Mapping[bytes, bytes], name: bytes) -> int | None:
-    text = env.get(name, b"")
+def _number(env: Mapping[bytes, bytes | None], name: bytes) -> int | None:
+    text = env.get(name) or b""
     return int(text) if text.isdigit() else None
 
 

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Mapping, MutableMapping
 
 VARIABLE = b"REMIT_JOB"
 # bash takes itself for one started by sshd, and reads ~/.bashrc, where one of these is set and no
@@ -29,6 +33,17 @@ def given() -> dict[bytes, bytes]:
         if name and equals:
             found.setdefault(name, value)  # of two, the first is what getenv(3) finds
     return found or dict(os.environb)
+
+
+def change(
+    environment: MutableMapping[bytes, bytes], changes: Mapping[bytes, bytes | None]
+) -> None:
+    """``changes``: what is added or replaced, and, where it is None, removed."""
+    for name, value in changes.items():
+        if value is None:
+            environment.pop(name, None)
+        else:
+            environment[name] = value
 
 
 def restore() -> None:

@@ -15,7 +15,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from remit._agent.base.descriptors import AsTheirs, give_back, theirs
-from remit._agent.base.environment import account
+from remit._agent.base.environment import account, change
 
 if TYPE_CHECKING:
     from typing import Any, Callable, NoReturn
@@ -137,7 +137,7 @@ def _start(
     argv = list(command["argv"]) if line is None else [b"/bin/sh", b"-c", line]
     manner: dict[str, Any] = command.get("manner") or {}
     environment = {} if manner.get("whole") else account()
-    environment.update(env)
+    change(environment, env)
     environment[b"REMIT_JOB"] = job_id
     return _Start(argv, cwd, environment, fds, manner=manner)
 

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from remit._agent.base import process_tree, pty, spawn
-from remit._agent.base.environment import account
+from remit._agent.base.environment import account, change
 from remit._agent.base.handler import Handler
 from remit._agent.enter import control_socket, rc_files
 from remit._agent.enter.local_caller import LocalCaller
@@ -50,7 +50,7 @@ def enter(link: Link, channel: int, args: dict[str, Any]) -> None:
     place = os.uname().nodename if args["prompt"] is None else args["prompt"]
     command = args["command"]
     env = _environment(args["term"])
-    env.update(args["env"])
+    change(env, args["env"])
     try:
         ours, theirs = pty.open_pair(args["rows"], args["columns"])
     except OSError as exc:
