@@ -50,9 +50,11 @@ GIVEN: dict[tuple[str, str], tuple[str, list[Any]]] = {
     ("Settings", "reconnect"): WAITING,
     ("Settings", "workers"): ("count", [*SOME[1], (1 << 16) + 1]),
     ("Settings", "calls_per_worker"): SOME,
+    ("Executor", "workers"): ("count", [*SOME[1], (1 << 16) + 1]),
     ("Session.start", "timeout"): POSITIVE,
     ("Session.start", "buffer_limit"): SOME,
     ("Session.start", "max_output"): SOME,
+    ("Session.map", "limit"): SOME,
     ("Session.prune", "older_than"): ("seconds", [*FINITE[1], 1e11]),
     ("Session.prune", "max_total"): COUNT,
     ("Job.stop", "grace"): ("seconds", [*FINITE[1], 3600.1]),
@@ -139,6 +141,10 @@ class Uses:
                 with pytest.raises((TypeError, ValueError)):
                     await self._session.start(["true"], placement=placement, **given)
             await self._session.start(["true"], placement="keep", **given)
+        elif name == "Executor":
+            remit.Executor("fake:", **given)
+        elif name == "Session.map":
+            self._session.map(abs, [1], **given)
         elif name == "Session.prune":
             await self._session.prune(**given)
         elif name == "Job.stop":

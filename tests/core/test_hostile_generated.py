@@ -270,7 +270,7 @@ async def test_a_flood_does_not_fill_memory(
 async def test_a_list_without_an_end_is_left(
     play: Play, verb: str, circle: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("remit._session.session._MOST_LISTED", 1000)
+    monkeypatch.setattr("remit._session.listing._MOST_LISTED", 1000)
     letters = "abcdefghijklmnopqrstuvwxyz"
 
     async def liar(agent: FakeAgent) -> None:

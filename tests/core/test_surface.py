@@ -207,6 +207,29 @@ async def test_a_map_keeps_the_order(session: remit.Session) -> None:
     assert [value async for value in session.map(square, [])] == []
 
 
+def entered(path: str, number: int) -> None:
+    with open(path, "a") as file:
+        file.write(f"{number}\n")
+
+
+async def test_the_calls_of_a_map_begin_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "begun"
+    async with remit.connect("local:", workers=1) as session:
+        for _ in range(3):  # the program is not there yet, and is
+            values = session.map(partial(entered, str(path)), range(60), limit=20)
+            assert [value async for value in values] == [None] * 60
+            assert path.read_text().split() == [str(number) for number in range(60)]
+            path.unlink()
+
+
+async def test_one_of_a_map_that_cannot_be_sent_holds_up_none(session: remit.Session) -> None:
+    items = [1, session, 2, session, 3]
+    values = session.map(repr, items, limit=5, return_exceptions=True)
+    got = [value async for value in values]
+    assert got[::2] == ["1", "2", "3"]
+    assert all(isinstance(value, remit.ShippingError) for value in got[1::2])
+
+
 async def test_a_map_is_bounded(session: remit.Session, tmp_path: Path) -> None:
     taken: list[int] = []
 

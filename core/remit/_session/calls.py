@@ -166,8 +166,10 @@ class Calls(Listener):
     def serves(self, link: Link, peer: Runtime) -> bool:
         return not self.over and self._link is link and self._peer == peer
 
-    async def call(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        """As `Session.call`."""
+    async def call(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], begun: Callable[[], None]
+    ) -> Any:
+        """As `Session.call`. ``begun``: to call once it is sent."""
         from remit._shipping import programs  # with cloudpickle it is slow to import
         from remit._shipping.partials import unfolded
 
@@ -189,7 +191,7 @@ class Calls(Listener):
         try:
             if not known.sent:
                 await self._introduce(known, program)
-            call = await self._answer_to(known, data)
+            call = await self._answer_to(known, data, begun)
         finally:
             self._users -= 1
             self._forget(self._programs.leave(program, known))
@@ -217,7 +219,7 @@ class Calls(Listener):
                 await self._send(PROGRAM, known.number, body)
                 known.sent = True
 
-    async def _answer_to(self, known: _Known, data: bytes) -> _Call:
+    async def _answer_to(self, known: _Known, data: bytes, begun: Callable[[], None]) -> _Call:
         self._count += 1
         number = self._count
         call = self._calls[number] = _Call()
@@ -225,6 +227,7 @@ class Calls(Listener):
         try:
             await self._send(CALL, number, NUMBER.pack(known.number) + data)
             sent = True
+            begun()
             await call.done.wait()
         except BaseException:
             if self._calls.pop(number, None) is not None and sent:
@@ -402,10 +405,19 @@ class Calls(Listener):
         self.credit()
 
 
+def _nothing() -> None:
+    """Who calls once need not know when the call began."""
+
+
 async def call(
-    connection: Connection, fn: Callable[..., Any], args: tuple[Any, ...], python: str | None
+    connection: Connection,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    python: str | None,
+    begun: Callable[[], None] = _nothing,
 ) -> Any:
-    """As `Session.call`. Opens what is not open yet."""
+    """As `Session.call`. Opens what is not open yet. ``begun`` is called once it is sent: calls
+    that are sent one after another begin in that order."""
     interpreter = connection.interpreter(python)
     calls = connection.calls.get(interpreter)
     link = connection.link
@@ -418,7 +430,7 @@ async def call(
             if calls is not None:
                 calls.retire()
             calls = connection.calls[interpreter] = _opened(connection, link, interpreter, peer)
-    return await calls.call(fn, args)
+    return await calls.call(fn, args, begun)
 
 
 def _opened(connection: Connection, link: Link, interpreter: Interpreter, peer: Runtime) -> Calls:

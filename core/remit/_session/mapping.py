@@ -1,7 +1,8 @@
-"""Many calls of one function, so many at a time, their values in order."""
+"""Many calls of one function, so many at a time, begun and answered in order."""
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
@@ -11,30 +12,37 @@ import anyio
 import anyio.lowlevel
 
 from remit._errors import RemitError, SessionClosed
+from remit._session.calls import call
 from remit._session.connection import Connection
 
 _T = TypeVar("_T")
+# A call that tells when it is on its way.
+_Begun = Callable[[Callable[[], None]], Awaitable[Any]]
 
 
 class _Slot:
     """One call, and what comes of it."""
 
     def __init__(self) -> None:
+        self.begun = anyio.Event()
         self.done = anyio.Event()
         self.scope = anyio.CancelScope()
         self.came = False
         self.value: Any = None
         self.error: Exception | None = None
 
-    async def run(self, call: Callable[[], Awaitable[Any]]) -> None:
-        """In a task of the session's. Raises nothing of its own."""
+    async def run(self, call: _Begun, before: anyio.Event) -> None:
+        """In a task of the session's, once the call before has begun: a loop may run new tasks in
+        any order. Raises nothing of its own."""
         try:
             with self.scope:
-                self.value = await call()
+                await before.wait()
+                self.value = await call(self.begun.set)
                 self.came = True
         except Exception as exc:
             self.error = exc
         finally:
+            self.begun.set()
             self.done.set()
 
 
@@ -44,7 +52,7 @@ class Mapped(AsyncIterator[_T], Generic[_T]):
     def __init__(
         self,
         connection: Connection,
-        call: Callable[[Any], Awaitable[Any]],
+        call: Callable[[Any, Callable[[], None]], Awaitable[Any]],
         items: Iterable[Any],
         limit: Callable[[], Awaitable[int]],
         return_exceptions: bool,
@@ -56,6 +64,8 @@ class Mapped(AsyncIterator[_T], Generic[_T]):
         self._most = 0
         self._return_exceptions = return_exceptions
         self._slots: deque[_Slot] = deque()  # the oldest first
+        self._begun = anyio.Event()  # of the newest call
+        self._begun.set()
         self._has_more = True
 
     def __aiter__(self) -> Mapped[_T]:
@@ -97,7 +107,8 @@ class Mapped(AsyncIterator[_T], Generic[_T]):
             self._slots.append(slot)
             # Nothing of it holds `self`, which may be dropped meanwhile.
             tasks = self._connection.tasks
-            tasks.start_soon(slot.run, partial(self._call, item), failed=tasks.note)
+            before, self._begun = self._begun, slot.begun
+            tasks.start_soon(slot.run, partial(self._call, item), before, failed=tasks.note)
 
     def _taken(self, slot: _Slot) -> _T:
         if slot.came:
@@ -117,3 +128,25 @@ class Mapped(AsyncIterator[_T], Generic[_T]):
         slots, self._slots = self._slots, deque()
         for slot in slots:
             slot.scope.cancel()
+
+
+def mapped(
+    connection: Connection,
+    fn: Callable[[Any], Any],
+    items: Iterable[Any],
+    limit: int | None,
+    return_exceptions: bool,
+    python: str | None,
+) -> Mapped[Any]:
+    """As `Session.map`."""
+
+    async def most() -> int:
+        if limit is not None:
+            return limit
+        workers = connection.settings.workers or await call(connection, os.cpu_count, (), None)
+        return 2 * (workers or 1)
+
+    async def one(item: Any, begun: Callable[[], None]) -> Any:
+        return await call(connection, fn, (item,), python, begun)
+
+    return Mapped(connection, one, items, most, return_exceptions)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import (
     AsyncIterator,
@@ -24,13 +23,11 @@ import anyio.to_thread
 
 from remit._amounts import count, seconds
 from remit._errors import (
-    JobNotFound,
     JobStateError,
     LinkLost,
-    RemoteProtocolError,
     SessionClosed,
 )
-from remit._jobs.backing import Backing, Live
+from remit._jobs.backing import Live
 from remit._jobs.job import Job, outcome_within
 from remit._jobs.kept_job import KeptJob
 from remit._jobs.options import (
@@ -46,16 +43,17 @@ from remit._jobs.options import (
     Work,
 )
 from remit._jobs.request import Start
-from remit._jobs.return_job import EndedJob, ReturnJob
+from remit._jobs.return_job import ReturnJob
 from remit._link.carrier import Carrier
-from remit._link.messages import Hello, JobMap, JobPage, PrunedPage
+from remit._link.messages import Hello
 from remit._plugins import Plugins
 from remit._public import named_as_written
+from remit._session import listing
 from remit._session.calls import call
 from remit._session.connection import Connection
 from remit._session.dialing import Dialer
 from remit._session.life import Life
-from remit._session.mapping import Mapped
+from remit._session.mapping import Mapped, mapped
 from remit._session.settings import Settings
 from remit._types import PIPE, CommandResult, JobInfo, Lease, Peer, Pruned, SessionState
 from remit.abc import Target, Transport
@@ -63,12 +61,6 @@ from remit.abc import Target, Transport
 _T = TypeVar("_T")
 _I = TypeVar("_I")
 _Args = TypeVarTuple("_Args")
-_N = TypeVar("_N", JobInfo, JobMap)
-
-# More than a frame can hold: the agent sends as many at once as fit.
-_PAGE = 10_000
-# What is listed is held in memory: some 200 MB.
-_MOST_LISTED = 200_000
 
 
 class Session:
@@ -377,26 +369,16 @@ class Session:
         """Calls ``fn`` with each of ``items``, as `call` does; an async iterator of the values, in
         the order of the items.
 
-        At most ``limit`` calls are under way or have a value that was not taken yet (None: two for
-        each worker there), and only so many items are taken ahead. The first call that fails
-        cancels the rest and is raised where its value would be; with ``return_exceptions`` what it
-        raised takes the value's place. A step that is cancelled gives its value at the next one.
-        Leaving early, or ``aclose()``, cancels what has not come. Raises ValueError for a limit
-        under 1.
+        They begin in that order too. At most ``limit`` calls are under way or have a value that was
+        not taken yet (None: two for each worker there), and only so many items are taken ahead. The
+        first call that fails cancels the rest and is raised where its value would be; with
+        ``return_exceptions`` what it raised takes the value's place. A step that is cancelled gives
+        its value at the next one. Leaving early, or ``aclose()``, cancels what has not come. Raises
+        ValueError for a limit under 1.
         """
         if limit is not None:
             limit = count("limit", limit, least=1)
-
-        async def most() -> int:
-            if limit is not None:
-                return limit
-            workers = self._connection.settings.workers or await self.call(os.cpu_count)
-            return 2 * (workers or 1)
-
-        async def one(item: Any) -> Any:
-            return await call(self._connection, fn, (item,), python)
-
-        return Mapped(self._connection, one, items, most, return_exceptions)
+        return mapped(self._connection, fn, items, limit, return_exceptions, python)
 
     async def ship(self, package: str | ModuleType, *, python: str | None = None) -> None:
         """Sends a pure-Python package or module, so that functions can import it there. It is on
@@ -409,59 +391,21 @@ class Session:
 
     async def jobs(self) -> list[JobInfo]:
         """What this account keeps on the target, and this session's return jobs; oldest first."""
-        found = self._connection.jobs.returned.infos()
-        walk = _Walk(f"the jobs on {self.target}")
-        while walk.goes_on:
-            page, last = await self._kept_jobs(walk.after)
-            found += page
-            walk.take(len(page), last)
-        return sorted(found, key=_age)
+        return await listing.listed(self._connection)
 
     async def _kept_jobs(self, after: str | None) -> tuple[list[JobInfo], str | None]:
         """Of what is kept there as many as come at once, the oldest of them first, and after which
         id the next ones come; None where these were the last."""
-        page = await self._connection.ask("jobs", {"after": after, "limit": _PAGE}, JobPage)
-        location = self.location
-        return sorted(
-            (job.info(location, here=self._connection.here) for job in page.jobs), key=_age
-        ), page.next
+        return await listing.page(self._connection, after)
 
     async def job(self, name: str) -> Job:
         """A live handle of the job with this id, else this name, else this prefix of its id (at
         least 4 characters). Raises JobNotFound, also where several fit (it lists their ids)."""
-        mine = _fitting(name, self._connection.jobs.returned.infos())
-        if len(mine) == 1 and name in (mine[0].id, mine[0].name):
-            await anyio.lowlevel.checkpoint()
-            return self._returned(mine[0])
-        page = await self._connection.ask("find", {"name": name}, JobPage)
-        found = _fitting(name, page.jobs)  # a target may answer with whatever it likes
-        ids = [job.id for job in mine] + [job.id for job in found]
-        if not ids and page.gone:
-            raise JobNotFound(f"job {name} was removed on {self.target}", gone=True)
-        if not ids:
-            raise JobNotFound(
-                f"no job {name!r} on {self.target}",
-                hint="an id, a name, or at least 4 characters of an id; `remit jobs` lists them",
-            )
-        if len(ids) > 1:
-            raise JobNotFound(
-                f"{name!r} matches {len(ids)} jobs on {self.target}", evidence="\n".join(ids)
-            )
-        if mine:
-            return self._returned(mine[0])
-        job = KeptJob.found(self._connection, found[0])
-        await job.attend()
-        return Job(job)
-
-    def _returned(self, info: JobInfo) -> Job:
-        """A handle of a return job of its own."""
-        live = self._connection.jobs.returned.handle(info.id)
-        return Job(live if isinstance(live, Backing) else EndedJob(self._connection, info))
+        return Job(await listing.found(self._connection, name))
 
     async def _is_gone(self, job_id: str) -> bool | None:
         """Whether the target knows that the job was removed; None where it knows nothing of it."""
-        page = await self._connection.ask("find", {"name": job_id}, JobPage)
-        return False if page.jobs else True if page.gone else None
+        return await listing.is_gone(self._connection, job_id)
 
     async def prune(
         self,
@@ -485,14 +429,7 @@ class Session:
             older_than = seconds("older_than", older_than, least=0, most=1e10)
         if max_total is not None:
             max_total = count("max_total", max_total, least=0, unit="bytes")
-        limits = {"older_than": older_than, "max_total": max_total, "dry_run": dry_run}
-        pruned: list[Pruned] = []
-        walk = _Walk(f"what was pruned on {self.target}")
-        while walk.goes_on:
-            page = await self._connection.ask("prune", {**limits, "after": walk.after}, PrunedPage)
-            pruned += [job.pruned() for job in page.jobs]
-            walk.take(len(page.jobs), page.next)
-        return pruned
+        return await listing.pruned(self._connection, older_than, max_total, dry_run)
 
     # -- its end
 
@@ -502,39 +439,6 @@ class Session:
         elsewhere until they are there, at most 40 s, and 6 s more where a store's own tasks go on
         in spite of a cancel; a cancel of who waits does not shorten that."""
         await self._life.aclose()
-
-
-class _Walk:
-    """Over pages that a target gives, each after the last item of the one before. One that goes in
-    a circle, or never ends, is no sound one."""
-
-    def __init__(self, what: str) -> None:
-        self.after: Any = None  # the last item so far
-        self.goes_on = True
-        self._what = what
-        self._count = 0
-
-    def take(self, size: int, last: Any) -> None:
-        """A page of so many items has come, and ``last`` is where the next begins; None: nowhere.
-        Raises RemoteProtocolError."""
-        self._count += 1 + size
-        if last is not None and self.after is not None and not last > self.after:
-            raise RemoteProtocolError(f"{self._what}: the list does not advance")
-        if self._count > _MOST_LISTED:
-            raise RemoteProtocolError(f"{self._what}: the list does not end")
-        self.after = last
-        self.goes_on = last is not None
-
-
-def _age(job: JobInfo) -> float:
-    return job.created.timestamp() if job.created else -math.inf
-
-
-def _fitting(name: str, jobs: Sequence[_N]) -> list[_N]:
-    exact = [job for job in jobs if job.id == name] or [job for job in jobs if job.name == name]
-    if exact or len(name) < 4:
-        return exact
-    return [job for job in jobs if job.id.startswith(name)]
 
 
 named_as_written(__name__)
