@@ -308,3 +308,12 @@ def test_an_interpreter_ends_that_closed_nothing(program: str) -> None:
     job_id = ended(program).strip()
     assert len(job_id) == 13
     wait_until_gone(job_id)
+
+
+def test_hubs_and_readings_tell_how_they_stand() -> None:
+    hub = remit.blocking.Hub()
+    assert repr(hub) == "<remit.blocking.Hub not open>"
+    with hub:
+        assert repr(hub) == "<remit.blocking.Hub open, 0 sessions>"
+        job = hub.connect("local:").start(["true"])
+        assert repr(job.receive()).startswith("<remit.blocking.Receiver ")

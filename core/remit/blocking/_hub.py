@@ -29,6 +29,11 @@ class Hub:
         self._portal = portal()
         self._hub: hubs.Hub | None = None
 
+    def __repr__(self) -> str:
+        if self._hub is None:
+            return "<remit.blocking.Hub not open>"
+        return repr(self._hub).replace("remit.Hub", "remit.blocking.Hub", 1)
+
     @classmethod
     @like(hubs.Hub.open)
     def open(cls) -> Self:

@@ -32,6 +32,9 @@ class Receiver(Steps[Record]):
         super().__init__(portal, receiver)
         self._receiver = receiver
 
+    def __repr__(self) -> str:
+        return repr(self._receiver).replace("remit.Receiver", "remit.blocking.Receiver", 1)
+
     @like(receivers.Receiver.aclose)
     def aclose(self) -> None:
         self._fetched.clear()
