@@ -32,7 +32,7 @@ def test_a_session_does_what_one_with_await_does(session: blocking.Session) -> N
     assert session.call(divmod, 7, 2) == (3, 1)
     assert session.run(count, 3) == [0, 1, 2]
     assert (session.target, session.location, session.state) == ("local:", "localhost", "OPEN")
-    assert repr(session) == "<remit.blocking.Session local: OPEN>"
+    assert repr(session) == "<remit.blocking.Session local: OPEN, 0 return jobs run>"
     with pytest.raises(remit.JobFailed, match="status 3"):
         session.run("exit 3", check=True)
     with pytest.raises(ValueError, match="placement"):
