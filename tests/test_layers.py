@@ -1,6 +1,7 @@
 """Who may use whom: docs/design.md, "Layers", line by line."""
 
 import ast
+import functools
 import inspect
 import pickle
 import re
@@ -59,7 +60,12 @@ class Module(NamedTuple):
 
     @property
     def tree(self) -> ast.Module:
-        return ast.parse(self.path.read_text(), str(self.path))
+        return _parsed(self.path)
+
+
+@functools.cache
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
 
 
 def modules(directory: Path) -> Iterator[Module]:

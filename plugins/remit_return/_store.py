@@ -138,6 +138,7 @@ class MemoryStore:
             self._window = _LEAST_CREDIT
 
     def append(self, record: remit.Record) -> None:
+        """Takes a record, and moves or drops older ones as ``full`` asks."""
         if record.end == record.offset:
             return
         self.memory.add(record)
@@ -213,10 +214,12 @@ class MemoryStore:
             self._channel.grant(size)
 
     def close(self, outcome: remit.Outcome | None) -> None:
+        """Nothing more comes; readers end after what there is. What is stored stays."""
         self._closed = True
         self._ring()
 
     async def aclose(self) -> None:
+        """Frees what is stored, on disk too. Readers get JobStateError."""
         self.close(None)
         self._freed = True
         self.memory.clear()
@@ -227,13 +230,16 @@ class MemoryStore:
 
     @property
     def size(self) -> Position:
+        """Bytes that came, by stream."""
         return self._size
 
     @property
     def used(self) -> Position:
+        """Bytes that are consumed, by stream."""
         return self._used
 
     def read(self, position: Position | None, *, follow: bool, consume: bool) -> Reader:
+        """A pass from ``position`` on; see `remit.abc.ResultStore.read`."""
         start = dict(self._used if position is None else position)
         reader = Reader(self, start, follow=follow, consume=consume)
         if consume:
@@ -245,6 +251,7 @@ class MemoryStore:
         return reader
 
     def mark_used(self, record: remit.Record) -> None:
+        """Consumes up to the end of ``record``, and frees it where room is short."""
         self._used[record.stream] = max(self._used.get(record.stream, 0), record.end)
         if self._channel.full == "block" or self._stuck:
             self._let_go_of_used()
@@ -303,9 +310,11 @@ class Reader:
         self._ahead: deque[remit.Record] = deque()  # read from disk, not yet given out
 
     def supersede(self) -> None:
+        """Its next step raises JobStateError: another consuming reader took over."""
         self._superseded = True
 
     async def next(self) -> remit.Record | None:
+        """The next record or Gap; see `remit.abc.StoreReader.next`."""
         store = self._store
         while True:
             self._check()
@@ -324,10 +333,12 @@ class Reader:
                 await store._news.wait()
 
     def used(self, record: remit.Record) -> None:
+        """Consumes up to the end of ``record``, unless another reader took over."""
         if self._consume and not self._superseded:
             self._store.mark_used(record)
 
     def close(self) -> None:
+        """Lets go of what was read ahead."""
         self._ahead.clear()
 
     def _check(self) -> None:

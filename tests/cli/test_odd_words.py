@@ -34,7 +34,7 @@ FEW = ["", "nan", "0", "-1", "1e400", NO_TEXT, "a\rb"]
 AMOUNTS = {"timeout", "throttle", "lease", "max_output", "grace", "older_than", "max_total"}
 
 # Words that are right, for what has to be there; what a command's options go with.
-PLACES = {"targets": "fake:x", "target": "fake:x", "path": "out", "name": "x"}
+PLACES = {"targets": "fake:x", "target": "fake:x", "path": "out", "name": "x", "shell": "bash"}
 PLACES.update(dict.fromkeys(("job", "jobs"), JOB))
 WITH = {
     ("start", "on_max"): ["--keep", "--max-output", "1K"],
@@ -53,8 +53,9 @@ def agreeing(state_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(plugins(), "transports", {"fake": Agreeing()})
     monkeypatch.setattr(_demo, "PROGRAM", ["false"])
 
-    async def collect(*_: object) -> None:
+    async def collect(*_: object) -> _collecting.Answer:
         """Another process would know nothing of that target."""
+        return _collecting.Answer()
 
     monkeypatch.setattr(_collecting, "collect", collect)
     _known.write(Note(id=JOB, target="fake:x", created=datetime.now(UTC)))

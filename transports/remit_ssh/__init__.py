@@ -64,6 +64,7 @@ class Ssh:
         return explain(target, shlex.join(["ssh", *_way(target, address)]), address.host, end)
 
     def addresses(self) -> Collection[str]:
+        """The hosts that the account's own ssh_config names."""
         return hosts(os.path.expanduser("~/.ssh/config"))
 
 

@@ -12,10 +12,10 @@ import re
 from typing import TYPE_CHECKING
 
 from remit._jobdir import files, json, liveness, statedir
+from remit._jobdir.fields import MAX_TEXT, Fields, shown
 from remit._wire import states
 from remit._wire.ended import is_signal_name
 from remit._wire.refusal import Refused
-from remit._wire.streams import MAX_SIZE
 
 if TYPE_CHECKING:
     from typing import Any
@@ -25,11 +25,7 @@ _MAX_COMMAND = 1 << 16
 # What the head of a word counts for beside it: an empty one costs something too.
 _WORD = 5
 _MAX_NAME = 1000
-_MAX_TEXT = 500
 _MAX_PATH = 4096
-_MAX_NAMED = 32
-# The last second of the year 9999: nobody's calendar goes further.
-_LATEST = 253402300799.0
 _MAX_STATUS = 255
 _MAX_REQUESTS = 1000
 _REASON = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
@@ -126,72 +122,16 @@ def read_process(dir_fd: int) -> dict[str, Any] | None:
         return None
 
 
-class _Fields:
-    """The values of one file, each checked. ``problem`` is what is wrong with the first that is."""
-
-    def __init__(self, name: bytes, values: dict[str, Any]) -> None:
-        self.problem: str | None = None
-        self._name = name.decode()
-        self._values = values
-
-    def text(self, key: str, most: int = _MAX_TEXT) -> str | None:
-        value = self._values.get(key)
-        if isinstance(value, str):
-            return value[:most]
-        self._wrong(key, value)
-        return None
-
-    def texts(self, key: str) -> list[str]:
-        value = self._values.get(key)
-        if not isinstance(value, list):
-            self._wrong(key, value)
-            return []
-        return [item[:_MAX_TEXT] for item in value[:_MAX_NAMED] if isinstance(item, str)]
-
-    def time(self, key: str) -> float | None:
-        value = self._values.get(key)
-        if isinstance(value, (int, float)) and value is not True and 0 <= value <= _LATEST:
-            return float(value)
-        self._wrong(key, value)
-        return None
-
-    def size(self, key: str) -> int | None:
-        value = self._values.get(key)
-        if type(value) is int and 0 <= value <= MAX_SIZE:
-            return value
-        self._wrong(key, value)
-        return None
-
-    def sizes(self, key: str) -> dict[str, int]:
-        value = self._values.get(key)
-        if not isinstance(value, dict):
-            self._wrong(key, value)
-            value = {}
-        return {stream: files.number(value.get(stream)) for stream in files.STREAMS}
-
-    def _wrong(self, key: str, value: object) -> None:
-        if value is not None and self.problem is None:
-            self.problem = "%s: %s is %s" % (self._name, key, _shown(value))
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, (dict, list)):
-        return "an array" if isinstance(value, list) else "an object"
-    if isinstance(value, str):
-        value = value[:60]
-    return repr(value)[:80]
-
-
 def _facts(dir_fd: int, job_id: str) -> dict[str, Any]:
     """What was known before the job ran. Raises FileNotFoundError and Unreadable."""
     job = files.read_json(dir_fd, files.JOB)
     version = job.get("format")
     if version != files.FORMAT or type(version) is not int:
-        words = "job.json is of format %s, not %d" % (_shown(version), files.FORMAT)
+        words = "job.json is of format %s, not %d" % (shown(version), files.FORMAT)
         # A later remit may know very well how this job stands.
         later = files.is_later(version)
         raise files.Unavailable(words) if later else files.Unreadable(words)
-    fields = _Fields(files.JOB, job)
+    fields = Fields(files.JOB, job)
     cwd = job.get("cwd")
     try:
         command = _command(job.get("command"))
@@ -278,7 +218,7 @@ def _state(dir_fd: int) -> dict[str, Any]:
 
 
 def _host(process: dict[str, Any]) -> str | None:
-    return _Fields(files.PROCESS, process).text("hostname")
+    return Fields(files.PROCESS, process).text("hostname")
 
 
 def _nobody_starts(dir_fd: int) -> bool:
@@ -323,7 +263,7 @@ def _asked_to_stop(dir_fd: int) -> bool:
 
 
 def _going_on(process: dict[str, Any], state: str, problem: str | None) -> dict[str, Any]:
-    fields = _Fields(files.PROCESS, process)
+    fields = Fields(files.PROCESS, process)
     return {
         "state": state,
         "started": fields.time("started"),
@@ -336,11 +276,11 @@ def _going_on(process: dict[str, Any], state: str, problem: str | None) -> dict[
 
 def _after_the_end(outcome: dict[str, Any]) -> dict[str, Any]:
     """Raises Unreadable where it does not say how the job ended."""
-    fields = _Fields(files.OUTCOME, outcome)
+    fields = Fields(files.OUTCOME, outcome)
     status, signal = _how_it_ended(outcome)
     reason = outcome.get("reason") or "exited"
     if not isinstance(reason, str) or not _REASON.match(reason):
-        raise files.Unreadable("outcome.json: the reason is %s" % _shown(reason))
+        raise files.Unreadable("outcome.json: the reason is %s" % shown(reason))
     end: dict[str, Any] = {
         "exit_status": status,
         "signal": signal,
@@ -364,9 +304,9 @@ def _how_it_ended(outcome: dict[str, Any]) -> tuple[int | None, str | None]:
     """The exit status and the signal, of which a job has one at most. Raises Unreadable."""
     status, signal = outcome.get("exit_status"), outcome.get("signal")
     if status is not None and not (type(status) is int and 0 <= status <= _MAX_STATUS):
-        raise files.Unreadable("outcome.json: the exit status is %s" % _shown(status))
+        raise files.Unreadable("outcome.json: the exit status is %s" % shown(status))
     if signal is not None and not is_signal_name(signal):
-        raise files.Unreadable("outcome.json: the signal is %s" % _shown(signal))
+        raise files.Unreadable("outcome.json: the signal is %s" % shown(signal))
     return status, signal
 
 
@@ -413,7 +353,7 @@ def _unreadable(
         state = states.DISCONNECTED
     else:
         state = states.LOST
-    view.update(_going_on({}, state, words[:_MAX_TEXT]))
+    view.update(_going_on({}, state, words[:MAX_TEXT]))
     nothing = dict.fromkeys(files.STREAMS, 0)
     view.update(sizes=nothing, used=nothing, has_more=state == states.DISCONNECTED)
     return view
@@ -422,8 +362,8 @@ def _unreadable(
 def out_of_reach(view: dict[str, Any], problem: str) -> dict[str, Any]:
     """The last view of a job whose directory cannot be read now. A job that is over stays so."""
     if view["state"] in states.FINISHED:
-        return dict(view, problem=problem[:_MAX_TEXT])
-    return dict(view, state=states.DISCONNECTED, problem=problem[:_MAX_TEXT])
+        return dict(view, problem=problem[:MAX_TEXT])
+    return dict(view, state=states.DISCONNECTED, problem=problem[:MAX_TEXT])
 
 
 def unknown(job_id: str) -> dict[str, Any]:
@@ -441,7 +381,7 @@ def _words(exc: Exception) -> str:
 
 def _changed(dir_fd: int) -> float | None:
     try:
-        return _Fields(b"", {"at": os.fstat(dir_fd).st_mtime}).time("at")
+        return Fields(b"", {"at": os.fstat(dir_fd).st_mtime}).time("at")
     except OSError:
         return None
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -21,16 +22,42 @@ from remit.cli._work import Work
 _GIVE_UP = 10.0
 
 
+class Command(msgspec.Struct, kw_only=True):
+    """What it runs, in bytes: words and directories need not be UTF-8."""
+
+    argv: list[bytes] | None
+    line: bytes | None
+    cwd: bytes | None
+    env: dict[bytes, bytes]
+
+    @classmethod
+    def of(cls, work: Work) -> Command:
+        line = work.command if isinstance(work.command, str) else None
+        return cls(
+            argv=None if line is not None else [os.fsencode(word) for word in work.command],
+            line=None if line is None else os.fsencode(line),
+            cwd=None if work.cwd is None else os.fsencode(work.cwd),
+            env={os.fsencode(name): os.fsencode(value) for name, value in work.env.items()},
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """Its part of `Work`."""
+        return {
+            "command": os.fsdecode(self.line)
+            if self.line is not None
+            else tuple(os.fsdecode(word) for word in self.argv or ()),
+            "cwd": None if self.cwd is None else os.fsdecode(self.cwd),
+            "env": {os.fsdecode(name): os.fsdecode(value) for name, value in self.env.items()},
+        }
+
+
 class Assignment(msgspec.Struct, kw_only=True):
     """What a collector is to do. It travels over a pipe: neither ``ps`` nor a disk shows it."""
 
     target: str
     id: str
-    argv: list[bytes] | None
-    line: bytes | None
+    command: Command
     name: str | None
-    cwd: bytes | None
-    env: dict[bytes, bytes]
     timeout: float | None
     leftovers: Leftovers
     stdin: int | None
@@ -38,15 +65,11 @@ class Assignment(msgspec.Struct, kw_only=True):
 
     @classmethod
     def of(cls, target: str, job_id: str, work: Work) -> Assignment:
-        line = work.command if isinstance(work.command, str) else None
         return cls(
             target=target,
             id=job_id,
-            argv=None if line is not None else [os.fsencode(word) for word in work.command],
-            line=None if line is None else os.fsencode(line),
+            command=Command.of(work),
             name=work.name,
-            cwd=None if work.cwd is None else os.fsencode(work.cwd),
-            env={os.fsencode(name): os.fsencode(value) for name, value in work.env.items()},
             timeout=work.timeout,
             leftovers=work.leftovers,
             stdin=work.stdin,
@@ -55,15 +78,11 @@ class Assignment(msgspec.Struct, kw_only=True):
 
     def work(self) -> Work:
         return Work(
-            command=os.fsdecode(self.line)
-            if self.line is not None
-            else tuple(os.fsdecode(word) for word in self.argv or ()),
             name=self.name,
-            cwd=None if self.cwd is None else os.fsdecode(self.cwd),
-            env={os.fsdecode(name): os.fsdecode(value) for name, value in self.env.items()},
             timeout=self.timeout,
             leftovers=self.leftovers,
             stdin=self.stdin,
+            **self.command.facts(),
         )
 
 

@@ -12,14 +12,12 @@ from remit._errors import JobStateError
 from remit._types import Gap, JobInfo, JobState, LogRecord, Outcome, Record, Stream
 from remit.abc import (
     API,
-    DecodedRecord,
     Placement,
     Position,
-    RecordDecoder,
     ResultStore,
-    StoreReader,
 )
 from remit.testing._channel import FakeChannel, Producer
+from remit.testing._records import decoded, read_all, read_into, streams
 
 # Seconds for what takes milliseconds on a machine with nothing else to do.
 _LIMIT = 30.0
@@ -51,8 +49,8 @@ class PlacementConformance:
                 *job.say({"four": 4}),
             ]
             job.end()
-            got = await _all(job.store.read(None, follow=False, consume=True))
-        assert _streams(got) == _streams(sent)
+            got = await read_all(job.store.read(None, follow=False, consume=True))
+        assert streams(got) == streams(sent)
         # Where pieces are cut is no promise; the order across streams is.
         assert [record.stream for record in got] == [record.stream for record in sent]
 
@@ -63,8 +61,8 @@ class PlacementConformance:
         async with _opened(placement) as job:
             assert await job.store.read(None, follow=False, consume=False).next() is None
             job.produce("stdout", b"now")
-            got = await _all(job.store.read(None, follow=False, consume=False))
-        assert _streams(got) == {"stdout": b"now"}
+            got = await read_all(job.store.read(None, follow=False, consume=False))
+        assert streams(got) == {"stdout": b"now"}
 
     async def test_a_following_reader_waits_and_ends_with_the_job(
         self, placement: Placement
@@ -73,16 +71,16 @@ class PlacementConformance:
         async with _opened(placement) as job:
             got: list[Record] = []
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_into, got, job.store.read(None, follow=True, consume=True))
+                tasks.start_soon(read_into, got, job.store.read(None, follow=True, consume=True))
                 await anyio.wait_all_tasks_blocked()
                 assert got == []
                 job.produce("stdout", b"early ")
                 while not got:
                     await _moment()
-                assert _streams(got) == {"stdout": b"early "}
+                assert streams(got) == {"stdout": b"early "}
                 job.produce("stdout", b"late")
                 job.end()
-        assert _streams(got) == {"stdout": b"early late"}
+        assert streams(got) == {"stdout": b"early late"}
 
     async def test_any_number_may_read_along(self, placement: Placement) -> None:
         """Each of several readers that do not consume gets everything."""
@@ -92,7 +90,7 @@ class PlacementConformance:
             job.produce("stdout", b"for all")
             job.end()
             for reader in [*along, consuming]:
-                assert _streams(await _all(reader)) == {"stdout": b"for all"}
+                assert streams(await read_all(reader)) == {"stdout": b"for all"}
 
     async def test_a_reader_starts_where_it_is_told(self, placement: Placement) -> None:
         """A position in the middle of a record gives the rest of that record."""
@@ -103,9 +101,9 @@ class PlacementConformance:
             first, second = job.say("first"), job.say("second")
             job.end()
             start = {"stdout": 3, "records": first[-1].end}
-            got = await _all(job.store.read(start, follow=True, consume=False))
+            got = await read_all(job.store.read(start, follow=True, consume=False))
         expected = {"stdout": b"34567", "stderr": b"abc", "records": second[0].data}
-        assert _streams(got) == expected
+        assert streams(got) == expected
         assert {record.offset for record in got if record.stream == "stdout"} >= {3}
 
     async def test_a_cancelled_next_loses_nothing(self, placement: Placement) -> None:
@@ -114,17 +112,17 @@ class PlacementConformance:
             reader = job.store.read(None, follow=True, consume=True)
             got: list[Record] = []
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_into, got, reader)
+                tasks.start_soon(read_into, got, reader)
                 await anyio.wait_all_tasks_blocked()
                 # The record and the cancel come in the same turn of the loop.
                 job.produce("stdout", b"kept")
                 tasks.cancel_scope.cancel()
             with anyio.CancelScope() as scope:
                 scope.cancel()
-                await _into(got, reader)
+                await read_into(got, reader)
             job.end()
-            await _into(got, reader)
-        assert _streams(got) == {"stdout": b"kept"}
+            await read_into(got, reader)
+        assert streams(got) == {"stdout": b"kept"}
 
     async def test_closing_a_reader_twice_is_quiet(self, placement: Placement) -> None:
         """`StoreReader.close` may be called twice."""
@@ -151,18 +149,18 @@ class PlacementConformance:
             reader.used(first)
             reader.used(second)
             assert dict(job.store.used) == {"stdout": 5, "stderr": 6}
-            rest = await _all(job.store.read(None, follow=False, consume=True))
-            assert _streams(rest) == {"stdout": b"third"}
+            rest = await read_all(job.store.read(None, follow=False, consume=True))
+            assert streams(rest) == {"stdout": b"third"}
 
     async def test_reading_along_uses_nothing_up(self, placement: Placement) -> None:
         """A reader that does not consume leaves all to the one that does."""
         async with _opened(placement) as job:
             job.produce("stdout", b"kept")
             job.end()
-            await _all(job.store.read(None, follow=False, consume=False))
+            await read_all(job.store.read(None, follow=False, consume=False))
             assert _sum(job.store.used) == 0
-            got = await _all(job.store.read(None, follow=False, consume=True))
-        assert _streams(got) == {"stdout": b"kept"}
+            got = await read_all(job.store.read(None, follow=False, consume=True))
+        assert streams(got) == {"stdout": b"kept"}
 
     async def test_what_is_used_up_can_be_read_again(self, placement: Placement) -> None:
         """What is consumed is there for a reader that begins before it."""
@@ -170,11 +168,11 @@ class PlacementConformance:
             job.produce("stdout", b"once more")
             job.end()
             reader = job.store.read(None, follow=False, consume=True)
-            for record in await _all(reader):
+            for record in await read_all(reader):
                 reader.used(record)
             assert await job.store.read(None, follow=False, consume=True).next() is None
-            again = await _all(job.store.read({}, follow=False, consume=False))
-        assert _streams(again) == {"stdout": b"once more"}
+            again = await read_all(job.store.read({}, follow=False, consume=False))
+        assert streams(again) == {"stdout": b"once more"}
 
     async def test_a_new_consuming_reader_takes_over(self, placement: Placement) -> None:
         """The earlier one gets JobStateError; readers that do not consume go on."""
@@ -186,8 +184,8 @@ class PlacementConformance:
             job.end()
             with pytest.raises(JobStateError):
                 await first.next()
-            assert _streams(await _all(along)) == {"stdout": b"for the second"}
-            assert _streams(await _all(second)) == {"stdout": b"for the second"}
+            assert streams(await read_all(along)) == {"stdout": b"for the second"}
+            assert streams(await read_all(second)) == {"stdout": b"for the second"}
 
     async def test_a_waiting_reader_learns_that_another_took_over(
         self, placement: Placement
@@ -209,7 +207,7 @@ class PlacementConformance:
                 await told.wait()
             job.produce("stdout", b"goes on")
             job.end()
-            assert _streams(await _all(second)) == {"stdout": b"goes on"}
+            assert streams(await read_all(second)) == {"stdout": b"goes on"}
 
     # -- what is held here
 
@@ -238,10 +236,12 @@ class PlacementConformance:
             job.say(LogRecord(20, "here", "said", 1.5), step)
             job.say(None, step)
             job.end()
-            got = await _all(job.store.read(None, follow=True, consume=True))
-            said = _decoded(got, 0)
-            again = _decoded(
-                await _all(job.store.read({"records": said[1].offset}, follow=True, consume=False)),
+            got = await read_all(job.store.read(None, follow=True, consume=True))
+            said = decoded(got, 0)
+            again = decoded(
+                await read_all(
+                    job.store.read({"records": said[1].offset}, follow=True, consume=False)
+                ),
                 said[1].offset,
             )
         told = [(one.kind, one.data) for one in said]
@@ -263,7 +263,7 @@ class PlacementConformance:
             if placement.spools:
                 return  # nothing is sent here: the output has no need of room here
             reader = job.store.read(None, follow=False, consume=True)
-            for record in await _all(reader):
+            for record in await read_all(reader):
                 reader.used(record)
             await anyio.wait_all_tasks_blocked()
             assert job.channel.granted > sent, "what was used up makes room"
@@ -278,7 +278,7 @@ class PlacementConformance:
                 await job.flood(most - job.produced)
                 await _moment()
             job.end()
-            got = _streams(await _all(job.store.read(None, follow=True, consume=True)))
+            got = streams(await read_all(job.store.read(None, follow=True, consume=True)))
         assert got == {"stdout": job.flooded}
 
     async def test_a_store_that_drops_never_holds_the_job_up(self, placement: Placement) -> None:
@@ -292,7 +292,7 @@ class PlacementConformance:
                 await _moment()
             job.end()
             at = 0
-            for record in await _all(job.store.read(None, follow=True, consume=True)):
+            for record in await read_all(job.store.read(None, follow=True, consume=True)):
                 assert record.offset == at, "a Gap stands for what was dropped"
                 if not isinstance(record.data, Gap):
                     assert record.data == job.flooded[at : record.end]
@@ -323,8 +323,8 @@ class PlacementConformance:
             job.produce("stdout", b"on its way")
             job.end()
             await job.channel.tasks_ended()
-            got = await _all(job.store.read(None, follow=True, consume=False))
-        assert _streams(got) == {"stdout": b"on its way"}
+            got = await read_all(job.store.read(None, follow=True, consume=False))
+        assert streams(got) == {"stdout": b"on its way"}
 
     async def test_closing_it_again_is_quiet(self, placement: Placement) -> None:
         """`ResultStore.close` may be called twice."""
@@ -416,35 +416,6 @@ async def _opened(placement: Placement, full: str = "spill") -> AsyncIterator[_J
 async def _moment() -> None:
     """A store may read and write in threads."""
     await anyio.sleep(0.001)
-
-
-async def _into(records: list[Record], reader: StoreReader) -> None:
-    while (record := await reader.next()) is not None:
-        records.append(record)
-
-
-async def _all(reader: StoreReader) -> list[Record]:
-    records: list[Record] = []
-    await _into(records, reader)
-    return records
-
-
-def _streams(records: list[Record]) -> dict[str, bytes]:
-    """What each stream holds, however it was cut. Asserts that nothing lies between the pieces."""
-    whole: dict[str, bytes] = {}
-    ends: dict[str, int] = {}
-    for record in records:
-        assert isinstance(record.data, bytes)
-        assert ends.setdefault(record.stream, record.offset) == record.offset
-        ends[record.stream] = record.end
-        whole[record.stream] = whole.get(record.stream, b"") + record.data
-    return whole
-
-
-def _decoded(records: list[Record], offset: int) -> list[DecodedRecord]:
-    decoder = RecordDecoder(offset)
-    said = [decoder.feed(record.data) for record in records if record.stream == "records"]
-    return [one for some in said for one in some]
 
 
 def _sum(position: Position) -> int:
