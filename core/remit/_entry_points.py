@@ -72,7 +72,7 @@ def is_foreign(point: EntryPoint) -> bool:
 def find(group: str, path: Sequence[str] | None = None) -> list[EntryPoint]:
     """Those of all distributions on ``path`` (`sys.path`). Of two with one name the first counts,
     as for an import."""
-    if any(_keeps_distributions(finder) for finder in sys.meta_path):
+    if path is None and any(_keeps_distributions(finder) for finder in sys.meta_path):
         from importlib import metadata
 
         return list(metadata.entry_points(group=group))

@@ -95,8 +95,9 @@ def _child(line: Sequence[str], before: Callable[[], object], target: Agreeing) 
     plugins().transports["fake"] = target
     _demo.PROGRAM[:] = ["true"]
 
-    async def collect(*_: object) -> None:
+    async def collect(*_: object) -> _collecting.Answer:
         """Another process would know nothing of that target."""
+        return _collecting.Answer()
 
     _collecting.collect = collect  # type: ignore[assignment]
     Callers.farewell = FOR_EVER  # so that it shows who waits for that

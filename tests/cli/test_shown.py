@@ -90,7 +90,7 @@ SEVERAL = [
 def test_a_name_of_several_is_the_newest_that_may_still_run() -> None:
     assert choose("n", SEVERAL, exact=False).id == "jbbbbbbbbbbbb"
     assert choose("n", [SEVERAL[0], SEVERAL[2]], exact=False).id == "jcccccccccccc"
-    with pytest.raises(JobNotFound, match="fits 3 jobs"):
+    with pytest.raises(JobNotFound, match="matches 3 jobs"):
         choose("n", SEVERAL)
 
 
@@ -108,7 +108,7 @@ def test_the_last_job_is_followed_by_its_sign(cli: Cli, how: list[str]) -> None:
     told = [json.loads(line) for line in cli("logs", "--json", "n").stdout.splitlines()]
     assert "".join(item["data"] for item in told) == "one\ntwo\nthree\n"
     assert {item["job"] for item in told} == {last}
-    assert cli("rm", "n", status=1).stderr.startswith(b"remit: 'n' fits 2 jobs\n")
+    assert cli("rm", "n", status=1).stderr.startswith(b"remit: 'n' matches 2 jobs\n")
     assert b"JOB" in cli("rm", status=2).stderr
     running = cli.answer("start", *how, "local:", "--", "sleep", "1000")
     cli("rm", "--finished")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from remit._jobs.request import Function
 from remit._jobs.session_jobs import SessionJobs
@@ -11,8 +11,10 @@ from remit._jobs.stores import Stores
 from remit._jobs.tasks import Tasks
 from remit._link.link import Link
 from remit._plugins import Plugins
-from remit._shipping.shipment import Shipment
 from remit._types import SessionState
+
+if TYPE_CHECKING:
+    from remit._shipping.shipment import Shipment
 
 _T = TypeVar("_T")
 
