@@ -89,7 +89,7 @@ class Turn:
 
     def read(self, bad: Any, job_id: Any, number: Any, token: Any) -> Any:
         place = [dict(NOTHING), None]
-        return self(bad, "read", job_id, number, place, 1 << 18, token, True, -1, True)
+        return self(bad, "read", job_id, number, place, 1 << 18, token, True, -1)
 
 
 def reading(turn: Any, job_id: Any, ended: Any, token: Any) -> Any:
@@ -99,14 +99,14 @@ def reading(turn: Any, job_id: Any, ended: Any, token: Any) -> Any:
         while bad <= calls:
             number += 1
             if warm:  # what it reads is open already
-                turn(0, "read", job_id, number, [dict(NOTHING), None], 0, token, True, -1, True)
+                turn(0, "read", job_id, number, [dict(NOTHING), None], 0, token, True, -1)
             answer = turn.read(bad, job_id, number, token)
             calls = calls or turn.faults.count  # those of the first, which goes undisturbed
             check(answer, ended, bad)
             failed += answer is None
             if answer is None:
                 answer = turn.read(0, job_id, number, token)
-            again = turn(0, "read", job_id, number, answer["place"], 99, token, True, -1, False)
+            again = turn(0, "read", job_id, number, answer["place"], 99, token, True, None)
             assert again["over"] == ended, (bad, again)
             assert again["place"][0] == (WHOLE if ended else INDEXED), (bad, again)
             turn(0, "forget", job_id, number)

@@ -265,7 +265,8 @@ async def test_a_stop_interrupts_it_first(session: remit.Session, tmp_path: Path
 
 
 async def test_limits_of_time_and_space(session: remit.Session, tmp_path: Path) -> None:
-    late = await session.start(interrupted, str(tmp_path / "a"), placement="keep", timeout=0.5)
+    # Its interpreter has to be up by then.
+    late = await session.start(interrupted, str(tmp_path / "a"), placement="keep", timeout=2.0)
     much = await session.start(flood, placement="keep", max_output=100_000)
     with (
         anyio.fail_after(20),
