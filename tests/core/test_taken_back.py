@@ -218,7 +218,7 @@ async def test_an_id_of_which_nothing_ran_is_used_up_by_a_start_that_fails() -> 
     async with remit.connect("local:") as session:
         with pytest.raises(LookupError):
             await session.start(["true"], placement="keep", id=job_id, stdin=_unreadable())
-        with pytest.raises(remit.JobStateError, match="used up"):
+        with pytest.raises(remit.JobStateError, match="cannot be used again"):
             await session.start(["true"], placement="keep", id=job_id)
 
 
