@@ -1,7 +1,6 @@
 """Who may use whom: docs/design.md, "Layers", line by line."""
 
 import ast
-import functools
 import inspect
 import pickle
 import re
@@ -60,12 +59,7 @@ class Module(NamedTuple):
 
     @property
     def tree(self) -> ast.Module:
-        return _parsed(self.path)
-
-
-@functools.cache
-def _parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(), str(path))
+        return ast.parse(self.path.read_text(), str(self.path))
 
 
 def modules(directory: Path) -> Iterator[Module]:

@@ -14,10 +14,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
 
 async def refused(target: str, **settings: float) -> remit.ConnectError:
-    with (
-        pytest.raises(remit.ConnectError, match="there is no Python 3") as caught,
-        anyio.fail_after(40),
-    ):
+    with pytest.raises(remit.ConnectError) as caught, anyio.fail_after(40):
         async with remit.connect(target, **settings):  # type: ignore[arg-type]
             raise AssertionError("it was open")
     return caught.value
