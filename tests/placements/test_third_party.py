@@ -88,7 +88,7 @@ class TestThroughTheProduct:
             )
             with anyio.fail_after(60):
                 done = await job.result()
-                assert await job.result() == remit.CommandResult(0, b"", b"")
+                assert await job.result() == done  # remembered
             assert done.stdout.split() == [b"%d" % n for n in range(1, 200_001)]
             assert b"".join([r.data async for r in job.receive(from_start=True)]) == done.stdout
         stored = rows(database, "SELECT data FROM output ORDER BY offset")

@@ -48,7 +48,7 @@ class Job(Generic[_T]):
     def __init__(self, backing: Backing) -> None:
         self._backing = backing
         self._result: tuple[_T] | None = None  # once it was taken
-        self._taking: anyio.Lock | None = None
+        self._taking: anyio.Event | None = None  # while somebody takes it
 
     # -- what is known
 
@@ -232,11 +232,16 @@ class Job(Generic[_T]):
         a function returned is no data; then nothing is used up. Cancelled, it leaves the job and
         its results alone.
         """
-        if self._taking is None:
-            self._taking = anyio.Lock()
-        async with self._taking:
-            if self._result is None:
+        while self._taking is not None:
+            self._backing.notifier.check()
+            await self._taking.wait()
+        if self._result is None:
+            self._taking = taking = anyio.Event()
+            try:
                 self._result = (cast("_T", await result_of(self._backing, check=True)),)
+            finally:
+                self._taking = None
+                taking.set()
         return self._result[0]
 
     # -- managing

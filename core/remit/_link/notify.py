@@ -27,9 +27,13 @@ class Notifier:
             self._event.set()
             self._event = None
 
+    def check(self) -> None:
+        """Raises RuntimeError in another event loop."""
+        self._home.check()
+
     async def wait(self) -> None:
         """Raises RuntimeError in another event loop, where it would wait for ever."""
-        self._home.check()
+        self.check()
         if self._event is None:
             self._event = anyio.Event()
         await self._event.wait()
