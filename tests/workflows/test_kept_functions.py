@@ -49,8 +49,8 @@ def pause(gate: str) -> Iterator[int]:
 def interrupted(mark: str) -> None:
     import time
 
-    print("begun", flush=True)
     try:
+        print("begun", flush=True)  # within: who reads it may interrupt at once
         time.sleep(1000)
     except KeyboardInterrupt:
         with open(mark, "w") as file:
