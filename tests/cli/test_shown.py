@@ -116,6 +116,19 @@ def test_the_last_job_is_followed_by_its_sign(cli: Cli, how: list[str]) -> None:
     assert first != last
 
 
+@pytest.mark.parametrize("how", [["--no-wait"], []])
+def test_a_tail_that_cannot_be_written_is_not_used_up(cli: Cli, how: list[str]) -> None:
+    cli.answer("start", "--keep", "--name", "n", "local:", "--", "seq", "3")
+    cli("wait", "n")
+    with (
+        open("/dev/full", "wb") as full,
+        cli.running("receive", "--tail", "1", *how, "n", stdout=full) as run,
+    ):
+        assert run.wait(60) not in (0, None)
+    assert cli("receive", "n").stdout == b"1\n2\n3\n"
+    assert cli("receive", "n").stdout == b""
+
+
 def test_run_tells_programs_what_comes(cli: Cli) -> None:
     done = cli(
         "run", "--json", "--shell", "local:", "--", "echo out; echo err >&2; exit 3", status=3

@@ -158,6 +158,24 @@ def test_a_line_without_an_end_comes_in_parts(monkeypatch: pytest.MonkeyPatch) -
     assert cutter.end() == ["l"]
 
 
+@given(st.text(alphabet="aä☃𝄞", max_size=40), st.integers(1, 7))
+def test_parts_of_a_line_are_whole_characters(wanted: str, step: int) -> None:
+    data, got = wanted.encode(), list[str]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "MOST", 4)
+        cutter = Cutter()
+        for start in range(0, len(data), step):
+            got += cutter.feed(data[start : start + step])
+    assert "".join([*got, *cutter.end()]) == wanted
+
+
+def test_parts_of_what_is_no_text_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "MOST", 4)
+    cutter = Cutter()
+    got = [*cutter.feed(b"\x80" * 11), *cutter.end()]
+    assert "".join(got) == "\ufffd" * 11
+
+
 async def test_lines_of_one_stream(session: remit.Session) -> None:
     job = await session.start("echo one; echo other >&2; printf 'two\\nthree'")
     await job.wait()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import remit
+from remit._agent.base.tracing import of_agent
 from remit._link import tracing
 from remit._wire import frames
 from remit._wire.conversation import CALLER, Conversation
@@ -58,6 +59,27 @@ async def test_a_link_works_where_no_trace_can_be_written(
     monkeypatch.setenv("REMIT_TRACE", str(tmp_path / "missing" / "trace"))
     async with remit.connect("local:") as session:
         assert (await session.run(["echo", "up"])).stdout == b"up\n"
+
+
+@pytest.mark.parametrize("what", ["fifo", "link", "dangling link", "hard link", "other account's"])
+def test_an_agent_writes_to_no_file_that_is_not_its_own(tmp_path: Path, what: str) -> None:
+    """Nobody looked at what stands under that name on the target."""
+    path, other = tmp_path / "trace", tmp_path / "other"
+    if what != "dangling link":
+        other.write_text("as it was")
+    if what == "fifo":
+        os.mkfifo(path)
+    elif what == "other account's":
+        path.touch()
+        os.chown(path, 65534, 65534)
+    elif what == "hard link":
+        path.hardlink_to(other)
+    else:
+        path.symlink_to(other)
+    before = len(os.listdir("/proc/self/fd"))
+    assert of_agent(os.fsencode(path)) is None
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert not other.exists() or other.read_text() == "as it was"
 
 
 def test_nothing_is_traced_unless_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,8 +28,9 @@ class Cutter:
             lines.append(_text(self._begun[begin:end]))
             begin = end + 1
         while len(self._begun) - begin > MOST:
-            lines.append(_text(self._begun[begin : begin + MOST]))
-            begin += MOST
+            end = _before(self._begun, begin + MOST)
+            lines.append(_text(self._begun[begin:end]))
+            begin = end
         del self._begun[:begin]
         self._searched = len(self._begun)
         return lines
@@ -38,6 +39,14 @@ class Cutter:
         """What is left and ends nowhere."""
         rest, self._begun, self._searched = self._begun, bytearray(), 0
         return [_text(rest)] if rest else []
+
+
+def _before(text: bytearray, at: int) -> int:
+    """Where the character of UTF-8 begins that ``at`` may be in the middle of."""
+    for begin in range(at, at - 4, -1):
+        if text[begin] & 0xC0 != 0x80:
+            return begin
+    return at  # it is no UTF-8
 
 
 def _text(line: bytearray) -> str:

@@ -106,14 +106,7 @@ class Hub:
     ) -> Session:
         """Opens a session; see `remit.connect`. It lives until `Session.aclose`, or until the hub
         is left."""
-        settings = Settings(
-            connect_timeout=connect_timeout,
-            silence=silence,
-            reconnect=reconnect,
-            trust=trust,
-            workers=workers,
-            calls_per_worker=calls_per_worker,
-        )
+        settings = Settings(**connecting(locals()))
         return await self._connect(target, settings)
 
     async def session(
@@ -133,14 +126,7 @@ class Hub:
         once it is BROKEN or CLOSED. An error of the opening goes to all who wait for it. Cancelled,
         the opening goes on for the others, and for who asks next. It lives until the hub is left.
         """
-        settings = Settings(
-            connect_timeout=connect_timeout,
-            silence=silence,
-            reconnect=reconnect,
-            trust=trust,
-            workers=workers,
-            calls_per_worker=calls_per_worker,
-        )
+        settings = Settings(**connecting(locals()))
         self._check_open()
         return await self._shared.get((target, settings), partial(self._connect, target, settings))
 
@@ -204,16 +190,9 @@ async def connect(
     AuthenticationError, BootstrapError) where no agent came up. Leaving, or a cancel, closes the
     session: its session-bound jobs are stopped, detached ones run on.
     """
+    options = connecting(locals())
     async with open_hub() as hub:
-        yield await hub.connect(
-            target,
-            connect_timeout=connect_timeout,
-            silence=silence,
-            reconnect=reconnect,
-            trust=trust,
-            workers=workers,
-            calls_per_worker=calls_per_worker,
-        )
+        yield await hub.connect(target, **options)
 
 
 @overload

@@ -76,7 +76,7 @@ class Hub:
         workers: int | None = None,
         calls_per_worker: int = 1000,
     ) -> Session:
-        options = connecting(dict(locals()))
+        options = connecting(locals())
         hub = self._opened()
         opened = self._portal.call(
             lambda: hub.connect(target, **options), undo=sessions.Session.aclose
@@ -95,7 +95,7 @@ class Hub:
         workers: int | None = None,
         calls_per_worker: int = 1000,
     ) -> Session:
-        options = connecting(dict(locals()))
+        options = connecting(locals())
         hub = self._opened()
         return Session(self._portal, self._portal.call(lambda: hub.session(target, **options)))
 
@@ -123,7 +123,7 @@ def connect(
     workers: int | None = None,
     calls_per_worker: int = 1000,
 ) -> Generator[Session]:
-    options = connecting(dict(locals()))
+    options = connecting(locals())
     with open_hub() as hub:
         yield hub.connect(target, **options)
 

@@ -39,12 +39,11 @@ async def receive(
     async def pass_on() -> int:
         async with _where.jobs([word], on) as (job,):
             showing = _Showing(job, view)
-            again = from_start
             if view.tail is not None:
-                await showing.tail(view.tail, keep=keep, from_start=from_start)
-                again = from_start and keep  # what was used up does not come again
-            if wait or view.tail is None:
-                await showing.all(keep=keep, wait=wait, from_start=again)
+                await showing.tail(view.tail, from_start=from_start)
+            # After a tail this shows what is new, and uses up what is not to be kept.
+            if wait or not keep or view.tail is None:
+                await showing.all(keep=keep, wait=wait, from_start=from_start)
             await showing.output.finish()
             return _told(job, showing.status)
 
@@ -66,9 +65,10 @@ class _Showing:
         async for record in self._records(keep=keep, wait=wait, from_start=from_start):
             await self._show(record)
 
-    async def tail(self, count: int, *, keep: bool, from_start: bool) -> None:
+    async def tail(self, count: int, *, from_start: bool) -> None:
+        """Uses nothing up: what it holds was not written yet."""
         tail = Tail(count)
-        async for record in self._records(keep=keep, wait=False, from_start=from_start):
+        async for record in self._records(keep=True, wait=False, from_start=from_start):
             tail.add(record)
         for record in tail.records():
             await self._show(record)
