@@ -30,6 +30,7 @@ SUCCEEDED = "succeeded"  # a recorded exit status 0, or a returned value
 WENT_WRONG = "went wrong"
 ENDED_BY_US = "ended by us"  # after a stop, or with its session
 SURVIVED = "survived"  # a stop that could not end all of it, as of what another account runs
+SURVIVED_PAUSED = "survived, paused"  # the same, of what was suspended
 VANISHED = "vanished"  # nobody is left who could know its end
 LINK_DOWN = "link down"  # the job goes on; it is we who lost sight of it
 # It is in sight again, and is what it was or what it has come to meanwhile.
@@ -59,7 +60,7 @@ NEXT = {
     BLOCKED: dict(_GOES_ON, **{READ_ON: RUNNING, PAUSED: SUSPENDED, ASKED_TO_STOP: STOPPING}),
     SUSPENDED: dict(_GOES_ON, **{CONTINUED: RUNNING, ASKED_TO_STOP: STOPPING}),
     # Started: the stop may be quicker than the start's news.
-    STOPPING: dict(_GOES_ON, **{STARTED: STOPPING, SURVIVED: RUNNING}),
+    STOPPING: dict(_GOES_ON, **{STARTED: STOPPING, SURVIVED: RUNNING, SURVIVED_PAUSED: SUSPENDED}),
     DISCONNECTED: dict(_ENDS, **_AGAIN),
     COMPLETED: {},
     FAILED: {},
