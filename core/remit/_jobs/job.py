@@ -235,7 +235,9 @@ class Job(Generic[_T]):
         while self._taking is not None:
             self._backing.notifier.check()
             await self._taking.wait()
-        if self._result is None:
+        if self._result is not None:
+            await anyio.lowlevel.checkpoint()
+        else:
             self._taking = taking = anyio.Event()
             try:
                 self._result = (cast("_T", await result_of(self._backing, check=True)),)
