@@ -133,6 +133,7 @@ class Wire:
         while (found := agent_payload.find_sentinel(nonce, received)) is None:
             received += self._read(time.monotonic() + DEADLINE)
         self._unsent += agent_payload.bring_up(found.version)
+        self._python = "{}.{}.0".format(*found.version)
         self._conversation.hello(
             pack(
                 {
@@ -164,6 +165,8 @@ class Wire:
 
     def request(self, verb: str, credit: int = PLENTY, **args: object) -> int:
         """Opens a channel; its number."""
+        if verb in agent_payload.VERBS_WITH_MODULES:
+            args.setdefault("modules", agent_payload.with_verb(verb, self._python))
         return self._conversation.request(pack([verb, args]), credit)
 
     def raw_request(self, body: bytes) -> int:

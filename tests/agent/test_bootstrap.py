@@ -8,8 +8,10 @@ import select
 import shlex
 import shutil
 import subprocess
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -312,15 +314,29 @@ class TestStrip:
 
 @pytest.mark.parametrize("lazy_annotations", [True, False])
 def test_the_payload_is_small(lazy_annotations: bool) -> None:
-    # With kept jobs, leases, pruning and functions; what is sent to interpreters that run these
-    # comes on top, at their first use. Each session waits for it: 0.1 s at 8 Mbit/s.
-    assert len(agent_payload.payload(lazy_annotations)) < 110_000
+    # With kept jobs, leases and pruning. Each session waits for it: 0.08 s at 8 Mbit/s.
+    assert len(agent_payload.payload(lazy_annotations)) < 90_000
+
+
+@pytest.mark.parametrize("python", ["3.6.15", "3.13.0"])
+def test_each_module_is_sent_at_first_or_with_a_verb_that_needs_it(python: str) -> None:
+    payload = zlib.decompress(agent_payload.payload(python != "3.6.15")).decode()
+    names = payload.split("\0")[1::2]
+    for verb in agent_payload.VERBS_WITH_MODULES:
+        sources: Any = unpack(zlib.decompress(agent_payload.with_verb(verb, python)))
+        names += sources
+    assert sorted(names) == sorted(["remit", *agent_payload.modules()])
+
+
+@pytest.mark.parametrize("python", ["", "?", "3.13", "99999.1.0", "3.x.0"])
+def test_modules_are_for_any_python_where_its_version_makes_no_sense(python: str) -> None:
+    assert agent_payload.with_verb("enter", python) == agent_payload.with_verb("enter", "3.6.15")
 
 
 @pytest.mark.parametrize("name", sorted(agent_payload.modules()))
 def test_what_is_sent_is_what_is_written_but_for_its_words(name: str) -> None:
     written = agent_payload.modules()[name]
-    bare = agent_payload.bare(written)
+    bare = agent_payload.outdented(agent_payload.bare(written))
     assert bare.count("\n") == written.count("\n")
     if name != "remit._agent.enter.rc_files":  # comments in its shell scripts go as well
         assert ast.dump(_without_docstrings(bare)) == ast.dump(_without_docstrings(written))

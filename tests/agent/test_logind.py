@@ -170,6 +170,18 @@ def keep(wire: Wire, state_dir: Path) -> tuple[str, Process, str | None]:
 MOVES = 'echo "$@" >> {log}; while [ "$1" != -- ]; do shift; done; shift; MOVED=yes exec "$@"'
 
 
+def test_what_is_started_in_a_scope_has_all_that_it_needs(
+    bring_up: Callable[[str], Wire], tmp_path: Path
+) -> None:
+    # Whatever the agent itself has had no need for by then.
+    wire = bring_up(MOVES.format(log=tmp_path / "log"))
+    words = job("sh", "-c", "umask", spool=True, manner={"umask": 0o027})
+    channel = wire.request("start", **words)
+    wire.accepted(channel)
+    outcome = wire.collect(channel).end["job"]["outcome"]
+    assert outcome["exit_status"] == 0, outcome
+
+
 def test_supervisors_are_started_in_a_scope_and_outlive_a_killed_agent(
     bring_up: Callable[[str], Wire], state_dir: Path, tmp_path: Path, root: Path
 ) -> None:

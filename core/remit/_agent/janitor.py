@@ -143,10 +143,10 @@ class _Janitor:
         # Most often the agent has left nothing, and this look is all.
         process_tree.end(self._searching(), GRACE)
         if self._directories:
-            from remit._agent.enter import control_socket
+            from remit._jobdir import statedir
 
             for directory in self._directories:
-                control_socket.remove(directory)
+                statedir.remove_flat(directory)
 
     def _searching(self) -> Callable[[], dict[int, proc.Process]]:
         """What ran when the link ended: jobs with all that is theirs, and what leads a terminal's

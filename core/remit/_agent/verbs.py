@@ -7,11 +7,14 @@ is a bug that is told as such. None of them ends the agent.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from remit._agent.base.channel import Channel
+from remit._agent.functions import known
 from remit._agent.returned import requests
 from remit._agent.returned.jobs import ReturnJobs
+from remit._wire.msgpack import unpack
 
 if TYPE_CHECKING:
     from typing import Any
@@ -26,19 +29,32 @@ def start(link: Link, channel: int, args: dict[str, Any]) -> None:
         requests.start(link, channel, args)
 
 
+def _take_modules(link: Link, args: dict[str, Any]) -> None:
+    """Few sessions need them: they come with the verb that does. Who sits at the target sends no
+    code."""
+    if not link.local:
+        import zlib
+
+        sources = unpack(zlib.decompress(args["modules"]))
+        sys.modules[__name__].__loader__.add(sources)  # type: ignore[union-attr]
+
+
 def enter(link: Link, channel: int, args: dict[str, Any]) -> None:
-    from remit._agent.enter import enter  # few sessions do
+    _take_modules(link, args)
+    from remit._agent.enter import enter
 
     enter.enter(link, channel, args)
 
 
 def python(link: Link, channel: int, args: dict[str, Any]) -> None:
-    from remit._agent.functions import interpreter  # most sessions run no functions
+    _take_modules(link, args)
+    from remit._agent.functions import interpreter
 
     interpreter.python(link, channel, args)
 
 
 def pool(link: Link, channel: int, args: dict[str, Any]) -> None:
+    known.of(link.session, args["python"])
     from remit._agent.functions import pool
 
     pool.pool(link, channel, args)

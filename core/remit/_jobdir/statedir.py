@@ -7,6 +7,7 @@ else could put another one in its place. Standard library only, Python 3.6.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -255,3 +256,27 @@ def open_directory(name: bytes, dir_fd: int | None, path: bytes) -> int:
         os.close(fd)
         raise refused("%s %s" % (os.fsdecode(path), problem))
     return fd
+
+
+def remove_flat(path: bytes) -> None:
+    """Removes a directory of ours and the files in it, as far as it is there. Follows no link,
+    enters no directory; what cannot be removed stays, and so does its directory."""
+    try:
+        fd = open_directory(path, None, path)
+    except (OSError, Refused):
+        return
+    try:
+        for name in os.listdir(fd):
+            try:
+                os.unlink(name, dir_fd=fd)
+            except OSError as exc:
+                if exc.errno not in (errno.EISDIR, errno.EPERM, errno.ENOENT):
+                    raise
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
+    try:
+        os.rmdir(path)
+    except OSError:
+        pass

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import ast
 import functools
+import itertools
 import os
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
+
+from remit._wire.msgpack import pack
 
 OLDEST = (3, 6)
 # From here on `from __future__ import annotations` is known, and annotations need not be removed:
@@ -23,8 +26,23 @@ _DOCSTRING = re.compile(r'^([ \t]*)"""(?:[^"\\]|"(?!""))*"""[ \t]*$', re.MULTILI
 _COMMENT = re.compile(r"^[ \t]*# .*$", re.MULTILINE)
 # One that follows code, as far as that is certain: nothing in it could end a string.
 _REMARK = re.compile(r"""  # [^'"\n]*$""", re.MULTILINE)
+_STRING = re.compile(r'''("""(?:[^"\\]|\\.|"(?!""))*""")''', re.DOTALL)
+_INDENT = re.compile(r"^ {4,}", re.MULTILINE)
 _TYPES = re.compile(r"^if TYPE_CHECKING:\n(?:(?:    .*)?\n)+", re.MULTILINE)
 _SENT = ("_wire", "_jobdir", "_agent")
+# What most sessions have no need for goes along with the verb that has: these, and all below them.
+_LATER = {
+    "enter": ("remit._agent.enter", "remit._agent.base.pty", "remit._wire.sanitize"),
+    "python": (
+        "remit._agent.functions.interpreter",
+        "remit._agent.functions.pool",
+        "remit._agent.functions.worker_process",
+        "remit._agent.functions.workers",
+        "remit._agent.returned.function_job",
+        "remit._wire.calls",
+    ),
+}
+VERBS_WITH_MODULES = frozenset(_LATER)
 
 # Every login shell hands this on as it stands within single quotes: no quote, no backslash, no
 # newline, and no `!` (csh). It parses on Python 2, so that one gets as far as telling its version.
@@ -45,7 +63,14 @@ while len(packed) < {size}:
     if not piece:
         raise SystemExit(1)
     packed += piece
-exec(compile(zlib.decompress(packed), 'remit', 'exec'))
+parts = zlib.decompress(packed).decode().split(chr(0))
+exec(compile(parts[0], 'remit', 'exec'))
+"""
+# What follows the importer in the first part; the others are names and sources, in turn.
+_BEGIN = """\
+install(dict(zip(parts[1::2], parts[2::2])))
+from remit._agent.janitor import boot
+boot()
 """
 
 # Where an interpreter may be. The oldest name comes last: `python` may be a Python 2.
@@ -129,12 +154,41 @@ def bring_up(version: tuple[int, int] = OLDEST) -> bytes:
 @functools.cache
 def payload(lazy_annotations: bool) -> bytes:
     """The compressed source that installs the importer and starts the janitor."""
-    prepare = _without_typing if lazy_annotations else strip
-    sources = {"remit": "", **{name: bare(prepare(text)) for name, text in modules().items()}}
-    start = "from remit._agent.janitor import boot\nboot()\n"
-    importer = sources["remit._agent.base.importer"]
+    sources = {"remit": "", **_prepared(None, lazy_annotations)}
+    begin = f"{sources['remit._agent.base.importer']}\n{_BEGIN}"
+    parts = [begin, *itertools.chain.from_iterable(sources.items())]
     # Sent on and on: 6 is as small as 9, within a percent, in a third of the time.
-    return zlib.compress(f"{importer}\ninstall({sources!r})\n{start}".encode(), 6)
+    return zlib.compress("\0".join(parts).encode(), 6)
+
+
+def with_verb(verb: str, python: str) -> bytes:
+    """The field ``modules`` of such a request (`VERBS_WITH_MODULES`); ``python`` is the version
+    that the agent told."""
+    digits = re.match(r"(\d{1,4})\.(\d{1,4})\.", python)
+    version = OLDEST if digits is None else (int(digits[1]), int(digits[2]))
+    return _with_verb(verb, version >= _LAZY_ANNOTATIONS)
+
+
+@functools.cache
+def _with_verb(verb: str, lazy_annotations: bool) -> bytes:
+    return zlib.compress(pack(_prepared(verb, lazy_annotations)), 6)
+
+
+def _prepared(verb: str | None, lazy_annotations: bool) -> dict[str, str]:
+    """What goes along with that verb; None: with none."""
+    prepare = _without_typing if lazy_annotations else strip
+    return {
+        name: outdented(bare(prepare(text)))
+        for name, text in modules().items()
+        if _verb_of(name) == verb
+    }
+
+
+def _verb_of(name: str) -> str | None:
+    for verb, names in _LATER.items():
+        if any(name == each or name.startswith(f"{each}.") for each in names):
+            return verb
+    return None
 
 
 def preparation(version: tuple[int, int]) -> Callable[[str], str]:
@@ -150,7 +204,7 @@ def _without_typing(source: str) -> str:
 
 
 def modules() -> dict[str, str]:
-    """The modules that are sent: name and source as written."""
+    """The modules that are sent, now or later: name and source as written."""
     return {name: text for package in _SENT for name, text in sources_of(package).items()}
 
 
@@ -178,6 +232,19 @@ def bare(source: str) -> str:
     return _DOCSTRING.sub(_emptied, _REMARK.sub("", _COMMENT.sub("", source)))
 
 
+def outdented(source: str) -> str:
+    """With a space for each four that a line begins with, but for those in strings: a twentieth of
+    what is sent."""
+    parts = _STRING.split(source)
+    parts[::2] = [_INDENT.sub(_shorter, each) for each in parts[::2]]
+    return "".join(parts)
+
+
+def _shorter(indent: re.Match[str]) -> str:
+    fours, rest = divmod(len(indent[0]), 4)
+    return " " * (fours + rest)
+
+
 def _emptied(docstring: re.Match[str]) -> str:
     return docstring[1] + '""' + "\n" * docstring[0].count("\n")
 
@@ -186,28 +253,38 @@ def strip(source: str) -> str:
     """``source`` without what only type checkers read, and that Python 3.6 could not.
 
     Annotations, ``from __future__ import annotations``, imports from typing and TYPE_CHECKING
-    blocks become blanks, so that every line keeps its number. Raises SyntaxError where what is
-    left is nothing that Python 3.6 takes.
+    blocks become blanks, so that every line keeps its number. Raises SyntaxError where it is
+    nothing that Python 3.6 takes.
     """
     source = _without_typing(source)
     lines = [bytearray(line) for line in source.encode().splitlines(keepends=True)]
-    for node in ast.walk(ast.parse(source)):
-        _strip_node(lines, node)
-    stripped = b"".join(lines).decode()
-    ast.parse(stripped, feature_version=OLDEST)
-    return stripped
+    for node in _statements(ast.parse(source, feature_version=OLDEST).body):
+        _strip_statement(lines, node)
+    return b"".join(lines).decode()
 
 
-def _strip_node(lines: list[bytearray], node: ast.AST) -> None:
+def _statements(block: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """All that are in it. Nothing within an expression is annotated."""
+    for node in block:
+        yield node
+        for name in ("body", "orelse", "finalbody"):
+            yield from _statements(getattr(node, name, ()))
+        for handler in getattr(node, "handlers", ()):
+            yield from _statements(handler.body)
+
+
+def _strip_statement(lines: list[bytearray], node: ast.stmt) -> None:
     match node:
-        case ast.arg(annotation=ast.expr() as annotation):
-            name_end = node.col_offset + len(node.arg.encode())
-            _blank(lines, (node.lineno, name_end), _end(annotation))
         case (
-            ast.FunctionDef(returns=ast.expr() as returns)
-            | ast.AsyncFunctionDef(returns=ast.expr() as returns)
+            ast.FunctionDef(args=args, returns=returns)
+            | ast.AsyncFunctionDef(args=args, returns=returns)
         ):
-            _blank(lines, _arrow(lines, returns), _end(returns))
+            for arg in (*args.args, *args.kwonlyargs, args.vararg, args.kwarg):
+                if arg is not None and arg.annotation is not None:
+                    name_end = arg.col_offset + len(arg.arg.encode())
+                    _blank(lines, (arg.lineno, name_end), _end(arg.annotation))
+            if returns is not None:
+                _blank(lines, _arrow(lines, returns), _end(returns))
         case ast.AnnAssign(target=target, annotation=annotation, value=value):
             _blank(lines, _end(target), _end(annotation))
             if value is None:

@@ -24,7 +24,7 @@ from remit._errors import (
     text_of,
     told,
 )
-from remit._link import heartbeat, tracing
+from remit._link import agent_payload, heartbeat, tracing
 from remit._link.background import Home
 from remit._link.carrier import Carried
 from remit._link.messages import Failure, Goodbye, Hello, Refusal, decode_event, encode
@@ -154,6 +154,9 @@ class Link:
         self._home.check()
         self._check()
         self._sweep()
+        if verb in agent_payload.VERBS_WITH_MODULES:
+            python = "" if self.hello is None else self.hello.python
+            arguments = {**arguments, "modules": agent_payload.with_verb(verb, python)}
         body = encode(build(verb, arguments))
         if len(body) > frames.MAX_PAYLOAD:
             raise ValueError(

@@ -221,6 +221,8 @@ FUNCTION: tuple[Field, ...] = (
 )
 
 _PYTHON = Field("python", PATH, None)
+# What the agent needs for the verb: few sessions do, so it comes with that.
+_MODULES = Field("modules", BIN, REQUIRED)
 # What a `start` has for any job.
 JOB_FIELDS = (
     Field("id", JOB_ID, REQUIRED),
@@ -280,7 +282,7 @@ REQUESTS: dict[str, tuple[Field, ...]] = {
         Field("after", Kind("[float, str]", (list,), _last_pruned), None),
     ),
     "seal": (_JOB,),
-    "python": (_PYTHON, Field("packages", INT, REQUIRED)),
+    "python": (_PYTHON, Field("packages", INT, REQUIRED), _MODULES),
     "pool": (
         _PYTHON,
         Field("workers", INT, None),
@@ -293,6 +295,7 @@ REQUESTS: dict[str, tuple[Field, ...]] = {
         Field("env", ENVIRONMENT, dict),
         Field("prompt", STR, None),
         Field("command", COMMAND, None),
+        _MODULES,
     ),
 }
 

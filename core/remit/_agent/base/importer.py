@@ -17,11 +17,16 @@ class Importer:
     """Finds the modules in ``sources`` (name: source). Each is compiled when first imported."""
 
     def __init__(self, sources: dict[str, str]) -> None:
-        self._sources = sources
-        self._packages = {name.rpartition(".")[0] for name in sources}
+        self.sources: dict[str, str] = {}
+        self.add(sources)
+
+    def add(self, sources: dict[str, str]) -> None:
+        """Finds these, too. What is there already stays."""
+        self.sources = dict(sources, **self.sources)
+        self._packages = {name.rpartition(".")[0] for name in self.sources}
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        if name not in self._sources:
+        if name not in self.sources:
             return None
         return ModuleSpec(name, self, is_package=name in self._packages)  # type: ignore[arg-type]
 
@@ -31,11 +36,11 @@ class Importer:
     def exec_module(self, module: ModuleType) -> None:
         name = module.__name__
         file = name.replace(".", "/") + ".py"
-        exec(compile(self._sources[name], file, "exec", dont_inherit=True), module.__dict__)
+        exec(compile(self.sources[name], file, "exec", dont_inherit=True), module.__dict__)
 
     def get_source(self, name: str) -> str:
         """So that a traceback shows its lines."""
-        return self._sources[name]
+        return self.sources[name]
 
 
 def install(sources: dict[str, str]) -> None:

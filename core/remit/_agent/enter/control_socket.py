@@ -7,7 +7,6 @@ only, Python 3.6.
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import struct
@@ -132,7 +131,7 @@ class ControlSocket:
         if self._dir_fd >= 0:
             os.close(self._dir_fd)
             self._dir_fd = -1
-            remove(self.path)
+            statedir.remove_flat(self.path)
 
     def _write(self, name: bytes, text: bytes, mode: int) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -180,33 +179,6 @@ def _open_in(parent: bytes, place: str, beforehand: Callable[[bytes], object]) -
         control_socket.close()
         raise
     return control_socket
-
-
-def remove(path: bytes) -> None:
-    """Removes a control socket's directory, as far as it is there. Follows no link, enters no
-    directory.
-
-    Also for the janitor, which knows no more than the path.
-    """
-    try:
-        fd = statedir.open_directory(path, None, path)
-    except (OSError, Refused):
-        return
-    try:
-        for name in os.listdir(fd):
-            try:
-                os.unlink(name, dir_fd=fd)
-            except OSError as exc:
-                if exc.errno not in (errno.EISDIR, errno.EPERM, errno.ENOENT):
-                    raise
-    except OSError:
-        pass  # what cannot be removed stays, and so does its directory
-    finally:
-        os.close(fd)
-    try:
-        os.rmdir(path)
-    except OSError:
-        pass
 
 
 def launch_code() -> bytes:

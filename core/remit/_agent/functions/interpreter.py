@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from remit._agent.base import process_tree
 from remit._agent.base.handler import Handler
 from remit._agent.base.spawn import SpawnError, spawn
+from remit._agent.functions.known import Interpreters
 from remit._jobdir import proc
 from remit._wire.msgpack import pack, unpack
 from remit._wire.refusal import Refused
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Iterator, Sequence
 
     from remit._agent.base.link import Link
-    from remit._agent.base.services import Session
     from remit._wire.conversation import Piece
 
 # What an interpreter is started with. It tells what it is, is given the size of the first package,
@@ -68,26 +68,11 @@ _LOOK = 0.5
 def python(link: Link, channel: int, args: dict[str, Any]) -> None:
     """The verb: an interpreter, by its path; None is the agent's own."""
     path = args["python"]
-    known = link.session.only(_Interpreters).by_path
+    known = link.session.only(Interpreters).by_path
     interpreter = known.get(path)
     if interpreter is None or interpreter.gone:
         known[path] = interpreter = Interpreter(link, path)
     interpreter.open(channel, args["packages"])
-
-
-def of(session: Session, path: bytes | None) -> Interpreter:
-    """The interpreter that the caller has asked for before. Raises Refused."""
-    interpreter = session.only(_Interpreters).by_path.get(path)
-    if interpreter is None or interpreter.gone:
-        raise Refused("no-python", "the interpreter for functions is gone")
-    return interpreter
-
-
-class _Interpreters:
-    """Those of a session, by their paths."""
-
-    def __init__(self, session: Session) -> None:
-        self.by_path: dict[bytes | None, Interpreter] = {}
 
 
 # A fork that is wanted: message bytes, fds tuple of ints, sent and forked callables

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from remit._agent.base.handler import Handler
 from remit._agent.base.helpers import refusal_of
-from remit._agent.functions import interpreter
+from remit._agent.functions.known import of
 from remit._agent.functions.workers import Worker
 from remit._wire.calls import CALL, NUMBER, PACKET, PROGRAM, WINDOW, Gathering, Malformed
 from remit._wire.conversation import Piece
@@ -33,7 +33,7 @@ _AHEAD = 16
 
 def pool(link: Link, channel: int, args: dict[str, Any]) -> None:
     """The verb."""
-    source = interpreter.of(link.session, args["python"])
+    source = of(link.session, args["python"])
     size = args["workers"] or _processors()
     link.session.news.job(source.id, True)
     pool = Pool(link, channel, source, size, args["most_calls"], args["trust"])

@@ -208,12 +208,8 @@ def _begin(orders: _socket.socket) -> NoReturn:
 
 def _program() -> bytes:
     """What does `resume` in a process that has nothing of this program but its environment."""
-    sources = {"remit": ""}
-    for name, module in list(sys.modules.items()):
-        if name.startswith("remit."):
-            sources[name] = module.__loader__.get_source(name)  # type: ignore[union-attr]
-    loader = sys.modules[__name__].__loader__
-    own = loader.get_source("remit._agent.base.importer")  # type: ignore[union-attr]
+    sources: dict[str, str] = sys.modules[__name__].__loader__.sources  # type: ignore[union-attr]
+    own = sources["remit._agent.base.importer"]
     begin = "from remit._agent.kept.forkserver import resume\nresume(%r)\n" % (
         descriptors.theirs(),
     )

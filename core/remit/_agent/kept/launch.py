@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from remit._agent.base.handler import Handler
 from remit._agent.base.helpers import EndedEarly, help_twice
+from remit._agent.functions import known
 from remit._agent.kept import control, lookup, starting, watching
 from remit._agent.kept.forkserver import Forkservers
 from remit._agent.kept.known import Known
@@ -172,12 +173,11 @@ class _Function:
 
     def __init__(self, link: Link, args: dict[str, Any]) -> None:
         """Raises Refused."""
-        from remit._agent.functions import interpreter
-        from remit._agent.returned import function_job
+        self.interpreter = known.of(link.session, args["python"])
+        from remit._agent.returned import function_job  # came with the interpreter
 
         self._head, self._size = function_job.task_head(args["function"], None, {})
         self.task = bytearray(args["task"])
-        self.interpreter = interpreter.of(link.session, args["python"])
         if self._size > MAX_TASK:
             raise Refused(
                 "bad-request",

@@ -12,7 +12,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from remit._agent.base import process_tree
-from remit._agent.functions import interpreter
+from remit._agent.functions import known
 from remit._agent.returned.program import Root, close_all
 from remit._agent.returned.stdin import Stdin
 from remit._wire.msgpack import pack
@@ -46,7 +46,7 @@ class Function(Root):
         head, size = task_head(args["function"], wanted.cwd, wanted.env)
         self._begun = (head, args["task"])  # what is there of the task
         self._size = len(head) + size
-        self._interpreter = interpreter.of(channel.link.session, args["python"])
+        self._interpreter = known.of(channel.link.session, args["python"])
         self._channel = channel
         self._loop = channel.link.loop
         self._shipment: _Shipment | None = None

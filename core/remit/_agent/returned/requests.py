@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from remit._agent.base import process_tree
 from remit._agent.base.channel import Channel
+from remit._agent.functions import known
 from remit._agent.returned.jobs import ReturnJobs
 from remit._agent.returned.program import Program
 from remit._agent.returned.return_job import ReturnJob
@@ -31,7 +32,8 @@ def start(link: Link, number: int, args: dict[str, Any]) -> None:
         raise Refused("state", "the session is about to end")
     wanted, channel = Wanted(args), Channel(link, number)
     if "function" in args["command"]:
-        from remit._agent.returned.function_job import Function  # few sessions have any
+        known.of(link.session, args["python"])
+        from remit._agent.returned.function_job import Function  # came with the interpreter
 
         root: Root = Function(channel, wanted, args)
     else:
