@@ -80,10 +80,10 @@ def _wrapped(name, verb):
 
 VERBS = {name: _wrapped(name, verb) for name, verb in VERBS.items()}
 
-from remit._agent.base import link as _link
+from remit._wire import requests as _requests
 
-_parse = _link.parse
-_link.parse = lambda verb, args: args if "fault" in args else _parse(verb, args)
+_parse = _requests.parse
+_requests.parse = lambda verb, args: args if "fault" in args else _parse(verb, args)
 """
 
 

@@ -13,7 +13,7 @@ import signal
 from binascii import unhexlify
 from typing import TYPE_CHECKING
 
-from remit._agent.base import fds, process_tree, subreaper
+from remit._agent.base import fds
 from remit._agent.base.lifetimes import Lifetimes
 from remit._jobdir import proc
 from remit._wire.ended import shell_status
@@ -68,6 +68,9 @@ class _Janitor:
         self._status: int | None = None  # the agent's, as waitpid tells it
 
     def work(self) -> NoReturn:
+        # Not before the fork: the agent comes up meanwhile, and may need neither.
+        from remit._agent.base import process_tree, subreaper
+
         woken, wake = os.pipe()
         for fd in (woken, wake, self._news):
             os.set_blocking(fd, False)
@@ -87,7 +90,8 @@ class _Janitor:
             if self._news in ready and not self._read_news():
                 watched.remove(self._news)
         self._read_news()
-        self._clean_up()
+        process_tree.end(self._searching(), GRACE)  # most often a look, and nothing is left
+        self._remove_directories()
         status = self._status
         os._exit(shell_status(status))
 
@@ -139,9 +143,7 @@ class _Janitor:
             self._roots.setdefault(job_id, [])
             self._lifetimes.began(job_id, None if numbers[0] < 0 else numbers[0])
 
-    def _clean_up(self) -> None:
-        # Most often the agent has left nothing, and this look is all.
-        process_tree.end(self._searching(), GRACE)
+    def _remove_directories(self) -> None:
         if self._directories:
             from remit._jobdir import statedir
 
@@ -152,6 +154,8 @@ class _Janitor:
         """What ran when the link ended: jobs with all that is theirs, and what leads a terminal's
         session, which the kernel has told of the hang-up. What ended by itself took nothing with
         it, and kept jobs have supervisors."""
+        from remit._agent.base import process_tree, subreaper
+
         leaders = {root for name in self._roots if _is_terminal(name) for root in self._roots[name]}
         jobs = {name: roots for name, roots in self._roots.items() if not _is_terminal(name)}
         ids = {name.encode(): roots for name, roots in jobs.items()}

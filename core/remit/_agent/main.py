@@ -11,7 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from remit._agent.base import descriptors, fds, process_tree
+from remit._agent.base import descriptors, fds
 from remit._agent.base.children import Children
 from remit._agent.base.helpers import Helper, refusal_of
 from remit._agent.base.lifetimes import Lifetimes
@@ -26,6 +26,7 @@ from remit._wire.refusal import Refused
 if TYPE_CHECKING:
     from typing import Any, Callable, NoReturn, TypeVar
 
+    from remit._agent.base import process_tree
     from remit._agent.base.helpers import Done
     from remit._agent.base.link import Verb
     from remit._agent.base.services import Session, SessionEnd
@@ -148,6 +149,8 @@ class Agent(Link):
         self.children.watch(helper.pid, ended)
 
     def take(self, steps: process_tree.Steps[Any], done: Done) -> None:
+        from remit._agent.base import process_tree
+
         def step() -> None:
             try:
                 pause = next(steps)
@@ -190,9 +193,14 @@ class Agent(Link):
             self._finish(2, problem)
             return
         # Once the hello is out: what comes next is most likely a request.
-        self.loop.call_later(0, _verbs)
+        self.loop.call_later(0, self._prepare)
         if hello.get("protocol") != PROTOCOL:
             self._finish(2, "this agent speaks protocol %d" % PROTOCOL)
+
+    def _prepare(self) -> None:
+        """Has ready what most requests need that come first, unless one has come already."""
+        if not self.is_asked:
+            from remit._agent.returned import requests  # noqa: F401
 
     def _told(self, body: bytes) -> None:
         """A caller that is about to be stopped says so, and when it goes on again."""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from remit._agent.base.channel import Channel
 from remit._agent.functions import known
-from remit._agent.returned import requests
 from remit._agent.returned.jobs import ReturnJobs
 from remit._wire.msgpack import unpack
 
@@ -26,6 +25,8 @@ def start(link: Link, channel: int, args: dict[str, Any]) -> None:
     if args["spool"]:
         _kept("start")(link, channel, args)
     else:
+        from remit._agent.returned import requests
+
         requests.start(link, channel, args)
 
 
@@ -81,6 +82,8 @@ def _either(name: str) -> Verb:
     def verb(link: Link, channel: int, args: dict[str, Any]) -> None:
         job = link.session.only(ReturnJobs).get(args["job"])
         if job is not None:
+            from remit._agent.returned import requests
+
             getattr(requests, name)(job, Channel(link, channel), args)
         else:
             _kept(name)(link, channel, args)

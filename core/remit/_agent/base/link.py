@@ -25,7 +25,6 @@ from remit._wire.frames import (
 )
 from remit._wire.msgpack import UnpackError, pack, unpack
 from remit._wire.refusal import Refused
-from remit._wire.requests import parse
 
 if TYPE_CHECKING:
     from typing import Any, Callable
@@ -62,6 +61,7 @@ class Link:
         self._link_out = link_out
         self.outgoing = Outgoing(loop, link_out, self.conversation, first)
         self._waiting_for_room = False
+        self.is_asked = False  # there has been a request
 
     # -- what its end and its silence mean
 
@@ -177,6 +177,7 @@ class Link:
             self.loop.call_for(Channel(self, channel).failed, handler.take, event)
 
     def _serve(self, channel: int, body: bytes) -> None:
+        self.is_asked = True
         try:
             request = unpack(body)
         except UnpackError as exc:
@@ -191,6 +192,8 @@ class Link:
         verb = self.verbs().get(request[0])
         if verb is None:
             raise Refused("bad-request", "this agent does not know %r" % request[0][:100])
+        from remit._wire.requests import parse  # not before the hello is out
+
         verb(self, channel, parse(*request))
 
     # -- what goes out

@@ -1,4 +1,5 @@
-"""What the session knows of kept jobs beside their directories, which may be deleted as they run.
+"""What the session knows of kept jobs: where they are, and what is of use of each once its
+directory is deleted as it runs.
 
 Standard library only, Python 3.6.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remit._jobdir import views
+from remit._jobdir import statedir, views
 
 if TYPE_CHECKING:
     from typing import Any
@@ -17,6 +18,18 @@ if TYPE_CHECKING:
 _MOST = 4096
 # How much of their commands.
 _MOST_COMMAND = 1000
+
+
+def path_of(session: Session) -> bytes:
+    """The state directory. Raises Refused where this session can have none."""
+    if session.state is not None:
+        return session.state.path
+    asked = session.hello.get("state")
+    path = statedir.choose(asked if isinstance(asked, bytes) else None)
+    problem = statedir.State(path).problem()
+    if problem is not None:
+        raise statedir.refused(problem)
+    return path
 
 
 class Known:

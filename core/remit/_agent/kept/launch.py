@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 from remit._agent.base.handler import Handler
 from remit._agent.base.helpers import EndedEarly, help_twice
 from remit._agent.functions import known
-from remit._agent.kept import control, lookup, starting, watching
+from remit._agent.kept import lookup, starting, watching
 from remit._agent.kept.forkserver import Forkservers
-from remit._agent.kept.known import Known
-from remit._jobdir import statedir
+from remit._agent.kept.known import Known, path_of
 from remit._wire.refusal import Refused
 from remit._wire.streams import TASK
 
@@ -33,18 +32,6 @@ MAX_TASK = 256 << 20
 _WINDOW = 1 << 18
 # Seconds until something is tried again for which no process could be had.
 _AGAIN = 1.0
-
-
-def path_of(session: Session) -> bytes:
-    """The state directory. Raises Refused where this session can have none."""
-    if session.state is not None:
-        return session.state.path
-    asked = session.hello.get("state")
-    path = statedir.choose(asked if isinstance(asked, bytes) else None)
-    problem = statedir.State(path).problem()
-    if problem is not None:
-        raise statedir.refused(problem)
-    return path
 
 
 class Launch(Handler):
@@ -160,6 +147,8 @@ class Launch(Handler):
         if refused is None:
             self._link.session.only(Known).remember(answer["view"], answer["process"])
         if self._given_up:
+            from remit._agent.kept import control  # few are given up
+
             _surely(self._link, control.take_back, (self._path, self._id))
         elif refused is not None:
             self._link.fail(self._channel, refused)
@@ -216,6 +205,8 @@ class _SessionJobs:
         if not self._session.conversation.parted:
             finished()
             return
+
+        from remit._agent.kept import control
 
         def done(left: Any, refused: Refused | None) -> None:
             finished([refused.message] if refused is not None else left)

@@ -1,7 +1,7 @@
 """The verbs of kept jobs, as the agent's loop sees them. Helper processes do the work:
 `remit._agent.kept.starting`, `remit._agent.kept.control` and `remit._agent.kept.lookup`.
 
-Standard library only, Python 3.6.
+What a verb needs is imported with its first request. Standard library only, Python 3.6.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 from remit._agent.base.handler import Handler
 from remit._agent.base.helpers import help_twice, refusal_of
-from remit._agent.kept import control, follow, lookup, reading, starting, watching
-from remit._agent.kept.known import Known
-from remit._agent.kept.launch import Launch, path_of
+from remit._agent.kept import lookup
+from remit._agent.kept.known import Known, path_of
 
 if TYPE_CHECKING:
     from typing import Any, Callable
@@ -25,25 +24,35 @@ if TYPE_CHECKING:
 
 def start(link: Link, channel: int, args: dict[str, Any]) -> None:
     """The verb, for ``spool: true``."""
+    from remit._agent.kept.launch import Launch
+
     launch = Launch(link, channel, args)
     link.handlers[channel] = launch
     launch.begin()
 
 
 def stop(link: Link, channel: int, args: dict[str, Any]) -> None:
+    from remit._agent.kept import control
+
     rest = args["grace"], "stopped", link.session.only(Known).of(args["job"])
     _change(link, channel, args["job"], control.stop, *rest)
 
 
 def suspend(link: Link, channel: int, args: dict[str, Any]) -> None:
+    from remit._agent.kept import control
+
     _change(link, channel, args["job"], control.suspend)
 
 
 def resume(link: Link, channel: int, args: dict[str, Any]) -> None:
+    from remit._agent.kept import control
+
     _change(link, channel, args["job"], control.resume)
 
 
 def remove(link: Link, channel: int, args: dict[str, Any]) -> None:
+    from remit._agent.kept import control, watching
+
     job_id = args["job"]
     if args["force"]:
         watching.expect_removal(link, job_id)
@@ -52,6 +61,8 @@ def remove(link: Link, channel: int, args: dict[str, Any]) -> None:
 
 
 def seal(link: Link, channel: int, args: dict[str, Any]) -> None:
+    from remit._agent.kept import starting
+
     _change(link, channel, args["job"], starting.seal)
 
 
@@ -124,10 +135,14 @@ def _prune(path: bytes, *args: Any) -> dict[str, Any]:
 
 
 def watch(link: Link, channel: int, args: dict[str, Any]) -> None:
+    from remit._agent.kept import watching
+
     watching.watch(link, channel, path_of(link.session), args["job"])
 
 
 def read(link: Link, channel: int, args: dict[str, Any]) -> None:
+    from remit._agent.kept import reading
+
     reading.read(link, channel, path_of(link.session), args)
 
 
@@ -156,6 +171,7 @@ def _change(
     again: Callable[..., object] | None = None,
 ) -> None:
     """As `_answer`, for what those who follow the job want to see at once."""
+    from remit._agent.kept import follow
 
     reply = _replying(link, channel)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remit._agent.base import process_tree
-
 if TYPE_CHECKING:
     from typing import Callable
 
@@ -56,6 +54,8 @@ class ReturnJobs:
 
     def _end_all(self, finished: Callable[..., object]) -> None:
         """Ends those of a session that ends; as for ``on_session_end``."""
+        from remit._agent.base import process_tree
+
         session = self._session
         jobs = [job for job in self._jobs.values() if not job.is_over]
         if not jobs:
