@@ -132,6 +132,10 @@ class JobInfo:
     group: str | None = None
     problem: str | None = None
     """Why this job cannot be read in full, where it cannot."""
+    pid: int | None = None
+    """Of its first process, as its target numbers processes. None before that has begun and once
+    it has ended, and where it is not known: of what runs on another computer of a shared home, and
+    of a job whose results a collector of `remit start` gathers."""
 
 
 @attrs.frozen

@@ -56,6 +56,7 @@ def test_a_job_is_followed_fed_and_ended(session: blocking.Session) -> None:
     sleeper.suspend()
     assert sleeper.state == "SUSPENDED"
     sleeper.resume()
+    sleeper.signal("WINCH")
     assert sleeper.stop() == []
     sleeper.refresh()
     with pytest.raises(remit.JobFailed):

@@ -33,6 +33,7 @@ CALLS: dict[str, Call] = {
     "stop": lambda session, job, path: job.stop(),
     "suspend": lambda session, job, path: job.suspend(),
     "resume": lambda session, job, path: job.resume(),
+    "signal": lambda session, job, path: job.signal("URG"),
     "save": lambda session, job, path: job.save(path / "saved"),
     "remove": lambda session, job, path: job.remove(force=True),
     "jobs": lambda session, job, path: session.jobs(),

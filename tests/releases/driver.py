@@ -73,6 +73,13 @@ async def resume(session: remit.Session, *, job: str) -> Any:
     return handle.state.name
 
 
+async def signal(session: remit.Session, *, job: str, name: str) -> Any:
+    try:
+        await (await session.job(job)).signal(name)
+    except remit.JobStateError as error:
+        return error.message
+
+
 async def save(session: remit.Session, *, job: str, path: str) -> Any:
     return await (await session.job(job)).save(path)
 
@@ -87,7 +94,20 @@ async def prune(session: remit.Session) -> Any:
 
 VERBS: dict[str, Callable[..., Awaitable[Any]]] = {
     verb.__name__: verb
-    for verb in (start, evaluate, jobs, receive, wait, stop, suspend, resume, save, remove, prune)
+    for verb in (
+        start,
+        evaluate,
+        jobs,
+        receive,
+        wait,
+        stop,
+        suspend,
+        resume,
+        signal,
+        save,
+        remove,
+        prune,
+    )
 }
 
 

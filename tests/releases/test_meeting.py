@@ -195,6 +195,9 @@ def test_kept_jobs_of_one_release_are_another_ones_too(
         assert second("suspend", job=sleeping) == "SUSPENDED"
         assert first("jobs")[sleeping]["state"] == "SUSPENDED"
         assert second("resume", job=sleeping) == "RUNNING"
+        if other == PRESENT:
+            told = f"job {sleeping}: cannot signal, an earlier remit started it"
+            assert second("signal", job=sleeping, name="INT") == told
         assert second("stop", job=sleeping) == []
         assert (first("wait", job=sleeping), first("jobs")[sleeping]["reason"]) == (
             "STOPPED",
@@ -257,6 +260,9 @@ def test_a_collector_of_one_release_answers_another(
         assert first("wait", job=running) == "FAILED"
         assert second("suspend", job=sleeping) == "SUSPENDED"
         assert second("resume", job=sleeping) == "RUNNING"
+        if other == PRESENT:
+            refused = f"job {sleeping}: cannot signal, an earlier remit started it"
+            assert second("signal", job=sleeping, name="INT") == refused
         assert second("stop", job=sleeping) == []
         assert first("wait", job=sleeping) == "STOPPED"
         for job in (failing, running, sleeping):

@@ -78,6 +78,24 @@ def test_names_of_other_systems_and_of_earlier_supervisors(name: str, number: in
     assert ended.signal_number(name) == number
 
 
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("SIGINT", 2),
+        ("SIG2", 2),
+        ("SIGRTMIN+2", signal.SIGRTMIN + 2),
+        ("SIGRTMAX-1", signal.SIGRTMAX - 1),
+        ("SIGRTMAX+1", None),
+        ("SIG0", None),
+        ("SIG65", None),
+        ("SIGEMT", None),
+    ],
+)
+def test_only_what_there_is_can_be_sent(name: str, number: int | None) -> None:
+    assert ended.is_signal_name(name)
+    assert ended.known_signal(name) == number
+
+
 @given(st.text(max_size=30) | st.integers() | st.none() | st.binary(max_size=10))
 def test_a_name_can_stand_in_any_line(value: object) -> None:
     if ended.is_signal_name(value):

@@ -91,12 +91,15 @@ def _either(name: str) -> Verb:
     return verb
 
 
-_ABOUT_ONE = frozenset(("stop", "suspend", "resume", "remove", "watch", "read", "save", "seal"))
+_ABOUT_ONE = frozenset(
+    ["stop", "suspend", "resume", "signal", "remove", "watch", "read", "save", "seal"]
+)
 VERBS: dict[str, Verb] = {
     "start": start,
     "stop": _either("stop"),
     "suspend": _either("suspend"),
     "resume": _either("resume"),
+    "signal": _either("signal"),
     "remove": _either("remove"),
     "watch": _either("watch"),
     "jobs": _kept("jobs"),

@@ -28,6 +28,7 @@ _MAX_NAME = 1000
 _MAX_PATH = 4096
 _MAX_STATUS = 255
 _MAX_REQUESTS = 1000
+_HAS_PROCESS = (states.RUNNING, states.SUSPENDED, states.STOPPING)
 _REASON = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
 
 
@@ -70,6 +71,8 @@ def _finish(dir_fd: int, facts: dict[str, Any]) -> dict[str, Any]:
     problem = facts["problem"]
     view = dict(facts, **_state(dir_fd))
     view["problem"] = view["problem"] or problem
+    if view["location"] is not None:
+        view["pid"] = None  # that of the collector's, here
     view["used"] = _used(dir_fd)
     if view["sizes"] is None:
         view["sizes"] = sizes(dir_fd)
@@ -266,12 +269,19 @@ def _going_on(process: dict[str, Any], state: str, problem: str | None) -> dict[
     fields = Fields(files.PROCESS, process)
     return {
         "state": state,
+        "pid": _pid(process) if state in _HAS_PROCESS else None,
         "started": fields.time("started"),
         "finished": None,
         "outcome": None,
         "sizes": None,
         "problem": problem or fields.problem,
     }
+
+
+def _pid(process: dict[str, Any]) -> int | None:
+    """Of the first process, where that means anything here."""
+    pid = process.get("pid")
+    return pid if type(pid) is int and pid > 0 and liveness.reachable(process) else None
 
 
 def _after_the_end(outcome: dict[str, Any]) -> dict[str, Any]:
@@ -292,6 +302,7 @@ def _after_the_end(outcome: dict[str, Any]) -> dict[str, Any]:
     }
     view = {
         "state": states.move(states.RUNNING, states.ended(status, signal, reason)),
+        "pid": None,
         "started": fields.time("started"),
         "finished": fields.time("finished"),
         "outcome": end,

@@ -129,8 +129,8 @@ class Backing(ABC):
         """As `Job.stop`."""
 
     @abstractmethod
-    async def signal(self, verb: str) -> None:
-        """As `Job.suspend` and `Job.resume`, by their names."""
+    async def change(self, verb: str, **arguments: Any) -> None:
+        """As `Job.suspend`, `resume` and `signal`, by their names."""
 
     @abstractmethod
     async def remove(self, force: bool = False) -> None:
@@ -245,15 +245,19 @@ class Live(Backing):
         await self.take_back()
 
     async def ask(self, verb: str, answer: type[Any], **arguments: Any) -> Any:
-        return await self.port.ask(verb, {"job": self.info.id, **arguments}, answer)
+        asked = {"job": self.info.id, **arguments}
+        if verb == "signal":
+            # Once: where the link is lost over it, it may have been sent.
+            return await (await self.port.ready()).ask(verb, asked, answer)
+        return await self.port.ask(verb, asked, answer)
 
     async def stop(self, grace: float = 5.0) -> list[str]:
         answer: Stopped = await self.ask("stop", Stopped, grace=check_grace(grace))
         self.hear(answer.job)
         return answer.survivors
 
-    async def signal(self, verb: str) -> None:
-        self.hear(await self.ask(verb, JobMap))
+    async def change(self, verb: str, **arguments: Any) -> None:
+        self.hear(await self.ask(verb, JobMap, **arguments))
 
 
 def check_grace(grace: object) -> float:

@@ -18,6 +18,7 @@ from remit._jobs.backing import Backing
 from remit._jobs.lines import Lines
 from remit._jobs.receiver import Receiver
 from remit._jobs.result import CommandOutput, FunctionResult
+from remit._jobs.signals import signal_word
 from remit._jobs.stdin import JobStdin
 from remit._link.notify import Changes
 from remit._public import named_as_written
@@ -257,11 +258,30 @@ class Job(Generic[_T]):
     async def suspend(self) -> None:
         """Stops the job's processes where they are (SIGSTOP). Raises JobStateError once it has
         finished."""
-        await self._backing.signal("suspend")
+        await self._backing.change("suspend")
 
     async def resume(self) -> None:
         """Lets a suspended job go on (SIGCONT)."""
-        await self._backing.signal("resume")
+        await self._backing.change("resume")
+
+    async def signal(self, signal: str | int) -> None:
+        """Sends a signal to the process group of the job's first process, as Ctrl-C at a terminal
+        does: ``"INT"``, ``"SIGINT"``, or a number as the target has it.
+
+        What the job makes of it is its own: one that dies of it is FAILED, reason ``signalled``;
+        `stop` is what ends a job for certain. A suspended job gets it once it goes on, but for
+        KILL and CONT; STOP and CONT suspend and resume the group alone. A function gets INT as
+        KeyboardInterrupt. Calls of `Session.call` are no jobs: to cancel one interrupts it.
+
+        Raises JobStateError where the job has ended, or its first process has, TargetError for a
+        signal that the target lacks, TypeError and ValueError for what is no signal anywhere.
+        LinkLost: it may have been sent; nothing sends it twice. Cancelled, so too.
+        """
+        name = signal_word(signal)
+        if self.state.finished:
+            await anyio.lowlevel.checkpoint()
+            raise JobStateError(f"job {self.id} is {self.state}: nothing of it is signalled")
+        await self._backing.change("signal", signal=name)
 
     async def remove(self, force: bool = False) -> None:
         """Forgets the job and deletes its results. Raises JobStateError while it runs, unless

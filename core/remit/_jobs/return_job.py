@@ -220,7 +220,7 @@ class EndedJob(Backing):
         await anyio.lowlevel.checkpoint()
         return []
 
-    async def signal(self, verb: str) -> None:
+    async def change(self, verb: str, **arguments: Any) -> None:
         raise JobStateError(f"job {self.info.id} is {self.info.state}")
 
     async def remove(self, force: bool = False) -> None:

@@ -27,7 +27,7 @@ _MOST_TEXT = 1 << 14
 _MOST_LINES = 100
 _GROUP = re.compile(r"g[a-z2-7]{12}")
 # What users are told as it stands.
-_SAME = ("id", "name", "state", "placement", "lifetime")
+_SAME = ("id", "name", "state", "placement", "lifetime", "pid")
 _TIMES = ("created", "started", "finished")
 _ENDED = (JobState.COMPLETED, JobState.FAILED, JobState.STOPPED)
 
@@ -105,6 +105,7 @@ class JobMap(msgspec.Struct, kw_only=True):
     started: float | None = None
     finished: float | None = None
     outcome: OutcomeMap | None = None
+    pid: Size | None = None
     has_more: bool = True
     sizes: Sizes = msgspec.field(default_factory=Sizes)
     used: Sizes = msgspec.field(default_factory=Sizes)
@@ -266,6 +267,7 @@ _REFUSED: dict[str, type[RemitError]] = {
     "gone": _errors.JobStateError,
     "no-state": _errors.TargetError,
     "no-python": _errors.TargetError,
+    "no-signal": _errors.TargetError,
     "bad-request": _errors.LocalProtocolError,
     "internal": _errors.RemoteProtocolError,
 }

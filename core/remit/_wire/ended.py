@@ -17,6 +17,8 @@ Ended = namedtuple("Ended", "exit_status signal core")
 _NAME = re.compile(r"SIG[A-Z0-9+-]{1,20}\Z")
 # One without a name of its own is told by its number; earlier supervisors wrote SIGRT and that.
 _NUMBERED = re.compile(r"SIG(?:RT)?([0-9]{1,3})\Z")
+# As kill(1) takes the real-time ones.
+_COUNTED = re.compile(r"(SIGRTM(?:IN|AX))([+-][0-9]{1,2})\Z")
 _MOST_SIGNALS = 127
 
 
@@ -48,7 +50,21 @@ def is_signal_name(value: object) -> bool:
 
 def signal_number(name: str) -> int:
     """The number here of a signal that was told by name; 127 for one that nobody here knows."""
+    number = _number(name)
+    return _MOST_SIGNALS if number is None else min(number, _MOST_SIGNALS)
+
+
+def known_signal(name: object) -> int | None:
+    """The number by which that signal is sent here; None: there is none of that name."""
+    number = _number(str(name))
+    return number if number is not None and 0 < number <= max(Signals) else None
+
+
+def _number(name: str) -> int | None:
     if name in Signals.__members__:
         return int(Signals[name])
     numbered = _NUMBERED.match(name)
-    return min(int(numbered.group(1)), _MOST_SIGNALS) if numbered else _MOST_SIGNALS
+    if numbered:
+        return int(numbered.group(1))
+    counted = _COUNTED.match(name)
+    return Signals[counted.group(1)] + int(counted.group(2)) if counted else None

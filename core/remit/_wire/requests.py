@@ -268,6 +268,7 @@ REQUESTS: dict[str, tuple[Field, ...]] = {
     "stop": (_JOB, Field("grace", SECONDS, STOP_GRACE)),
     "suspend": (_JOB,),
     "resume": (_JOB,),
+    "signal": (_JOB, Field("signal", STR, REQUIRED)),
     "remove": (_JOB, Field("force", BOOL, False), Field("leave", BOOL, False)),
     "save": (
         _JOB,

@@ -203,6 +203,10 @@ class Job(Generic[_T]):
     def resume(self) -> None:
         self._portal.call(self._job.resume)
 
+    @like(jobs.Job.signal)
+    def signal(self, signal: str | int) -> None:
+        self._portal.call(lambda: self._job.signal(signal))
+
     @like(jobs.Job.remove)
     def remove(self, force: bool = False) -> None:
         self._portal.call(lambda: self._job.remove(force))

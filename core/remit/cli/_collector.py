@@ -17,7 +17,7 @@ import anyio
 import anyio.abc
 import msgspec
 
-from remit import Job, RemitError
+from remit import Job, JobStateError, RemitError
 from remit._agent.base import fds
 from remit._jobdir import mailbox
 from remit.cli import _connecting, _endings, _hints, _stopped
@@ -196,19 +196,21 @@ class _Collector:
                 self._stops.append(name)
                 tasks.start_soon(self._stop, job, _grace(request))
             else:
-                tasks.start_soon(self._hold, inbox, name, what, job)
+                tasks.start_soon(self._answer, inbox, name, request, job)
 
-    async def _hold(self, inbox: mailbox.Mailbox, name: bytes, what: bytes, job: Job) -> None:
+    async def _answer(self, inbox: mailbox.Mailbox, name: bytes, request: object, job: Job) -> None:
         try:
-            inbox.answer(name, await self._held(what, job))
+            inbox.answer(name, await self._asked(name.partition(b"-")[0], request, job))
         except Exception as exc:
             self._note(exc)
             inbox.answer(name, {"error": f"{type(exc).__name__}: {exc}"})
         finally:
             self._taken.discard(name)
 
-    async def _held(self, what: bytes, job: Job) -> dict[str, object]:
+    async def _asked(self, what: bytes, request: object, job: Job) -> dict[str, object]:
         try:
+            if what == b"signal":
+                return await _signalled(request, job)
             if what == b"suspend":
                 await job.suspend()
                 self._stand_in.suspend()
@@ -237,6 +239,17 @@ class _Collector:
         for name in waiting:
             over = name.startswith(b"stop-")
             inbox.answer(name, {"survivors": self._survivors} if over else {"error": _OVER})
+
+
+async def _signalled(request: object, job: Job) -> dict[str, object]:
+    """As a supervisor answers it."""
+    word = request.get("signal") if isinstance(request, dict) else None
+    try:
+        await job.signal(word)  # type: ignore[arg-type]
+    except (RemitError, TypeError, ValueError) as exc:
+        code = "state" if isinstance(exc, JobStateError) else "no-signal"
+        return {"error": exc.message if isinstance(exc, RemitError) else str(exc), "code": code}
+    return {}
 
 
 def _grace(request: object) -> float:

@@ -143,6 +143,10 @@ async def resume(words: Sequence[str], on: str | None) -> int:
     return await _each(words, on, lambda job: _done(job.resume()), exact=False)
 
 
+async def signal(word: str, on: str | None, name: str) -> int:
+    return await _each([word], on, lambda job: _done(job.signal(name)))
+
+
 async def save(word: str, on: str | None, path: str, *, stream: str) -> int:
     """To a file on the computer where the results are. A relative path begins at the account's
     home there, or at our own directory here; the answer is the whole path."""

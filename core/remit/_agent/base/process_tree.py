@@ -14,6 +14,8 @@ import time
 from typing import TYPE_CHECKING
 
 from remit._jobdir import proc
+from remit._wire.ended import known_signal
+from remit._wire.refusal import Refused
 
 if TYPE_CHECKING:
     from typing import Callable, Collection, Generator, Iterable, Mapping, TypeVar
@@ -215,6 +217,27 @@ def kill(pid: int, start: int, signum: int = signal.SIGKILL) -> None:
     process = proc.look(pid)
     if process is not None and process.start == start:
         send(process, signum)
+
+
+def signal_group(root: Root, name: object) -> int:
+    """Sends the signal to the process group that this first process leads; its number. Raises
+    Refused, with the code ``state`` where that process is gone or the group is not ours to signal.
+
+    As long as it is there its pid is the group's: it leads a session, and cannot leave it.
+    """
+    pid, start = root
+    number = known_signal(name)
+    if number is None:
+        raise Refused("no-signal", "there is no signal %.30s on this computer" % name)
+    try:
+        if start and proc.start_time(pid) == start:
+            os.killpg(pid, number)
+            return number
+    except ProcessLookupError:
+        pass
+    except PermissionError as exc:
+        raise Refused("state", "its processes are another account's") from exc
+    raise Refused("state", "its first process has ended")
 
 
 def stop(job_id: bytes, roots: Iterable[Root], grace: float) -> list[str]:

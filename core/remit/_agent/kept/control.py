@@ -142,29 +142,30 @@ def _held(dir_fd: int) -> bool:
         return True  # nobody knows
 
 
-_DONE = {"suspend": "suspended", "resume": "resumed"}
+_DONE = {"suspend": "suspended", "resume": "resumed", "signal": "signalled"}
 
 
-def suspend(path: bytes, job_id: str) -> dict[str, Any]:
-    return _ask_running(path, job_id, "suspend")
-
-
-def resume(path: bytes, job_id: str) -> dict[str, Any]:
-    return _ask_running(path, job_id, "resume")
-
-
-def _ask_running(path: bytes, job_id: str, what: str) -> dict[str, Any]:
+def change(
+    path: bytes, job_id: str, what: str, request: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The job map once the supervisor has done ``what`` the verb of that name says."""
     with opened(path, job_id) as job:
         view = _past_pending(job, job_id)
         if view["state"] in states.FINISHED:
             raise Refused("state", "job %s is %s: cannot %s" % (job_id, view["state"], what))
         _check_reach(job, job_id, view, _process(job.dir_fd), _DONE[what])
+        words = "job %s: cannot %s" % (job_id, what)
         try:
-            answer = mailbox.ask(job.dir_fd, what, {}, STOP_GRACE, _watch(_process(job.dir_fd)))
+            watch = _watch(_process(job.dir_fd))
+            answer = mailbox.ask(job.dir_fd, what, request or {}, STOP_GRACE, watch)
         except mailbox.Unanswered as exc:
-            raise Refused("state", "job %s: cannot %s" % (job_id, what), str(exc)) from exc
+            raise Refused("state", words, str(exc)) from exc
         if "error" in answer:
-            raise Refused("state", "job %s: %s" % (job_id, answer["error"]))
+            told = str(answer["error"])
+            if what == "signal" and "code" not in answer:
+                raise Refused("state", words + ", an earlier remit started it", told)
+            code = "no-signal" if answer.get("code") == "no-signal" else "state"
+            raise Refused(code, "job %s: %s" % (job_id, told))
         return views.job_map(job.dir_fd, job_id)
 
 

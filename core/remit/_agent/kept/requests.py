@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from remit._agent.base import process_tree
 from remit._agent.kept import ending
 from remit._jobdir import mailbox
+from remit._wire.refusal import Refused
 
 if TYPE_CHECKING:
     from typing import Any, Callable
@@ -66,11 +67,21 @@ class Requests:
             act = process_tree.pause if what == b"suspend" else process_tree.unpause
             act(self._processes.search())
             self._inbox.answer(name, {})
+        elif what == b"signal":
+            self._inbox.answer(name, self._signalled(request))
         else:
             shown = what[:100].decode("ascii", "replace")
             self._inbox.answer(
                 name, {"error": "%s is no request that this supervisor knows" % shown}
             )
+
+    def _signalled(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The code tells that it is a supervisor which knows of signals."""
+        try:
+            process_tree.signal_group(self._processes.roots()[0], request.get("signal"))
+        except Refused as exc:
+            return {"error": exc.message, "code": exc.code}
+        return {}
 
     def answer_stops(self, survivors: list[str]) -> None:
         names, self._to_answer = self._to_answer, []

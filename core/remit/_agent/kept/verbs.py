@@ -41,13 +41,20 @@ def stop(link: Link, channel: int, args: dict[str, Any]) -> None:
 def suspend(link: Link, channel: int, args: dict[str, Any]) -> None:
     from remit._agent.kept import control
 
-    _change(link, channel, args["job"], control.suspend)
+    _change(link, channel, args["job"], control.change, "suspend")
 
 
 def resume(link: Link, channel: int, args: dict[str, Any]) -> None:
     from remit._agent.kept import control
 
-    _change(link, channel, args["job"], control.resume)
+    _change(link, channel, args["job"], control.change, "resume")
+
+
+def signal(link: Link, channel: int, args: dict[str, Any]) -> None:
+    from remit._agent.kept import control
+
+    what = "signal", {"signal": args["signal"]}
+    _change(link, channel, args["job"], control.change, *what, once=True)
 
 
 def remove(link: Link, channel: int, args: dict[str, Any]) -> None:
@@ -169,8 +176,10 @@ def _change(
     function: Callable[..., object],
     *args: object,
     again: Callable[..., object] | None = None,
+    once: bool = False,
 ) -> None:
-    """As `_answer`, for what those who follow the job want to see at once."""
+    """As `_answer`, for what those who follow the job want to see at once. ``once``: where the
+    helper is killed nobody knows whether it was done."""
     from remit._agent.kept import follow
 
     reply = _replying(link, channel)
@@ -179,5 +188,9 @@ def _change(
         follow.nudge(link, job_id)
         reply(value, refused)
 
-    help_twice(link.session, function, (path_of(link.session), job_id, *args), done, again)
+    what = path_of(link.session), job_id, *args
+    if once:
+        link.session.helper(function, what, done)
+    else:
+        help_twice(link.session, function, what, done, again)
     follow.nudge(link, job_id)

@@ -24,6 +24,7 @@ class Record:
         self._channel = channel
         self._facts = facts
         self._output = output
+        self.pid: int | None = None  # of its first process, while it runs
         self._started: float | None = None
         self._finished: float | None = None
         self._outcome: dict[str, Any] | None = None
@@ -35,6 +36,7 @@ class Record:
         return {
             **self._facts,
             "state": self.state,
+            "pid": self.pid,
             "started": self._started,
             "finished": self._finished,
             "outcome": self._outcome,

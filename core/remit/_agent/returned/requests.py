@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal as signals
 from typing import TYPE_CHECKING
 
 from remit._agent.base import process_tree
 from remit._agent.base.channel import Channel
 from remit._agent.functions import known
+from remit._agent.returned import phases
 from remit._agent.returned.jobs import ReturnJobs
 from remit._agent.returned.program import Program
 from remit._agent.returned.return_job import ReturnJob
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
     from remit._agent.base.link import Link
     from remit._agent.returned.program import Root
+
+# What signals that nobody can refuse make of a job.
+_EVENTS: dict[int, str] = {signals.SIGSTOP: states.PAUSED, signals.SIGCONT: states.CONTINUED}
 
 
 def start(link: Link, number: int, args: dict[str, Any]) -> None:
@@ -54,14 +59,24 @@ def stop(job: ReturnJob, channel: Channel, args: dict[str, Any]) -> None:
 
 
 def suspend(job: ReturnJob, channel: Channel, args: dict[str, Any]) -> None:
-    _signal(job, channel, "suspended", process_tree.pause, states.PAUSED)
+    _hold(job, channel, "suspended", process_tree.pause, states.PAUSED)
 
 
 def resume(job: ReturnJob, channel: Channel, args: dict[str, Any]) -> None:
-    _signal(job, channel, "resumed", process_tree.unpause, states.CONTINUED)
+    _hold(job, channel, "resumed", process_tree.unpause, states.CONTINUED)
 
 
-def _signal(
+def signal(job: ReturnJob, channel: Channel, args: dict[str, Any]) -> None:
+    if job.phase != phases.RUNS:
+        raise _in_no_state(job, "signalled: its first process is none that runs")
+    # At once, so that several reach it in their order.
+    number = process_tree.signal_group(job.root.places[0], args["signal"])
+    if number in _EVENTS:
+        _move(job, _EVENTS[number])
+    channel.reply(job.record.view())
+
+
+def _hold(
     job: ReturnJob, channel: Channel, what: str, send: Callable[..., object], event: str
 ) -> None:
     if job.record.state not in (states.RUNNING, states.BLOCKED, states.SUSPENDED):
@@ -71,13 +86,18 @@ def _signal(
         if error is not None:
             channel.fail(error)
             return
-        if event in states.NEXT[job.record.state]:
-            job.record.move(event)
-            if event == states.CONTINUED:
-                job.output.read_on()  # so that it shows if it is held up
+        _move(job, event)
         channel.reply(job.record.view())
 
     job.work.help(process_tree.looking(send, job.root.search()), done)
+
+
+def _move(job: ReturnJob, event: str) -> None:
+    """Where that is a change."""
+    if event in states.NEXT[job.record.state]:
+        job.record.move(event)
+        if event == states.CONTINUED:
+            job.output.read_on()  # so that it shows if it is held up
 
 
 def remove(job: ReturnJob, channel: Channel, args: dict[str, Any]) -> None:

@@ -109,6 +109,7 @@ class ReturnJob:
         self._go(phases.BEGUN)
         self.work.later("tell root", TELL_ROOT, self.root.report)
         self._limit_time()
+        self.record.pid = self.root.pid
         try:
             self.record.begin()
             if self._stdin is not None:
@@ -132,6 +133,7 @@ class ReturnJob:
         """Its first process. ``status``: as waitpid tells it; None where nobody can tell."""
         if self._go(phases.ENDED) not in phases.OPEN:
             return  # it had been given up
+        self.record.pid = None
         self._ending.status = status
         if status is None:
             self._ending.reason = self._ending.reason or "supervisor-lost"

@@ -29,6 +29,7 @@ COMMANDS = {
     "save": (_JOBS, "Write a job's results to a file on the computer where they are."),
     "suspend": (_JOBS, "Suspend jobs."),
     "resume": (_JOBS, "Resume suspended jobs."),
+    "signal": (_JOBS, "Send a signal to a job."),
     "prune": (_TARGETS, "Remove jobs kept on TARGET that are over: the old ones, or the oldest."),
     "enter": (_TARGETS, "Open a terminal there."),
     "transports": (_TARGETS, "List the ways to reach a target, and faulty plugins."),

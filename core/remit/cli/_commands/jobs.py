@@ -178,3 +178,22 @@ def resume_command(jobs: tuple[str, ...], on: str | None) -> None:
     from remit.cli import _manage
 
     options.exit_with(_manage.resume, jobs, on)
+
+
+@click.command("signal", cls=Command, examples=("remit signal build INT", "remit signal build 10"))
+@options.job
+@options.argument("name", "NAME")
+@options.on
+def signal_command(job: str, name: str, on: str | None) -> None:
+    """Send a signal to a job: NAME is INT, SIGUSR1, or a number as its target has it.
+
+    It goes to the process group of the job's first process, as Ctrl-C at a terminal does.
+    """
+    from remit._jobs.signals import signal_word
+    from remit.cli._report import usage
+
+    with usage():
+        word = signal_word(name)
+    from remit.cli import _manage
+
+    options.exit_with(_manage.signal, job, on, word)
