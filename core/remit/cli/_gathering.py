@@ -40,6 +40,9 @@ class StandIn:
 
     def suspend(self) -> None:
         os.kill(self.pid, signal.SIGSTOP)
+        # Who is answered looks at once how the job stands.
+        with suppress(ChildProcessError):
+            os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
