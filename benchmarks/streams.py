@@ -31,7 +31,7 @@ async def _against(target: str, prefix: Sequence[str], size: int) -> Pair:
             job = await session.start(argv)
             got = 0
             async for record in job.receive():
-                got += len(record.data)
+                got = record.end
             assert got == size
             await job.remove()
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from remit._session.session import Session
     from remit._types import (
         PIPE,
+        AnyRecord,
         CommandResult,
         Gap,
         JobInfo,
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PIPE",
+    "AnyRecord",
     "AuthenticationError",
     "BootstrapError",
     "ByteStream",

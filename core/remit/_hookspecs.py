@@ -15,7 +15,7 @@ from remit._public import named_as_written
 if TYPE_CHECKING:
     import click
 
-    from remit._types import JobInfo, JobState, Record
+    from remit._types import AnyRecord, JobInfo, JobState
     from remit.abc import FunctionFailure, Placement, Transport
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -43,7 +43,7 @@ def remit_job_changed(
 
 
 @_hookspec
-def remit_record(job: JobInfo, record: Record) -> None:
+def remit_record(job: JobInfo, record: AnyRecord) -> None:
     """A record of a return job arrived. Called in the event loop: be quick."""
 
 

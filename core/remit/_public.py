@@ -44,6 +44,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "remit._session.session": ("Session",),
     "remit._types": (
         "PIPE",
+        "AnyRecord",
         "CommandResult",
         "Gap",
         "JobInfo",

@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeAlias, cast
 
 import attrs
 
@@ -153,16 +153,38 @@ class Pruned:
 
 
 @attrs.frozen
-class Record:
+class Gap:
+    """Stands as ``data`` of a record for ``size`` bytes that were dropped (``full="drop"``) or
+    freed (``on_max="truncate"``) before they were read."""
+
+    size: int
+
+
+# To type checkers a plain `Record` is one of any stream, with any data.
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    _S = TypeVar("_S", bound=Stream, covariant=True, default=Stream)
+    _D = TypeVar("_D", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    _S = TypeVar("_S", covariant=True)
+    _D = TypeVar("_D", covariant=True)
+
+
+@attrs.frozen
+class Record(Generic[_S, _D]):
     """One piece of what a job produced.
 
     ``offset`` is the position of ``data`` in its stream, in bytes for stdout and stderr and in
     records elsewhere; ``seq`` orders the pieces of one job over all its streams. Where pieces are
-    cut is no promise.
+    cut is no promise. To type checkers ``Record`` is a record of any stream; `AnyRecord` is the
+    union that readers are given.
     """
 
-    stream: Stream
-    data: Any
+    stream: _S
+    data: _D
     offset: int
     seq: int
     time: datetime
@@ -214,12 +236,15 @@ def progress(done: float, total: float | None = None, text: str = "") -> None:
     """
 
 
-@attrs.frozen
-class Gap:
-    """Stands as ``data`` of a record for ``size`` bytes that were dropped (``full="drop"``) or
-    freed (``on_max="truncate"``) before they were read."""
-
-    size: int
+AnyRecord: TypeAlias = (
+    Record[Literal["stdout"], bytes | Gap]
+    | Record[Literal["stderr"], bytes | Gap]
+    | Record[Literal["value"], Any]
+    | Record[Literal["log"], LogRecord]
+    | Record[Literal["warning"], WarningRecord]
+    | Record[Literal["progress"], Progress]
+)
+"""A record as readers are given it: what ``data`` is shows by ``stream``, to type checkers too."""
 
 
 def _counted(dropped: Mapping[str, int]) -> Mapping[str, int]:

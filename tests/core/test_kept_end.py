@@ -56,6 +56,7 @@ async def received(job: remit.Job, **how: bool) -> bytes:
     data = b""
     try:
         async for record in job.receive(**how):
+            assert isinstance(record.data, bytes)
             data += record.data
     finally:
         assert data == PRINTED  # all that came, first

@@ -246,6 +246,7 @@ async def test_a_lost_link_is_made_anew_and_a_reader_goes_on() -> None:
         lines = b""
         killed = 0
         async for record in job.receive():
+            assert isinstance(record.data, bytes)
             lines += record.data
             if lines.count(b"\n") > 100 * killed and killed < 3:
                 killed += 1

@@ -144,12 +144,13 @@ async def test_real_faults_of_the_connection(there: str, relay: Relay) -> None:
             for fault in ("cut", "half-close", "reset"):
                 lost = await session.start(["cat"], stdin=remit.PIPE)
                 reading = kept.receive(keep=True, from_start=True)
-                got = (await anext(reading)).data
+                records: list[remit.Record] = [await anext(reading)]
                 relay.fail(fault)
                 assert await lost.wait() is remit.JobState.LOST
                 assert lost.outcome is not None
                 assert "was lost: " in str(lost.outcome.error)
-                got += b"".join([record.data async for record in reading])
+                records += [record async for record in reading]
+                got = b"".join(record.data for record in records)
                 assert got == b"".join(b"%d\n" % n for n in range(1, 60_001))
             await kept.remove()
 

@@ -380,7 +380,7 @@ def logs_in_a_child() -> str:
 async def test_logs_and_warnings_of_a_child_go_to_stderr() -> None:
     async with remit.connect("local:") as session:
         job = await session.start(logs_in_a_child)
-        records = [record async for record in job.receive()]
+        records: list[remit.Record] = [record async for record in job.receive()]
         stderr = b"".join(one.data for one in records if one.stream == "stderr").decode()
         assert "a log of the child" in stderr
         assert "a warning of the child" in stderr

@@ -129,7 +129,7 @@ async def test_a_value_comes_back(session: remit.Session) -> None:
 
 async def test_everything_a_function_says_comes_in_order(session: remit.Session) -> None:
     job = await session.start(speak)
-    records = [record async for record in job.receive()]
+    records: list[remit.Record] = [record async for record in job.receive()]
     said = [(record.stream, record.data) for record in records]
     printed = b"".join(data for stream, data in said if stream == "stdout")
     assert printed == b"printed\nfrom a child\n"

@@ -104,11 +104,17 @@ def agent_of(session: remit.Session) -> int:
     return session._hello.pid
 
 
+async def pid_of(records: remit.Receiver) -> int:
+    record = await anext(records)
+    assert record.stream == "value"
+    return int(record.data)
+
+
 async def test_the_warm_interpreter_is_killed(session: remit.Session, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     job = await session.start(wait_for, str(gate))
     records = job.receive()
-    function = (await anext(records)).data
+    function = await pid_of(records)
     found = processes.find(function)
     assert found is not None
     warm = found.parent
@@ -148,7 +154,7 @@ async def test_the_warm_interpreter_is_killed_with_news_on_the_way(
     async with remit.connect(f"local:?python={program}", reconnect=0) as session:
         gates = [str(tmp_path / name) for name in ("early", "late")]
         jobs = [await session.start(wait_for, gates[at]) for at in (0, 0, 0, 1, 1)]
-        functions = [(await anext(job.receive())).data for job in jobs]
+        functions = [await pid_of(job.receive()) for job in jobs]
         warm = processes.find(functions[0])
         assert warm is not None
         agent = agent_of(session)

@@ -87,7 +87,8 @@ async def test_output_that_is_too_much_stops_the_job() -> None:
         assert await job.wait() is remit.JobState.FAILED
         assert job.outcome is not None
         assert job.outcome.reason == "max-output"
-        assert b"".join([record.data async for record in job.receive()]) == b"y\n" * 500
+        records: list[remit.Record] = [record async for record in job.receive()]
+        assert b"".join(record.data for record in records) == b"y\n" * 500
 
 
 async def test_a_gap_stands_for_what_was_freed() -> None:
@@ -98,7 +99,7 @@ async def test_a_gap_stands_for_what_was_freed() -> None:
         )
         assert await job.wait() is remit.JobState.COMPLETED
         for keep in (True, False):
-            records = [record async for record in job.receive(keep=keep)]
+            records: list[remit.Record] = [one async for one in job.receive(keep=keep)]
             assert records[0].data == remit.Gap(len(whole) - 5000)
             assert (records[0].offset, records[0].end) == (0, len(whole) - 5000)
             assert b"".join(record.data for record in records[1:]) == whole[-5000:]

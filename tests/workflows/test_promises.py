@@ -44,7 +44,8 @@ async def test_a_killed_caller_loses_no_line(target: str, anyio_backend: str) ->
             await anyio.sleep(0.1)
     async with remit.connect(target) as session:
         job = await session.job(name)
-        output = b"".join([record.data async for record in job.receive()])
+        records: list[remit.Record] = [record async for record in job.receive()]
+        output = b"".join(record.data for record in records)
         assert output == b"".join(b"%d\n" % number for number in range(1, 1_000_001))
         assert await job.wait() is remit.JobState.COMPLETED
         assert job.outcome == remit.Outcome(exit_status=0, reason="exited")

@@ -56,7 +56,7 @@ def test_interactive(target: str, anyio_backend: str) -> None:
 async def test_return_to_caller(target: str) -> None:
     script = "echo out; echo err >&2; sleep 0.2; echo more; exit 3"
     async with remit.start(target, script) as job:
-        records = [record async for record in job.receive()]
+        records: list[remit.Record] = [record async for record in job.receive()]
         assert await job.wait() is remit.JobState.FAILED
         assert job.outcome == remit.Outcome(exit_status=3, reason="exited")
     assert b"".join(r.data for r in records if r.stream == "stdout") == b"out\nmore\n"

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import AsyncIterator
 
 from remit._jobs.receiver import Receiver
-from remit._types import Gap
 
 # A longer line comes in parts: a job may print for ever and end none.
 MOST = 1 << 20
@@ -84,8 +83,8 @@ class Lines(AsyncIterator[str]):
                 continue
             if record.stream != self._stream:
                 continue
-            if isinstance(record.data, Gap):
-                self._lines += self._cutter.end()
-            else:
+            if isinstance(record.data, bytes):
                 self._lines += self._cutter.feed(record.data)
+            else:  # a gap
+                self._lines += self._cutter.end()
         return self._lines.popleft()

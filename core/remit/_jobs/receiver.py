@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from typing import cast
 
 import anyio.lowlevel
 import attrs
@@ -11,7 +12,7 @@ import attrs
 from remit._errors import RemitError, RemoteProtocolError
 from remit._jobs.function_output import Teller
 from remit._public import named_as_written
-from remit._types import Gap, Record
+from remit._types import AnyRecord, Gap, Record
 from remit._wire.records import Malformed, Said, Splitter
 from remit.abc import Position, ResultStore, StoreReader
 
@@ -35,7 +36,7 @@ class Turns:
             await anyio.lowlevel.checkpoint_if_cancelled()
 
 
-class Receiver(AsyncIterator[Record]):
+class Receiver(AsyncIterator[AnyRecord]):
     """The records of a job. Holds no task; see `Job.receive`."""
 
     def __init__(
@@ -79,7 +80,7 @@ class Receiver(AsyncIterator[Record]):
             self._reader.close()
         await anyio.lowlevel.checkpoint()
 
-    async def __anext__(self) -> Record:
+    async def __anext__(self) -> AnyRecord:
         await self._turns.next()
         if self._over:
             raise self._end()
@@ -102,7 +103,7 @@ class Receiver(AsyncIterator[Record]):
                     continue
                 self._in_hand = given
             if given is not None:
-                return given
+                return cast(AnyRecord, given)
 
     def _end(self) -> StopAsyncIteration:
         """Raises what `check_end` raises, at each step anew."""

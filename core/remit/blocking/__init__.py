@@ -41,6 +41,7 @@ from remit._jobs.options import ConnectOptions, RunOptions, StartOptions, Stdin,
 from remit._plugins import PluginWarning
 from remit._types import (
     PIPE,
+    AnyRecord,
     CommandResult,
     Gap,
     JobInfo,
@@ -68,6 +69,7 @@ from remit.blocking._session import Session
 
 __all__ = [
     "PIPE",
+    "AnyRecord",
     "AuthenticationError",
     "BootstrapError",
     "CommandResult",

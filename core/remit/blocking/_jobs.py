@@ -12,7 +12,7 @@ from remit._jobs import job as jobs
 from remit._jobs import lines as line_iterators
 from remit._jobs import receiver as receivers
 from remit._portal import Portal
-from remit._types import JobInfo, JobState, Outcome, Record
+from remit._types import AnyRecord, JobInfo, JobState, Outcome
 from remit.blocking._like import Steps, like
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ else:
     _T = TypeVar("_T", covariant=True)
 
 
-class Receiver(Steps[Record]):
+class Receiver(Steps[AnyRecord]):
     __doc__ = receivers.Receiver.__doc__
 
     def __init__(self, portal: Portal, receiver: receivers.Receiver) -> None:

@@ -82,11 +82,13 @@ async def _break(
     marker = new_marker()
     lost = await session.start(sh(UP, marker), stdin=PIPE)
     reading = kept.receive(keep=True, from_start=True)
-    got = (await anext(reading)).data
+    records: list[remit.Record] = [await anext(reading)]
     faulty.fail(fault)
     assert kept.id in {job.id for job in await session.jobs()}, "asked again over the next one"
-    got += b"".join([record.data async for record in reading])
-    assert got == bytes(300_000) + b"end", "what is kept is whole, whatever became of the link"
+    records += [record async for record in reading]
+    assert b"".join(record.data for record in records) == bytes(300_000) + b"end", (
+        "what is kept is whole, whatever became of the link"
+    )
     await _is_lost(lost, "the link to faulty: was lost: ")
     await until_gone(marker)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import datetime
 from functools import partial
 from typing import Any, Unpack, reveal_type
+
+import attrs
 
 import remit
 
@@ -95,6 +98,66 @@ async def words(session: remit.Session, word: remit.Word, stdin: remit.Stdin) ->
 
 def of_any(job: remit.Job[object]) -> remit.Job:
     return job
+
+
+async def records(session: remit.Session) -> None:
+    job = await session.start(count, 3)
+    async for record in job.receive():
+        if record.stream == "stdout":
+            reveal_type(record.data)  # bytes | Gap
+            if isinstance(record.data, bytes):
+                print(record.data.decode())
+            else:
+                reveal_type(record.data)  # Gap
+        elif record.stream == "stderr":
+            reveal_type(record.data)  # bytes | Gap
+        elif record.stream == "value":
+            reveal_type(record.data)  # Any
+        elif record.stream == "log":
+            reveal_type(record.data)  # LogRecord
+        elif record.stream == "warning":
+            reveal_type(record.data)  # WarningRecord
+        else:
+            reveal_type(record.data)  # Progress
+            reveal_type(record.end)  # int
+    async for record in (await session.job("name")).receive():
+        match record.stream:
+            case "progress":
+                reveal_type(record.data)  # Progress
+            case "log":
+                reveal_type(record.data)  # LogRecord
+    reveal_type(await anext(job.lines("stderr")))  # str
+
+
+def follow(job: remit.blocking.Job) -> None:
+    for record in job.receive():
+        if record.stream == "log":
+            reveal_type(record.data)  # LogRecord
+
+
+class Stored:
+    """A store's author needs not to say of which stream a record is."""
+
+    def __init__(self) -> None:
+        self.records: list[remit.Record] = []
+
+    def append(self, record: remit.Record) -> None:
+        reveal_type(record.data)  # Any
+        self.records.append(record)
+
+    def say(self, stream: remit.Stream, data: bytes, offset: int, when: datetime) -> None:
+        self.append(remit.Record(stream, data, offset, 0, when, "j", "here"))
+        self.append(remit.Record("stdout", remit.Gap(3), offset, 0, when, "j", "here"))
+
+    def rest(self, record: remit.Record, at: int) -> remit.Record:
+        return attrs.evolve(record, data=record.data[at:], offset=record.offset + at)
+
+
+async def shown(job: remit.Job, show: Callable[[remit.AnyRecord], None]) -> None:
+    async for record in job.receive(keep=True):
+        show(record)
+    everything: list[remit.Record] = [record async for record in job.receive(keep=True)]
+    print(everything[-1].data.whatever)
 
 
 async def wider(session: remit.Session) -> None:

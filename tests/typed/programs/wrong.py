@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import remit
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 def add(a: int, b: int) -> int:
@@ -46,6 +50,25 @@ async def arguments(session: remit.Session) -> None:
     await session.start(["true", 1])  # wrong
     await session.start(3)  # wrong
     remit.start("local:", add, "x", 2)  # wrong
+
+
+async def records(job: remit.Job) -> None:
+    async for record in job.receive():
+        record.data.decode()  # wrong
+        if record.stream == "stdout":
+            record.data.decode()  # wrong
+            record.data + "text"  # wrong
+        if record.stream == "log":
+            print(record.data.text)  # wrong
+        if record.stream == "progress":
+            print(record.data.message)  # wrong
+    remit.Record("stdotu", b"", 0, 0, NOON, "j", "here")  # wrong
+
+
+def follow(job: remit.blocking.Job) -> None:
+    for record in job.receive():
+        if record.stream == "warning":
+            print(record.data.level)  # wrong
 
 
 async def results(session: remit.Session) -> None:
