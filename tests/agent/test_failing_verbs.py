@@ -16,6 +16,7 @@ from testbed import pythons
 
 VERBS = [
     "start", "stop", "suspend", "resume", "remove", "watch", "jobs", "find", "prune", "read",
+    "tail",
     "save", "seal", "enter", "python", "pool",
 ]  # fmt: skip
 ERRORS = ["OSError(5, 'Input/output error')", "MemoryError()", "ValueError('v')", "KeyError('k')",

@@ -79,6 +79,7 @@ def _do(agent: FakeAgent, request: Event, *, ends: bool = True) -> bool:
         "jobs": {"jobs": [_job(JOB, {}, ended=ends)]},
         "find": {"jobs": [_job(JOB, {}, ended=ends)]},
         "stop": {"survivors": [], "job": job},
+        "tail": {"position": None},
         "save": {"path": b"/saved"},
         "prune": {"jobs": []},
         "seal": {"ran": False},

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from cli.program import Cli
 from remit import JobNotFound, Record
+from remit._jobdir import files
 from remit.cli._shown import Places, Stamps, Tail, as_object
 from remit.cli._where import Place, choose
 
@@ -126,6 +129,72 @@ def test_a_tail_that_cannot_be_written_is_not_used_up(cli: Cli, how: list[str]) 
     ):
         assert run.wait(60) not in (0, None)
     assert cli("receive", "n").stdout == b"1\n2\n3\n"
+    assert cli("receive", "n").stdout == b""
+
+
+def carried(cli: Cli, *words: str) -> tuple[bytes, int]:
+    """What it prints, and how many bytes of output came over the link for that."""
+    trace = cli.directory / "trace"
+    cli.env["REMIT_TRACE"] = str(trace)
+    shown = cli(*words).stdout
+    del cli.env["REMIT_TRACE"]
+    frames = [line.split() for line in trace.read_text().splitlines()]
+    trace.unlink()
+    return shown, sum(
+        int(size)
+        for _, end, _, way, kind, _, size in frames
+        if (end, way, kind) == ("caller", "<", "DATA")
+    )
+
+
+def make_large(directory: Path, size: int, end: bytes) -> None:
+    """The stdout of a job that is over: ``size`` bytes without a line's end, and then ``end``."""
+    with (directory / "stdout").open("wb") as file:
+        file.truncate(size)
+    with (directory / "stdout").open("ab") as file:
+        file.write(b"\n" + end)
+    step = 1 << 20
+    lines = [files.pack_line(1.0, b"stdout", at, step) for at in range(0, size, step)]
+    for at, byte in enumerate(b"\n" + end):
+        lines.append(files.pack_line(2.0 + at, b"stdout", size + at, 1))
+        assert byte
+    (directory / "index").write_bytes(b"".join(lines))
+    outcome = json.loads((directory / "outcome.json").read_text())
+    outcome["sizes"]["stdout"] = size + 1 + len(end)
+    (directory / "outcome.json").write_text(json.dumps(outcome))
+
+
+@pytest.mark.parametrize(
+    "how", [["logs", "-n", "2"], ["logs", "-f", "-n", "2"], ["receive", "--tail", "2"]]
+)
+def test_the_end_of_a_large_output_is_all_that_is_carried(cli: Cli, how: list[str]) -> None:
+    cli.answer("start", "--keep", "--name", "n", "local:", "--", "true")
+    job_id = cli.answer("wait", "n").split()[0]
+    size = 1 << 30  # a hole
+    make_large(cli.state / "jobs" / job_id, size, b"one\ntwo\nno end")
+    shown, bytes_carried = carried(cli, *how, "n")
+    assert shown == b"two\nno end"
+    assert bytes_carried < 10_000
+    shown, bytes_carried = carried(cli, "receive", "--timestamps", "--since", str(size + 5), "n")
+    assert [line.partition(b" ")[2] for line in shown.split(b"\n")] == [b"two", b"no end"]
+    assert shown.startswith(b"1970-01-01T00:00:07")
+    assert bytes_carried < 10_000
+    # All of it was used up, that which was shown last and that which never was.
+    assert carried(cli, "receive", "n") == (b"", 0)
+
+
+def test_the_last_lines_are_followed_by_what_is_still_to_come(cli: Cli) -> None:
+    os.mkfifo(cli.directory / "gate")
+    line = f"seq 3; printf begun; read x < {cli.directory}/gate; echo ' and ended'; seq 2"
+    cli.answer("start", "--keep", "--name", "n", "--shell", "local:", "--", line)
+    with cli.running("logs", "-f", "-n", "2", "n") as run:
+        assert run.stdout is not None
+        assert run.stdout.read(7) == b"3\nbegun"
+        (cli.directory / "gate").write_text("\n")
+        assert run.stdout.read() == b" and ended\n1\n2\n"
+        assert run.wait(60) == 0
+    assert cli("logs", "-n", "0", "n").stdout == b""
+    assert cli("receive", "--stream", "stderr", "--tail", "1", "n").stdout == b""
     assert cli("receive", "n").stdout == b""
 
 

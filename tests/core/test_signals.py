@@ -61,6 +61,7 @@ async def test_the_whole_group_gets_it_and_who_left_it_does_not(
     job = await session.start(f"trap : USR1; {away} {near} wait; wait; wait", placement=placement)
     seen = b""
     async for record in job.receive():
+        assert isinstance(record.data, bytes)
         seen += record.data
         if seen.count(b"\n") == 2:
             await job.signal("USR1")
@@ -82,7 +83,7 @@ async def test_one_whose_first_process_has_ended_says_so(
     session: remit.Session, placement: str
 ) -> None:
     job = await session.start("sleep 1000 & echo $$", placement=placement)
-    pid = int((await anext(job.receive(keep=True))).data)
+    pid = int(await anext(job.lines(keep=True)))
     while os.path.exists(f"/proc/{pid}"):
         await anyio.sleep(0.01)
     # Its pipes are held open for a moment: it is not over yet.
@@ -134,7 +135,7 @@ async def test_stop_and_cont_suspend_and_resume(session: remit.Session, placemen
 
 async def test_the_pid_is_that_of_the_first_process(session: remit.Session, placement: str) -> None:
     job = await session.start("echo $$; exec sleep 1000", placement=placement)
-    pid = int((await anext(job.receive(keep=True))).data)
+    pid = int(await anext(job.lines(keep=True)))
     assert job.info.pid == pid
     assert [info.pid for info in await session.jobs()] == [pid]
     await job.signal("TERM")

@@ -202,6 +202,7 @@ def test_each_argument_alone_is_named_where_it_is_wrong(verb: str) -> None:
         "term": "x",
         "older_than": 1.0,
         "signal": "SIGINT",
+        "lines": 1,
         "modules": b"",
     }
     args = {field.name: good[field.name] for field in REQUESTS[verb] if field.name in good}

@@ -92,7 +92,7 @@ def _either(name: str) -> Verb:
 
 
 _ABOUT_ONE = frozenset(
-    ["stop", "suspend", "resume", "signal", "remove", "watch", "read", "save", "seal"]
+    ["stop", "suspend", "resume", "signal", "remove", "watch", "read", "tail", "save", "seal"]
 )
 VERBS: dict[str, Verb] = {
     "start": start,
@@ -106,6 +106,7 @@ VERBS: dict[str, Verb] = {
     "find": _kept("find"),
     "prune": _kept("prune"),
     "read": _kept("read"),
+    "tail": _kept("tail"),
     "save": _kept("save"),
     "seal": _kept("seal"),
     "enter": enter,

@@ -48,16 +48,16 @@ class Cursor:
         self.freed = dict.fromkeys(files.STREAMS, 0)
         self.behind = False
         self._dir_fd = dir_fd
-        self._files: dict[str, int] = {}
+        self.files: dict[str, int] = {}
         self.index_fd = files.open_input(dir_fd, files.INDEX)
         try:
             for stream in files.STREAMS:
                 try:
-                    self._files[stream] = files.open_input(dir_fd, stream.encode())
+                    self.files[stream] = files.open_input(dir_fd, stream.encode())
                 except FileNotFoundError:
                     if stream in files.OUTPUTS:
                         raise
-            for fd in (self.index_fd, *self._files.values()):
+            for fd in (self.index_fd, *self.files.values()):
                 if not stat.S_ISREG(os.fstat(fd).st_mode):
                     raise files.Unreadable("its output is not a regular file")
             self._ahead = dict.fromkeys(files.STREAMS, (0, b""))  # read too much, and where
@@ -79,21 +79,21 @@ class Cursor:
         return self._next if self._line is None else self._next - 1
 
     def close(self) -> None:
-        for fd in (self.index_fd, *self._files.values()):
+        for fd in (self.index_fd, *self.files.values()):
             os.close(fd)
-        self._files = {}
+        self.files = {}
 
     def has_more(self) -> bool:
         """Whether there is output in the files now that was not given out."""
         return any(
-            os.fstat(fd).st_size > self.position[stream] for stream, fd in self._files.items()
+            os.fstat(fd).st_size > self.position[stream] for stream, fd in self.files.items()
         )
 
     def _lines_there(self) -> int:
         """How many lines the index has now. Raises Unreadable where it has more than there are
         bytes to tell of: each tells of one at least, which was written before."""
         lines = os.fstat(self.index_fd).st_size // LINE_SIZE
-        if lines > sum(os.fstat(fd).st_size for fd in self._files.values()):
+        if lines > sum(os.fstat(fd).st_size for fd in self.files.values()):
             raise files.Unreadable("the index is longer than the output that it tells of")
         return lines
 
@@ -113,11 +113,11 @@ class Cursor:
     def _searched(self, low: int) -> Iterator[None]:
         """Finds the first line to be given out, from ``low`` on. Gives way after each read."""
         found = self._lines_there()
-        for stream in self._files:
+        for stream in self.files:
             first = low
             high = found
             wanted = self.position[stream]
-            if os.fstat(self._files[stream]).st_size <= wanted:
+            if os.fstat(self.files[stream]).st_size <= wanted:
                 continue
             while first < high:
                 middle = (first + high) // 2
@@ -188,11 +188,11 @@ class Cursor:
 
     def rest(self, most: int, time: float) -> Piece | None:
         """What a supervisor that died wrote last and told nothing of, as further pieces."""
-        for stream in self._files:
+        for stream in self.files:
             start = -1
             while start < self.position[stream]:
                 start = self.position[stream]
-                data = os.pread(self._files[stream], min(most, MAX_PIECE), start)
+                data = os.pread(self.files[stream], min(most, MAX_PIECE), start)
                 self._pass_over_freed()
             if data:
                 self.position[stream] = start + len(data)
@@ -218,7 +218,7 @@ class Cursor:
             line = files.parse_line(self._lines[self._at : self._at + LINE_SIZE])
             self._at += LINE_SIZE
             self._next += 1
-            if line.stream in self._files:
+            if line.stream in self.files:
                 return line
 
     def _read(self, stream: str, start: int, size: int) -> bytes:
@@ -227,7 +227,7 @@ class Cursor:
         if first <= start and start + size <= first + len(ahead):
             return ahead[start - first : start - first + size]
         most = size if size >= MAX_PIECE // 2 else MAX_PIECE
-        data = os.pread(self._files[stream], most, start)
+        data = os.pread(self.files[stream], most, start)
         self._pass_over_freed()
         if self.position[stream] <= start and most > size:
             self._ahead[stream] = (start, data)

@@ -182,6 +182,10 @@ class SpoolReader(Listener):
     def accepted(self, body: bytes) -> None:
         answer = decode(body, ReadAccepted)
         self._begin = answer.position.position()
+        if self._consume and self._received is not None and self._used is None:
+            # What lies before is passed over.
+            self._used = dict(self._begin)
+            self._job.spool.mark_used(self._used)
         if self._received is None:
             self._received = dict(self._begin)
         if self._used is not None:

@@ -174,6 +174,10 @@ class ReadAccepted(msgspec.Struct, kw_only=True):
     position: Sizes
 
 
+class Tailed(msgspec.Struct, kw_only=True):
+    position: Sizes | None
+
+
 class AllSent(msgspec.Struct, kw_only=True):
     position: Sizes
     complete: bool = True

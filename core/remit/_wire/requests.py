@@ -248,6 +248,7 @@ FUNCTION_FIELDS = (
 )
 _JOB = Field("job", JOB_ID, REQUIRED)
 _SCREEN = (Field("rows", CELLS, REQUIRED), Field("columns", CELLS, REQUIRED))
+_LINES = Kind("int", (int,), _at_least_one)
 _SAVED = _one_of("only stdout and stderr can be saved", NAMES[STDOUT], NAMES[STDERR])
 
 REQUESTS: dict[str, tuple[Field, ...]] = {
@@ -265,6 +266,7 @@ REQUESTS: dict[str, tuple[Field, ...]] = {
         Field("follow", BOOL, True),
         Field("consume", BOOL, False),
     ),
+    "tail": (_JOB, Field("lines", _LINES, REQUIRED), Field("stream", STR, None)),
     "stop": (_JOB, Field("grace", SECONDS, STOP_GRACE)),
     "suspend": (_JOB,),
     "resume": (_JOB,),

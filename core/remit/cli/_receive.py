@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 
 import attrs
 
-from remit import Job, JobFailed, JobState, Record, ResultError
+from remit import Job, JobFailed, JobState, Position, Record, ResultError
+from remit._jobs import tail
 from remit.cli import _endings, _where
 from remit.cli._interrupts import Interrupts
 from remit.cli._output import Outputs
 from remit.cli._report import FAILED, OK, report, say
-from remit.cli._shown import Places, Stamps, Tail
+from remit.cli._shown import OUTPUTS, Places, Stamps, Tail
 
 
 @attrs.frozen
@@ -39,11 +40,12 @@ async def receive(
     async def pass_on() -> int:
         async with _where.jobs([word], on) as (job,):
             showing = _Showing(job, view)
+            await showing.begin(from_start=from_start)
             if view.tail is not None:
-                await showing.tail(view.tail, from_start=from_start)
+                await showing.tail(view.tail)
             # After a tail this shows what is new, and uses up what is not to be kept.
             if wait or not keep or view.tail is None:
-                await showing.all(keep=keep, wait=wait, from_start=from_start)
+                await showing.all(keep=keep, wait=wait)
             await showing.output.finish()
             return _told(job, showing.status)
 
@@ -60,22 +62,37 @@ class _Showing:
         self._view = view
         self._stamps = Stamps() if view.timestamps else None
         self._places = Places(view.since or 0)
+        self._begin: Position | None = None  # what is not used up
 
-    async def all(self, *, keep: bool, wait: bool, from_start: bool) -> None:
-        async for record in self._records(keep=keep, wait=wait, from_start=from_start):
+    async def begin(self, *, from_start: bool) -> None:
+        """Finds where to begin, so that what is not to be shown need not be carried here."""
+        view, backing = self._view, self._job._backing
+        size = backing.store.size
+        if from_start:
+            since = view.since or 0
+            self._begin = {each: min(since, size.get(each, 0)) for each in OUTPUTS}
+        if view.tail is None:
+            return
+        place = await tail.begin(backing, max(1, view.tail), view.stream)
+        if place is not None:
+            first = self._begin or backing.store.used
+            self._begin = {each: max(at, first.get(each, 0)) for each, at in place.items()}
+
+    async def all(self, *, keep: bool, wait: bool) -> None:
+        async for record in self._records(keep=keep, wait=wait):
             await self._show(record)
 
-    async def tail(self, count: int, *, from_start: bool) -> None:
+    async def tail(self, count: int) -> None:
         """Uses nothing up: what it holds was not written yet."""
-        tail = Tail(count)
-        async for record in self._records(keep=True, wait=False, from_start=from_start):
-            tail.add(record)
-        for record in tail.records():
+        last = Tail(count)
+        async for record in self._records(keep=True, wait=False):
+            last.add(record)
+        for record in last.records():
             await self._show(record)
 
-    async def _records(self, *, keep: bool, wait: bool, from_start: bool) -> AsyncIterator[Record]:
+    async def _records(self, *, keep: bool, wait: bool) -> AsyncIterator[Record]:
         """Those that are to be shown, and were not yet."""
-        reader = self._job.receive(keep=keep, wait=wait, from_start=from_start)
+        reader = self._job._backing.receive(self._begin, follow=wait, consume=not keep)
         while True:
             try:
                 record = await anext(reader)

@@ -13,7 +13,7 @@ import attrs
 from remit import Gap, Record
 from remit.cli import _lines
 
-_OUTPUTS = ("stdout", "stderr")
+OUTPUTS = ("stdout", "stderr")
 
 
 def as_object(record: Record) -> bytes:
@@ -51,7 +51,7 @@ class Stamps:
         self._within: set[str] = set()  # streams that stand within a line
 
     def stamped(self, record: Record) -> Record:
-        if record.stream not in _OUTPUTS or not isinstance(record.data, bytes) or not record.data:
+        if record.stream not in OUTPUTS or not isinstance(record.data, bytes) or not record.data:
             return record
         stamp = record.time.isoformat(timespec="milliseconds").encode() + b" "
         begun = record.stream in self._within
@@ -106,7 +106,7 @@ class Places:
     """How far each stream was shown: what lies before that is left out."""
 
     def __init__(self, since: int = 0) -> None:
-        self._seen = dict.fromkeys(_OUTPUTS, since)
+        self._seen = dict.fromkeys(OUTPUTS, since)
 
     def new(self, record: Record) -> Record | None:
         """What of it was not there before."""

@@ -153,6 +153,17 @@ def read(link: Link, channel: int, args: dict[str, Any]) -> None:
     reading.read(link, channel, path_of(link.session), args)
 
 
+def tail(link: Link, channel: int, args: dict[str, Any]) -> None:
+    what = path_of(link.session), args["job"], args["lines"], args["stream"]
+    _answer(link, channel, _tail, *what)
+
+
+def _tail(*args: Any) -> dict[str, Any]:
+    from remit._agent.kept.tailing import tail  # in the helper, as above
+
+    return tail(*args)
+
+
 def _replying(link: Link, channel: int) -> Done:
     """What sends a helper's answer to whoever asked for it."""
 
