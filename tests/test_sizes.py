@@ -21,8 +21,6 @@ PUBLIC = {
     "remit.testing._placement.PlacementConformance",
     "remit.testing._transport.StreamConformance",
 }
-# Larger than they should be: they may become smaller, and go from here.
-LARGE = {"remit._link.link.Link": 25, "remit._session.calls.Calls": 23}
 # Its keywords are the design's.
 START = "remit._session.session.start"
 
@@ -57,7 +55,7 @@ def too_large(module: Module) -> Iterator[str]:
         if isinstance(node, ast.ClassDef):
             name = f"{module.name}.{node.name}"
             methods = len(list(functions(node.body)))
-            if methods != LARGE.get(name) and methods >= METHODS and name not in PUBLIC:
+            if methods >= METHODS and name not in PUBLIC:
                 yield f"{name}: {methods} methods"
         if isinstance(node, ast.Call):
             words = len(node.args) + len(node.keywords)

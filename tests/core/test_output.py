@@ -529,12 +529,12 @@ async def test_what_nobody_holds_is_given_up(session: remit.Session) -> None:
             break
     del found
     gc.collect()
-    assert len(link._listeners) <= 2
+    assert len(link.channels) <= 2
     await session.jobs()  # whatever is said next tells of it
     assert len(link._conversation._channels) <= 3
     del job
     gc.collect()
-    assert len(link._listeners) == 0
+    assert len(link.channels) == 0
     await (await session.job(job_id)).remove(force=True)
 
 

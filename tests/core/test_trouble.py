@@ -13,7 +13,7 @@ import pytest
 
 import remit
 from remit._errors import LocalProtocolError, PluginError, RemitError
-from remit._link.link import Listener
+from remit._link.listener import Listener
 from remit._plugins import Plugins, PluginWarning, plugins
 from remit._wire import frames
 from remit._wire.conversation import Piece
@@ -60,9 +60,6 @@ class Raising(Listener):
     def data(self, piece: Piece) -> None:
         self._do("data")
 
-    def credit(self) -> None:
-        self._do("credit")
-
     def ended(self, body: bytes) -> None:
         self._do("ended")
 
@@ -81,8 +78,6 @@ async def provoke(agent: FakeAgent) -> None:
             say.reply(channel, pack({}))
         elif verb == "refused":
             say.refuse(channel, pack({"code": "state", "message": "no"}))
-        elif verb == "credit":
-            say.grant(channel, 10)
         else:
             say.accept(channel, pack({}))
             if verb == "event":
@@ -95,7 +90,7 @@ async def provoke(agent: FakeAgent) -> None:
                 say.end(channel, pack({}))
 
 
-METHODS = ("accepted", "replied", "refused", "event", "data", "credit", "ended")
+METHODS = ("accepted", "replied", "refused", "event", "data", "ended")
 
 
 @pytest.mark.parametrize("fatal", [False, True])
@@ -108,8 +103,9 @@ async def test_a_listener_that_raises_loses_its_own_channel(
         link = await session._connection.ready()
         listener = Raising(method, fatal)
         with anyio.fail_after(10):
-            link.open(method, {}, listener, credit=10)
+            channel = link.open(method, {}, listener, credit=10)
             await listener.over.wait()
+            assert channel.is_over
             assert isinstance(listener.error, LocalProtocolError)
             assert f"LookupError: raised by {method}" in str(listener.error)
             told = list(listener.told)
@@ -140,13 +136,14 @@ async def test_one_listener_that_raises_at_the_end_keeps_no_other_from_being_tol
     async with remit.connect("fake:", reconnect=0) as session:
         link = await session._connection.ready()
         good = [Good(), Good()]
-        for listener in (good[0], Bad(), good[1]):
-            link.open("x", {}, listener)
+        listeners = [good[0], Bad(), good[1]]
+        channels = [link.open("x", {}, listener) for listener in listeners]
         with anyio.fail_after(10):
             async for _ in session.changes():
                 pass
         assert session.state is remit.SessionState.BROKEN
         assert [one.told for one in good] == [True, True]
+        assert all(channel.is_over for channel in channels)
 
 
 # -- plugins

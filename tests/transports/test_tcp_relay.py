@@ -169,10 +169,10 @@ async def test_a_silent_relay_is_given_up(there: str, relay: Relay) -> None:
 async def test_a_busy_caller_shows_signs_of_life(there: str) -> None:
     async with remit.connect(there) as session:
         link = await session._connection.ready()
-        assert link._ping_writer is not None
-        link._ping_writer.interval = 0.0
+        assert link._outgoing._ping_writer is not None
+        link._outgoing._ping_writer.interval = 0.0
         await session.run(["true"])
-        link._ping_writer.beat(time.monotonic())
+        link._outgoing._ping_writer.beat(time.monotonic())
         assert (await session.run(["echo", "on"])).stdout == b"on\n"
         assert await session._connection.ready() is link
 

@@ -15,7 +15,8 @@ import anyio.lowlevel
 import pytest
 
 import remit
-from remit._session import calls as calls_module
+from remit._session import pool_programs
+from remit._wire.conversation import Conversation, Piece
 from testbed import processes
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
@@ -119,7 +120,7 @@ async def test_a_storm(workers: int, anyio_backend: str) -> None:
             while len(workers_of(session)) > workers:
                 await anyio.sleep(0.02)
         (calls,) = session._connection.calls.values()
-        assert not calls._calls
+        assert not len(calls._answers)
         assert all(not known.users for known in calls._programs._known.values())
         assert calls._programs._known == calls._programs._unused
 
@@ -155,21 +156,21 @@ async def test_more_functions_than_are_kept(anyio_backend: str) -> None:
         grown = [(new - old) >> 10 for old, new in zip(before, after, strict=True)]
         assert max(grown) < 4096, grown  # KiB
         (calls,) = session._connection.calls.values()
-        assert len(calls._programs._known) <= calls_module._MOST_PROGRAMS
+        assert len(calls._programs._known) <= pool_programs._MOST_PROGRAMS
 
 
 async def test_a_large_function_is_sent_once(
     anyio_backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent = 0
-    send_piece = calls_module.Calls._send_piece
+    data = Conversation.data
 
-    def count(self: calls_module.Calls, piece: Any) -> None:
+    def count(self: Conversation, number: int, piece: Piece) -> None:
         nonlocal sent
         sent += len(piece.data)
-        send_piece(self, piece)
+        data(self, number, piece)
 
-    monkeypatch.setattr(calls_module.Calls, "_send_piece", count)
+    monkeypatch.setattr(Conversation, "data", count)
     function = program(1, 2_000_000)
     async with remit.connect("local:", workers=2) as session:
         with anyio.fail_after(60):

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import anyio
 
 from remit._decoding import decode
 from remit._errors import RemitError
-from remit._link.link import Link, Listener
+from remit._link.channel import Channel, Parcel
+from remit._link.link import Link
+from remit._link.listener import Listener
 from remit._link.messages import JobMap, JobNews
-from remit._link.notify import Notifier
 from remit._wire.conversation import Piece
-
-# Pieces of stdin, so that several jobs' inputs go in turn.
-_STDIN_PIECE = 1 << 16
 
 
 class Hearer(Protocol):
     """Whoever is told. Called in the link's reader: must not wait."""
-
-    notifier: Notifier  # notified when something happens to the job
 
     def accepted(self, news: JobMap) -> None: ...
 
@@ -55,61 +50,46 @@ class JobChannel(Listener):
     def __init__(self, job: Hearer) -> None:
         self._job = weakref.ref(job)
         self._link: Link | None = None
-        self._number = 0
+        self._channel: Channel | None = None
         self.answered = anyio.Event()
         self.error: RemitError | None = None
 
     def open(self, link: Link, verb: str, arguments: dict[str, Any], credit: int = 0) -> None:
         self._link = link
-        self._number = link.open(verb, arguments, self, credit)
+        self._channel = link.open(verb, arguments, self, credit)
 
     def close(self) -> None:
-        if self._link is not None:
-            self._link.close(self._number)
-
-    def __del__(self) -> None:
-        if self._link is not None:
-            self._link.abandon(self._number)
+        if self._channel is not None:
+            self._channel.close()
 
     def grant(self, size: int) -> None:
-        if self._link is not None:
-            self._link.grant(self._number, size)
+        if self._channel is not None:
+            self._channel.grant(size)
 
     @property
     def granted(self) -> int:
         """How many bytes of output may come now."""
-        return 0 if self._link is None else self._link.granted(self._number)
+        return 0 if self._channel is None else self._channel.granted
 
     async def ask(self, verb: str, arguments: dict[str, Any], answer: type[Any]) -> Any:
         """A request over the same link; raises LinkLost once that is over."""
         assert self._link is not None
         return await self._link.ask(verb, arguments, answer)
 
-    async def send(
-        self,
-        data: bytes | memoryview,
-        notifier: Notifier,
-        over: Callable[[], bool],
-        stream: int = 0,
-    ) -> None:
-        """Sends it as the job reads it. ``over`` is asked before each piece: True, and the rest is
-        let be; it may also raise. ``notifier`` notifies when something happens to the job."""
-        view = memoryview(data).cast("B")
-        while view and not over():
-            link = self._link
-            assert link is not None
-            room = min(link.credit(self._number), _STDIN_PIECE)
-            if room:
-                link.data(self._number, Piece(stream, 0, 0, 0.0, bytes(view[:room])))
-                view = view[room:]
-            elif link.congested:
-                await link.drained()
-            else:
-                await notifier.wait()
+    async def send(self, data: bytes | memoryview, stream: int = 0) -> None:
+        """Sends it as the job reads it. Raises why it cannot: the channel's end, or what `shut` was
+        given."""
+        assert self._channel is not None
+        await self._channel.send(Parcel(data, stream))
 
     def send_eof(self) -> None:
-        if self._link is not None:
-            self._link.end(self._number)
+        if self._channel is not None:
+            self._channel.end()
+
+    def shut(self, error: RemitError) -> None:
+        """The job reads no more: who sends is told that."""
+        if self._channel is not None:
+            self._channel.shut(error)
 
     # -- what the link tells
 
@@ -125,26 +105,20 @@ class JobChannel(Listener):
         job = self._job()
         if job is not None:
             job.unwatched(error)
-        self.credit()
 
     def event(self, name: str, arguments: bytes) -> None:
         job = self._job()
+        if job is None:
+            return
         if name == "stdin-closed":
-            if job is not None:
-                job.stdin_over()
-            self.credit()
-        elif name == "job" and job is not None:
+            job.stdin_over()
+        elif name == "job":
             job.hear(decode(arguments, JobMap))
 
     def data(self, piece: Piece) -> None:
         job = self._job()
         if job is not None:
             job.take(piece)
-
-    def credit(self) -> None:
-        job = self._job()
-        if job is not None:
-            job.notifier.notify()
 
     def ended(self, body: bytes) -> None:
         job = self._job()

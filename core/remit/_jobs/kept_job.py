@@ -18,9 +18,9 @@ from remit._jobs.channel import JobChannel
 from remit._jobs.port import Port
 from remit._jobs.request import Function, Start, own_directory
 from remit._jobs.spool_reader import Spool
-from remit._link.link import Link, own_trouble
+from remit._link.link import Link
+from remit._link.listener import own_trouble
 from remit._link.messages import JobMap, JobPage, Nothing, Saved
-from remit._link.notify import Notifier
 from remit._types import JobInfo, JobState, LogoutWarning, Outcome
 from remit._wire.sanitize import one_line
 from remit._wire.streams import TASK
@@ -72,7 +72,7 @@ class KeptJob(Live):
             link = await self.port.ready()
             self.channel = JobChannel(self)
             self.channel.open(link, "start", arguments)
-            trouble = await _answer(self.channel, self.notifier, task, stdin)
+            trouble = await _answer(self.channel, task, stdin)
             if trouble is None:
                 self._has_begun()
                 return
@@ -188,23 +188,17 @@ class KeptJob(Live):
             await self.port.give_up(self.info.id)
 
 
-async def _answer(
-    channel: JobChannel, notifier: Notifier, task: bytes, stdin: object
-) -> Exception | None:
+async def _answer(channel: JobChannel, task: bytes, stdin: object) -> Exception | None:
     """Gives the job the rest of its task and its stdin while waiting for the agent's answer.
     Returns what went wrong."""
     trouble: list[Exception] = []
 
-    async def send(data: bytes | memoryview) -> None:
-        # An answer before all was sent: the start was refused, or the link is lost.
-        await channel.send(data, notifier, channel.answered.is_set)
-
     async def give() -> None:
         try:
-            await channel.send(task, notifier, channel.answered.is_set, TASK)
+            await channel.send(task, TASK)
             if stdin is None:
                 return
-            await feeding.pour(stdin, send)
+            await feeding.pour(stdin, channel.send)
         except Exception as exc:
             trouble.append(exc)
             channel.answered.set()

@@ -27,7 +27,7 @@ from remit._jobs.port import Port
 from remit._jobs.request import Function, Start
 from remit._jobs.stdin import JobStdin
 from remit._jobs.stores import Store
-from remit._link.link import own_trouble
+from remit._link.listener import own_trouble
 from remit._link.messages import JobMap
 from remit._types import PIPE, JobInfo, JobState, Outcome
 from remit._wire.conversation import Piece
@@ -49,7 +49,7 @@ class ReturnJob(Live):
         self._limits = Limits(self.channel)
         self.output = Output(request, self.channel, self._limits, self.teller, port.plugins)
         piped = request.settings.stdin is PIPE
-        self.stdin = JobStdin(request.id, self.channel, self.notifier, piped=piped)
+        self.stdin = JobStdin(request.id, self.channel, piped=piped)
 
     async def begin(self) -> None:
         request = self._request

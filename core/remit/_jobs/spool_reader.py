@@ -9,12 +9,13 @@ from typing import Protocol
 from remit._decoding import decode, moment
 from remit._errors import JobStateError, LinkLost, RemitError, RemoteProtocolError, ResultError
 from remit._jobs.port import Port
-from remit._link.link import Link, Listener
+from remit._link.channel import Channel
+from remit._link.link import Link
+from remit._link.listener import Listener
 from remit._link.messages import AllSent, Freed, JobMap, ReadAccepted, ReadEnd
 from remit._link.notify import Notifier
 from remit._types import STREAMS, Gap, JobInfo, Record, SessionState
 from remit._wire.conversation import Piece
-from remit._wire.credit import Window, charge
 from remit.abc import Position
 
 # What the target may send ahead of the loop that reads.
@@ -81,18 +82,16 @@ class SpoolReader(Listener):
         self._received = None if position is None else _whole(position)
         self._used: dict[str, int] | None = None
         self._begin: dict[str, int] = {}
-        self._records: deque[Record] = deque()
+        self._records: deque[tuple[Channel | None, Record]] = deque()  # and what brought it
         self._notifier = Notifier()
-        self._link: Link | None = None
-        self._number = 0
-        self._window = Window(_WINDOW)
+        self._channel: Channel | None = None  # while it is open
         self._all_sent: AllSent | None = None  # where the data ends, once that is known
         self._freed: dict[str, int] = {}  # where the streams begin, where that is not 0
         self._ended = False  # and what was used up is in the target's marks
         self._error: RemitError | None = None
 
     async def next(self) -> Record | None:
-        if self._consume and self._records and self._link is None and self._may_go_on():
+        if self._consume and self._records and self._channel is None and self._may_go_on():
             # What is in hand may last for long, and its being used up is to be told meanwhile.
             self._open(await self._job.port.ready())
         while not self._records:
@@ -103,15 +102,13 @@ class SpoolReader(Listener):
                 raise self._error.again()
             if received and not self._whole:
                 raise _cut(self._job, self._received)
-            if self._link is None:
+            if self._channel is None:
                 self._open(await self._job.port.ready())
             else:
                 await self._notifier.wait()
-        record = self._records.popleft()
-        if isinstance(record.data, bytes):
-            self._window.consumed(charge(len(record.data)))
-        if self._window.is_due and self._link is not None:
-            self._link.grant(self._number, self._window.due())
+        channel, record = self._records.popleft()
+        if channel is not None and isinstance(record.data, bytes):
+            channel.consumed(len(record.data))
         return record
 
     def used(self, record: Record) -> None:
@@ -122,13 +119,9 @@ class SpoolReader(Listener):
         self._tell_used()
 
     def close(self) -> None:
-        if self._link is not None:
-            self._link.close(self._number)
-            self._link = None
-
-    def __del__(self) -> None:
-        if self._link is not None:
-            self._link.abandon(self._number)
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
 
     def supersede(self) -> None:
         """Another consuming reader has taken over: this one is at its end."""
@@ -149,14 +142,12 @@ class SpoolReader(Listener):
             "follow": self._follow,
             "consume": self._consume,
         }
-        self._number = link.open("read", arguments, self, credit=_WINDOW)
+        self._channel = link.open("read", arguments, self, credit=_WINDOW)
         self._all_sent = None
-        self._link = link
-        self._window = Window(_WINDOW)
 
     def _tell_used(self) -> None:
-        if self._link is not None:
-            self._link.event(self._number, "used", position=self._used)
+        if self._channel is not None:
+            self._channel.event("used", position=self._used)
 
     def _may_go_on(self) -> bool:
         """Whether there may be another link than the one that was lost under this pass."""
@@ -201,10 +192,10 @@ class SpoolReader(Listener):
             raise RemoteProtocolError(
                 f"job {self._job.info.id}: stream {piece.stream} goes on at {piece.offset}"
             )
-        job, place = self._job.info.id, self._job.info.location
+        told = piece.seq, time, self._job.info.id, self._job.info.location
         if gap:
-            self._records.append(Record(stream, Gap(gap), at, piece.seq, time, job, place))
-        self._records.append(Record(stream, piece.data, piece.offset, piece.seq, time, job, place))
+            self._records.append((None, Record(stream, Gap(gap), at, *told)))
+        self._records.append((self._channel, Record(stream, piece.data, piece.offset, *told)))
         self._received[stream] = piece.offset + len(piece.data)
         self._notifier.notify()
 
@@ -218,7 +209,7 @@ class SpoolReader(Listener):
             self.supersede()
 
     def ended(self, body: bytes) -> None:
-        self._link = None
+        self._channel = None
         if self._error is None:
             end = decode(body, ReadEnd)
             self._job.hear(end.job)
@@ -229,11 +220,11 @@ class SpoolReader(Listener):
         self._notifier.notify()
 
     def refused(self, error: RemitError) -> None:
-        self._link = None
+        self._channel = None
         self._finish(error)
 
     def lost(self, error: RemitError) -> None:
-        self._link = None
+        self._channel = None
         if isinstance(error, LinkLost):
             self._notifier.notify()  # `next` opens it again, over the next link
         else:

@@ -14,9 +14,8 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from remit._errors import JobStateError
+from remit._errors import JobStateError, RemitError
 from remit._jobs.channel import JobChannel
-from remit._link.notify import Notifier
 from remit._types import JobState
 from remit._wire.streams import TASK
 
@@ -30,14 +29,11 @@ Send = Callable[[bytes | memoryview], Awaitable[None]]
 class JobStdin:
     """What one job reads, over its channel, for as long as it does."""
 
-    def __init__(
-        self, job_id: str, channel: JobChannel, notifier: Notifier, *, piped: bool
-    ) -> None:
+    def __init__(self, job_id: str, channel: JobChannel, *, piped: bool) -> None:
         """``piped``: whether it is users who send."""
         self.piped = piped
         self._job_id = job_id
         self._channel = channel
-        self._notifier = notifier
         self._eof_sent = False
         self._over: JobState | None = None  # what the job was, or is, when it reads no more
         self._scope: anyio.CancelScope | None = None  # of the task that pours it
@@ -45,37 +41,48 @@ class JobStdin:
     def over(self, state: JobState) -> None:
         """The job, which is ``state``, reads no more of it."""
         self._over = state
+        self._channel.shut(self._unread(state))
         if self._scope is not None:
             self._scope.cancel()
 
     async def pour(self, task: bytes, source: Any) -> None:
-        """The rest of its task, then its stdin, if any; not for longer than it reads. Raises what
-        ``source`` raises."""
-        with anyio.CancelScope() as self._scope:
+        """The rest of its task, then its stdin, if any; not for longer than it reads, which is its
+        own affair, as in a shell's pipeline. Raises what ``source`` raises."""
+
+        async def send(data: bytes | memoryview, stream: int = 0) -> None:
             try:
-                await self._channel.send(task, self._notifier, self._channel.answered.is_set, TASK)
-                if source is not None and not self.piped:
-                    await pour(source, self.send)
-                    self._channel.send_eof()
-            except JobStateError:
-                pass  # it no longer reads: its own affair, as in a shell's pipeline
+                await self._channel.send(data, stream)
+            except RemitError:
+                scope.cancel()  # what ``source`` raises is something else
+            await anyio.lowlevel.checkpoint()
+
+        with anyio.CancelScope() as scope:
+            self._scope = scope
+            await send(task, TASK)
+            if source is not None and not self.piped:
+                await pour(source, send)
+                self._channel.send_eof()
         self._scope = None
 
     async def send(self, data: bytes | memoryview) -> None:
-        await self._channel.send(data, self._notifier, self._check)
+        if self._eof_sent:
+            raise self._closed()
+        if self._over is not None:
+            raise self._unread(self._over)
+        await self._channel.send(data)
         await anyio.lowlevel.checkpoint()
 
     async def send_eof(self) -> None:
         await anyio.lowlevel.checkpoint()
         self._eof_sent = True
         self._channel.send_eof()
+        self._channel.shut(self._closed())
 
-    def _check(self) -> bool:
-        if self._eof_sent:
-            raise JobStateError(f"the stdin of job {self._job_id} was closed by send_eof")
-        if self._over is not None:
-            raise JobStateError(f"job {self._job_id} no longer reads its stdin ({self._over})")
-        return False
+    def _closed(self) -> JobStateError:
+        return JobStateError(f"the stdin of job {self._job_id} was closed by send_eof")
+
+    def _unread(self, state: JobState) -> JobStateError:
+        return JobStateError(f"job {self._job_id} no longer reads its stdin ({state})")
 
 
 def repeatable(source: object) -> bool:

@@ -17,10 +17,11 @@ class Notifier:
     """Works in one event loop: that in which it was made. Who looks, finds nothing and waits with
     no await between misses nothing."""
 
-    def __init__(self, what: str = "this") -> None:
-        """``what`` it belongs to, for who waits in another loop."""
+    def __init__(self, what: str | Home = "this") -> None:
+        """``what`` it belongs to, for who waits in another loop; or the loop, where that is
+        known."""
         self._event: anyio.Event | None = None
-        self._home = Home(what)
+        self._home = Home(what) if isinstance(what, str) else what
 
     def notify(self) -> None:
         if self._event is not None:

@@ -15,7 +15,8 @@ from remit._jobs.stores import Stores
 from remit._jobs.tasks import Tasks
 from remit._link.background import Home
 from remit._link.carrier import Carrier
-from remit._link.link import Link, own_trouble
+from remit._link.link import Link
+from remit._link.listener import own_trouble
 from remit._link.messages import Hello
 from remit._link.notify import Changes, Notifier
 from remit._plugins import Plugins

@@ -11,10 +11,11 @@ import attrs
 
 from remit._decoding import decode
 from remit._errors import JobFailed, LinkLost, RemitError
-from remit._link.link import Link, Listener, own_trouble
+from remit._link.channel import Channel, Parcel
+from remit._link.link import Link
+from remit._link.listener import Listener, own_trouble
 from remit._link.messages import Greeting, PackageCount
 from remit._link.notify import Notifier
-from remit._wire.conversation import Piece
 
 if TYPE_CHECKING:
     from remit._session.connection import Connection
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from remit._shipping.runtime import Runtime
 
 _SIZE = struct.Struct(">Q")
-_PIECE = 1 << 16
 # How often a package is sent again after the interpreter has ended.
 _ATTEMPTS = 3
 _NAMES = {"cpython": "CPython", "pypy": "PyPy"}
@@ -37,7 +37,7 @@ class Interpreter(Listener):
         self.path = path
         self._connection = connection
         self._link: Link | None = None
-        self._number = 0
+        self._channel: Channel | None = None
         self._peer: Runtime | None = None
         self._error: RemitError | None = None
         self._shipped: list[Package] = []
@@ -77,9 +77,7 @@ class Interpreter(Listener):
             self._shipped.append(package)
             if self._link is not None and self._peer is not None:
                 self._peer = self._with_shipped(self._peer)
-                self._connection.tasks.start_soon(
-                    self._send, self._link, self._number, (package.body,), failed=self._trouble
-                )
+                self._start_sending(package.body)
                 self._sent += 1
         opened = self._opened
         while True:
@@ -108,26 +106,19 @@ class Interpreter(Listener):
         self._taken = 0
         self._sent = 1 + len(self._shipped)
         arguments = {"python": self.path, "packages": self._sent}
-        self._number = link.open("python", arguments, self)
+        self._channel = link.open("python", arguments, self)
         self._link = link
 
-    async def _send(self, link: Link, number: int, packages: Sequence[bytes]) -> None:
-        def is_there() -> bool:
-            # Killed and started anew it is another channel, over the same link.
-            return self._link is link and self._number == number
+    def _start_sending(self, *packages: bytes) -> None:
+        self._connection.tasks.start_soon(self._send, self._channel, packages, failed=self._trouble)
 
+    async def _send(self, channel: Channel, packages: Sequence[bytes]) -> None:
         async with self._sending:
             for package in packages:
-                view = memoryview(_SIZE.pack(len(package)) + package)
-                while view and is_there():
-                    room = min(link.credit(number), _PIECE)
-                    if room:
-                        link.data(number, Piece(0, 0, 0, 0.0, bytes(view[:room])))
-                        view = view[room:]
-                    elif link.congested:
-                        await link.drained()
-                    else:
-                        await self._notifier.wait()
+                try:
+                    await channel.send(Parcel(_SIZE.pack(len(package)) + package))
+                except RemitError:
+                    return  # the interpreter is gone, or the link: another one is sent all again
 
     # -- what the link tells
 
@@ -140,20 +131,13 @@ class Interpreter(Listener):
 
         self._peer = self._with_shipped(Runtime(greeting.version, name))
         kit = worker_payload.kit(self._peer.minor, self._peer.runs_our_bytecode)
-        packages = [kit, *(one.body for one in self._shipped)]
-        assert self._link is not None
-        self._connection.tasks.start_soon(
-            self._send, self._link, self._number, packages, failed=self._trouble
-        )
+        self._start_sending(kit, *(one.body for one in self._shipped))
         self._notifier.notify()
 
     def event(self, name: str, arguments: bytes) -> None:
         if name == "packages":
             self._taken = decode(arguments, PackageCount).count
             self._notifier.notify()
-
-    def credit(self) -> None:
-        self._notifier.notify()
 
     def ended(self, body: bytes) -> None:
         self._link = None  # it was killed; the next use starts another

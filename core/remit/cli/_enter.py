@@ -14,10 +14,11 @@ import msgspec
 
 from remit import JobState, Outcome, RemitError, Session
 from remit._decoding import decode
-from remit._link.link import Link, Listener
+from remit._link.channel import Channel, Parcel
+from remit._link.link import Link
+from remit._link.listener import Listener
 from remit._link.notify import Notifier
 from remit._wire.conversation import Piece
-from remit._wire.credit import charge
 from remit.cli import _connecting, _endings, _interrupts, _rawmode
 from remit.cli._descriptor import Descriptor
 from remit.cli._report import BROKEN_PIPE, LINK, report, say, write_all
@@ -25,7 +26,6 @@ from remit.cli._screen_modes import Escapes, Modes
 
 # Little enough that Ctrl-C stops a flood soon: what is under way is shown all the same.
 _WINDOW = 1 << 17
-_LARGEST_PIECE = 1 << 14
 _TERMINAL_GONE = 128 + signal.SIGHUP
 _END_OF_INPUT = b"\x04"  # Ctrl-D
 _END_AGAIN = 1.0
@@ -106,9 +106,8 @@ class _Screen(Listener):
         self.problem: str | None = None
         self.left = False  # the user wants no more of it
         self._link = link
-        self._channel = 0
+        self._channel: Channel
         self._open = False
-        self._typed = 0
 
     # -- what the link tells
 
@@ -125,9 +124,6 @@ class _Screen(Listener):
 
     def data(self, piece: Piece) -> None:
         self.shown.append(piece.data)
-        self.notifier.notify()
-
-    def credit(self) -> None:
         self.notifier.notify()
 
     def ended(self, body: bytes) -> None:
@@ -152,27 +148,16 @@ class _Screen(Listener):
 
     async def type(self, keys: bytes) -> None:
         """Sends them, as fast as they are taken there."""
-        left = memoryview(keys)
-        while left and not self.over:
-            most = min(self._link.credit(self._channel), _LARGEST_PIECE)
-            if most:
-                piece = Piece(0, 0, self._typed, 0.0, bytes(left[:most]))
-                self._link.data(self._channel, piece)
-                self._typed += len(piece.data)
-                left = left[most:]
-            elif self._link.congested:
-                await self._link.drained()
-            else:
-                await self.notifier.wait()
+        with suppress(RemitError):  # it is over, and whoever shows it knows why
+            await self._channel.send(Parcel(keys))
 
     def took(self, size: int) -> None:
         """So much of what was shown is on the screen: as much more may come."""
-        if not self.over:
-            self._link.grant(self._channel, charge(size))
+        self._channel.consumed(size)
 
     def resize(self) -> None:
         rows, columns = _rawmode.size()
-        self._link.event(self._channel, "resize", rows=rows, columns=columns)
+        self._channel.event("resize", rows=rows, columns=columns)
 
 
 async def _converse(screen: _Screen, make_raw: Callable[[], None]) -> int:
