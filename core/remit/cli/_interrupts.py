@@ -58,6 +58,58 @@ class Interrupts:
                 self._asked.set()
 
 
+# How far somebody went who wants a `run` to end.
+TOLD = 1  # its jobs get INT
+STOP = 2  # they are stopped, and what is on its way to one is taken back
+LEAVE = 3
+
+
+class Presses:
+    """The first Ctrl-C is for what runs, the second stops it, the third leaves at once. SIGTERM and
+    a terminal that goes away begin with the second, and so does Ctrl-C where nothing runs."""
+
+    def __init__(
+        self, runs: Callable[[], bool], leave: Callable[[], object], *, lets_go: bool = False
+    ) -> None:
+        """``leave`` says what is left behind. ``lets_go``: SIGTERM and a terminal that goes away
+        stop nothing, and we go."""
+        self.level = 0
+        self.status = 0  # 128 and the number, of a signal that is not for the job
+        self.is_leaving = False  # without what runs
+        self._runs = runs
+        self._leave = leave
+        self._lets_go = lets_go
+        self._further = anyio.Event()
+
+    async def reached(self, level: int) -> None:
+        while self.level < level:
+            await self._further.wait()
+
+    async def watch(self) -> None:
+        wanted = heeded(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if not wanted:
+            await anyio.sleep_forever()
+        with anyio.open_signal_receiver(*wanted) as signals:
+            async for number in signals:
+                self.take(number)
+                if self.level >= LEAVE:
+                    self._leave()
+                    # The far end notices that the link is gone, and ends what is session-bound.
+                    os._exit(128 + number)
+
+    def take(self, number: int) -> None:
+        """Goes on to the next level."""
+        is_ours = number != signal.SIGINT
+        if is_ours:
+            self.status = 128 + number
+            self.is_leaving = self._lets_go and self.level < STOP
+        self.level = max(self.level + 1, TOLD if self._runs() and not is_ours else STOP)
+        if self.level >= STOP:
+            Callers.hurry(_FAREWELL)
+        further, self._further = self._further, anyio.Event()
+        further.set()
+
+
 async def cut_short_by_ctrl_c(work: Callable[[], Awaitable[_T]]) -> _T:
     """Runs ``work`` where Ctrl-C is the event loop's: it cancels, and sessions take leave in spite
     of it, but soon."""

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import anyio
 
 import remit
-from remit import JobInfo, JobStateError, LinkLost, RemitError
+from remit import JobInfo, JobStateError, RemitError
 from remit._wire.requests import ON_MAX
-from remit.cli import _amounts, _connecting, _endings, _given, _hints, _known, _local
+from remit.cli import _amounts, _endings, _given, _hints, _keeping, _local
 from remit.cli._interrupts import Interrupts
-from remit.cli._known import Note
 from remit.cli._report import BROKEN_PIPE, FAILED, OK, UsageError, answer, report, say
 from remit.cli._work import Work
 
@@ -155,39 +153,10 @@ async def _collected(target: str, job_id: str, work: Work) -> AsyncGenerator[lis
 async def _kept(
     target: str, job_id: str, work: Work, *, limits: Mapping[str, Any]
 ) -> AsyncGenerator[list[str]]:
-    """A job that is kept on its target, and a note here of where it is.
-
-    The note comes first: a job that nobody knows of would be worse than one that is not there.
-    """
-    async with _connecting.connect(target) as session:
-        if work.name is not None:
-            _refuse_borne(work.name, await session.jobs())
-        _known.write(
-            Note(
-                id=job_id,
-                target=target,
-                name=work.name,
-                command=work.command,
-                location=session.location,
-                created=datetime.now(UTC),
-            )
-        )
-        try:
-            job = await session.start(
-                work.words(), placement="keep", id=job_id, **work.options(), **limits
-            )
-        except LinkLost:
-            say(f"remit: {job_id} may run on {target}; `remit jobs` will tell")
-            raise
-        except BaseException:
-            _known.drop(job_id, target)
-            raise
-        if job_id in _local.ids():
-            # It is in our own state directory, which is looked at anyway.
-            _known.drop(job_id, target)
+    async with _keeping.kept(target, job_id, work, limits) as job:
         outcome = job.outcome
         if outcome is None or outcome.reason != "start-failed":
             yield []
         else:
             hint = _hints.hint(work.command, work.cwd, outcome)
-            yield _problem(_endings.words(outcome), hint, session.location)
+            yield _problem(_endings.words(outcome), hint, job.location)

@@ -9,6 +9,7 @@ import click
 from remit.cli._commands import options
 from remit.cli._commands.options import option
 from remit.cli._group import WithCommand
+from remit.cli._report import UsageError
 
 _COMMAND = "TARGET… -- COMMAND…"
 
@@ -28,18 +29,35 @@ _COMMAND = "TARGET… -- COMMAND…"
 @options.targets
 @options.work
 @option("-n", "--no-stdin", is_flag=True, help="The command reads nothing.")
+@option("--keep", is_flag=True, help="As a job that stays there, and goes on without us.")
+@option("--name", metavar="NAME", help="With --keep: a name for it.")
+@option("--stdin", metavar="FILE", help="With --keep: what it reads, - for all that stdin holds.")
 @options.records
 @options.raw
 @click.pass_obj
-def run_command(command: list[str] | None, /, targets: tuple[str, ...], **words: Any) -> None:
+def run_command(
+    command: list[str] | None,
+    /,
+    targets: tuple[str, ...],
+    name: str | None,
+    stdin: str | None,
+    **words: Any,
+) -> None:
     """Run a command there as if it were here.
 
     stdin is passed on, output comes as it is made, and the exit status is the command's own.
-    Several targets: lines with the target in front, and the worst exit status.
+    Several targets: lines with the target in front, and the worst exit status. Ctrl-C is sent to
+    the command as INT; a second one stops it, a third one leaves at once.
     """
     from remit.cli import _work
 
-    work = _work.parse(command, **options.taken(words, options.WORK))
+    if not words["keep"] and (name is not None or stdin is not None):
+        raise UsageError("--name and --stdin are for jobs that are kept there", hint="--keep")
+    work = _work.parse(command, name=name, **options.taken(words, options.WORK))
+    if stdin is not None:
+        from remit.cli import _given
+
+        work = work.given(_given.opened(stdin))
     from remit.cli._run import run
 
     options.exit_with(run, targets, work, **words)
