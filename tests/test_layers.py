@@ -287,7 +287,7 @@ def test_the_core_names_no_tool_of_a_transport(module: Module) -> None:
 # Of the process, whoever runs in it: the limits that it has raised, the kills that it has seen, the
 # words that it has packed, and the files that it holds open between turns.
 OF_THE_PROCESS = {
-    "remit._agent.base.descriptors": {"_before"},
+    "remit._agent.base.fds": {"_before"},
     "remit._agent.base.oom": {"_seen"},
     "remit._agent.kept.looks": {"_open"},
     "remit._wire.msgpack": {"_words"},

@@ -28,7 +28,7 @@ FAULTS = """
 
 def _faulty(verb, error, stage, accepted):
     import os
-    from remit._agent.base.handler import Handler
+    from remit._agent.base.channel import Handler
     from remit._wire.refusal import Refused
 
     def fail(*args):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from remit._agent.base.handler import Handler
+from remit._agent.base.channel import Handler
 from remit._agent.base.link import Link
 from remit._agent.base.loop import Loop
 from remit._link import agent_payload

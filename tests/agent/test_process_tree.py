@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from remit._agent.base.lifetimes import Lifetimes
+from remit._agent.base.news import Lifetimes
 from remit._agent.base.process_tree import chosen
 from remit._jobdir.proc import Process
 

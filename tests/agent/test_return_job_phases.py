@@ -21,9 +21,9 @@ import pytest
 from remit._agent.base.channel import Channel
 from remit._agent.returned import jobs, phases
 from remit._agent.returned.program import Root, close_all
+from remit._agent.returned.record import Wanted
 from remit._agent.returned.requests import stop, watch
 from remit._agent.returned.return_job import ReturnJob
-from remit._agent.returned.wanted import Wanted
 from remit._wire import states
 from remit._wire.refusal import Refused
 from remit._wire.requests import parse

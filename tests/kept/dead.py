@@ -118,13 +118,13 @@ class Watched:
 
 def main(state: Any, error: Any, first: Any, step: Any) -> Any:
     death = Death(error)
-    from remit._agent.kept import barrier, recorder, signals
+    from remit._agent.kept import barrier, ending
     from remit._jobdir import liveness
 
-    signals.note_signals()
+    barrier.note_signals()
     liveness.here()
-    recorder._GONE_PATIENCE = 0.5
-    recorder._LONGEST_RETRY = barrier._LONGEST_REST = 0.3
+    ending._GONE_PATIENCE = 0.5
+    ending._LONGEST_RETRY = barrier._LONGEST_REST = 0.3
     # The first one goes undisturbed, and tells how many calls there are.
     waiting = [0]
     running = []  # type: Any

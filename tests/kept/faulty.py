@@ -159,10 +159,10 @@ def runs(pid: Any, job_id: Any) -> Any:
 
 def main(state: Any, stage: Any, number: Any, times: Any, first: Any, step: Any) -> Any:
     faults = Faults((), number)
-    from remit._agent.kept import signals
+    from remit._agent.kept import barrier
     from remit._jobdir import liveness
 
-    signals.note_signals()
+    barrier.note_signals()
     liveness.here()
     # The first one goes undisturbed, and tells how many calls there are.
     waiting = [0]

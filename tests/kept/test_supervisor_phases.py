@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from remit._agent.base import process_tree
-from remit._agent.kept import ending, limits, phases, recorder, requests, stopping, supervisor
+from remit._agent.kept import ending, phases, requests, stopping, supervisor
 from remit._jobdir import files
 
 PHASES = list(phases.NEXT)
@@ -56,7 +56,7 @@ class World:
         self.full = False
         self.steps = 0
         self.outcomes: list[dict[str, Any]] = []
-        for module in (supervisor, recorder, limits, stopping, requests):
+        for module in (supervisor, ending, stopping, requests):
             monkeypatch.setattr(module, "time", self)
         monkeypatch.setattr(ending, "wait", self.wait)
         monkeypatch.setattr(process_tree, "ending", self.ending)

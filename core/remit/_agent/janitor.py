@@ -14,7 +14,7 @@ from binascii import unhexlify
 from typing import TYPE_CHECKING
 
 from remit._agent.base import fds
-from remit._agent.base.lifetimes import Lifetimes
+from remit._agent.base.news import Lifetimes
 from remit._jobdir import proc
 from remit._wire.ended import shell_status
 

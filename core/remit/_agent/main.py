@@ -11,13 +11,12 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from remit._agent.base import descriptors, fds
+from remit._agent.base import fds
 from remit._agent.base.children import Children
 from remit._agent.base.helpers import Helper, refusal_of
-from remit._agent.base.lifetimes import Lifetimes
 from remit._agent.base.link import Link
 from remit._agent.base.loop import Loop
-from remit._agent.base.news import News
+from remit._agent.base.news import Lifetimes, News
 from remit._jobdir import proc
 from remit._wire.conversation import PROTOCOL, ProtocolError, Pulse
 from remit._wire.msgpack import UnpackError, pack, unpack
@@ -83,7 +82,7 @@ class Agent(Link):
 
     def run(self) -> int:
         """Serves until the session is over; the exit status."""
-        descriptors.raise_limit()
+        fds.raise_limit()
         os.set_blocking(self._link_out, False)
         os.set_blocking(self._tell_fd, False)
         for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):

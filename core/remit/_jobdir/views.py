@@ -125,6 +125,14 @@ def read_process(dir_fd: int) -> dict[str, Any] | None:
         return None
 
 
+def process_of(dir_fd: int) -> dict[str, Any]:
+    """The same, empty where there is none that can be read."""
+    try:
+        return read_process(dir_fd) or {}
+    except files.Unreadable:
+        return {}
+
+
 def _facts(dir_fd: int, job_id: str) -> dict[str, Any]:
     """What was known before the job ran. Raises FileNotFoundError and Unreadable."""
     job = files.read_json(dir_fd, files.JOB)

@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from remit._agent.base.channel import Channel
+from remit._agent.base.channel import Channel, Handler
 from remit._agent.base.helpers import refusal_of
-from remit._agent.base.loop import report
-from remit._agent.base.outgoing import Outgoing
+from remit._agent.base.loop import nothing, report
 from remit._wire.conversation import AGENT, Conversation, ProtocolError
 from remit._wire.credit import LEAST_CHARGE
 from remit._wire.frames import (
@@ -29,7 +28,6 @@ from remit._wire.refusal import Refused
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-    from remit._agent.base.handler import Handler
     from remit._agent.base.loop import Loop
     from remit._agent.base.services import Session
     from remit._wire.conversation import Event
@@ -37,6 +35,48 @@ if TYPE_CHECKING:
     # Is given the link that the request came by, its channel and its fields.
     Verb = Callable[["Link", int, dict[str, Any]], object]
     Verbs = Callable[[], dict[str, Verb]]
+
+# What is left of a frame goes out with what follows it, where it is less than this: whoever reads
+# would be woken for it alone.
+_CRUMB = 1 << 16
+
+
+class Outgoing:
+    def __init__(self, loop: Loop, fd: int, conversation: Conversation, first: bytes) -> None:
+        """``first`` goes out in front of the first frame."""
+        self._loop = loop
+        self._fd = fd
+        self._conversation = conversation
+        self._begun = memoryview(first)  # frames begun to be written
+        self._watching = False  # for when the link takes more
+
+    @property
+    def is_all_out(self) -> bool:
+        return not (self._begun or self._conversation.queued)
+
+    def write(self, said: Callable[[], object]) -> None:
+        """Sends what is queued, as far as the link takes it, and watches for when it takes more.
+
+        ``said`` is called whenever it took something. Raises OSError at the link's end.
+        """
+        while self._have_more():
+            try:
+                self._begun = self._begun[os.write(self._fd, self._begun) :]
+            except BlockingIOError:
+                self._watching = True
+                self._loop.watch_writable(self._fd, nothing)
+                return
+            said()
+        if self._watching:
+            self._watching = False
+            self._loop.unwatch_writable(self._fd)
+
+    def _have_more(self) -> bool:
+        if len(self._begun) < _CRUMB and self._conversation.queued:
+            more = self._conversation.data_to_send()
+            self._begun = memoryview(b"".join((self._begun, more)) if self._begun else more)
+        return bool(self._begun)
+
 
 # Who reads pipes for the link stops where this much is waiting to be sent.
 ROOM = 1 << 20
@@ -209,7 +249,7 @@ class Link:
             for number, handler in list(self.handlers.items()):
                 self.loop.call_for(Channel(self, number).failed, handler.on_room)
             if self.conversation.queued:
-                self.loop.call_later(0, _nothing)  # what they said goes out in the next turn
+                self.loop.call_later(0, nothing)  # what they said goes out in the next turn
 
 
 def _body(value: object) -> bytes:
@@ -218,7 +258,3 @@ def _body(value: object) -> bytes:
         words = "the answer has %d bytes, the most is %d" % (len(body), MAX_PAYLOAD)
         raise Refused("internal", words)
     return body
-
-
-def _nothing() -> None:
-    """For a call whose only purpose is to wake the loop."""

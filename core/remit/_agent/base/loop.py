@@ -158,6 +158,10 @@ def _events(callbacks: dict[int, Any]) -> int:
     return events
 
 
+def nothing(*_: object) -> None:
+    """For a call whose only purpose is to wake the loop, and for who wants to hear no more."""
+
+
 def report() -> None:
     """Writes the exception being handled to stderr."""
     import sys

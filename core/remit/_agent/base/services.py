@@ -13,10 +13,9 @@ if TYPE_CHECKING:
 
     from remit._agent.base.children import Children
     from remit._agent.base.helpers import Done
-    from remit._agent.base.lifetimes import Lifetimes
     from remit._agent.base.link import Link, Verbs
     from remit._agent.base.loop import Loop
-    from remit._agent.base.news import News
+    from remit._agent.base.news import Lifetimes, News
     from remit._agent.base.process_tree import Steps
     from remit._agent.base.subreaper import Subreaper
     from remit._jobdir.statedir import State
@@ -60,7 +59,7 @@ if TYPE_CHECKING:
 
         conversation: Conversation  # with its own caller
         verbs: Verbs  # what callers may ask for
-        local_callers: list[Link]  # who came by another way: `remit._agent.enter.local_caller`
+        local_callers: list[Link]  # who came by another way: `remit._agent.enter.control_socket`
         on_session_end: list[SessionEnd]
         ending: bool  # no new jobs
         hello: dict[str, Any]  # its caller's

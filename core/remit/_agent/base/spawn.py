@@ -14,8 +14,8 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from remit._agent.base.descriptors import AsTheirs, give_back, theirs
 from remit._agent.base.environment import account, change
+from remit._agent.base.fds import AsTheirs, give_back, theirs
 
 if TYPE_CHECKING:
     from typing import Any, Callable, NoReturn

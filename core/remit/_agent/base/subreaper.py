@@ -3,7 +3,7 @@
 For that a process declares itself their reaper. It takes ctypes, which Debian's python3-minimal
 lacks. There they go to init and are found by their environment, or by the session of one that is.
 Elsewhere one that left its session, dropped its environment and lost its parent is ended with the
-jobs whose it can only be: `remit._agent.base.lifetimes`.
+jobs whose it can only be: `remit._agent.base.news`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from remit._agent.base import process_tree
-from remit._agent.base.lifetimes import now
+from remit._agent.base.news import now
 from remit._jobdir import proc
 
 if TYPE_CHECKING:
     from typing import Any, Callable, Collection, Iterable, Mapping
 
     from remit._agent.base.children import Children
-    from remit._agent.base.lifetimes import Lifetimes
+    from remit._agent.base.news import Lifetimes
 
 _PR_SET_CHILD_SUBREAPER = 36
 # What those bear whose job is not told: nothing, or the id of the job within which we run.

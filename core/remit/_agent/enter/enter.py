@@ -12,10 +12,10 @@ import time
 from typing import TYPE_CHECKING
 
 from remit._agent.base import process_tree, pty, spawn
+from remit._agent.base.channel import Handler
 from remit._agent.base.environment import account, change
-from remit._agent.base.handler import Handler
 from remit._agent.enter import control_socket, rc_files
-from remit._agent.enter.local_caller import LocalCaller
+from remit._agent.enter.control_socket import LocalCaller
 from remit._jobdir import proc, statedir
 from remit._wire.conversation import Piece
 from remit._wire.ended import of_status

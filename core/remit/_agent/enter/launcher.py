@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from remit._agent.base import manner
 from remit._agent.base.environment import given
-from remit._agent.enter import listing, printing
+from remit._agent.enter import printing
 from remit._agent.enter.client import Client, Refusal, SessionOver
-from remit._agent.enter.listing import text
+from remit._agent.enter.printing import text
 from remit._wire.credit import charge
 from remit._wire.frames import DATA, END, EVENT
 from remit._wire.msgpack import unpack
@@ -280,9 +280,9 @@ def _jobs(client: Client, options: argparse.Namespace) -> int:
     if options.json:
         from remit._jobdir import json
 
-        printing.write(1, json.dumps([listing.as_info(job) for job in jobs]))
+        printing.write(1, json.dumps([printing.as_info(job) for job in jobs]))
         return OK
-    for line in listing.table(jobs, listing.width_of(1)):
+    for line in printing.table(jobs, printing.width_of(1)):
         printing.print_line(line)
     return OK
 
@@ -337,7 +337,7 @@ def _wait(client: Client, options: argparse.Namespace) -> int:
     while True:
         for number, job in list(waiting.items()):
             if job["state"] in FINISHED:
-                printing.print_line(listing.ending(job))
+                printing.print_line(printing.ending(job))
                 del waiting[number]
         if not waiting or (options.any and len(waiting) < len(jobs)):
             break
@@ -345,7 +345,7 @@ def _wait(client: Client, options: argparse.Namespace) -> int:
             event = client.next_event(deadline)
         except TimeoutError:
             for job in waiting.values():
-                printing.print_line(listing.ending(job))
+                printing.print_line(printing.ending(job))
             words = "%g s are over, %d not finished" % (options.timeout, len(waiting))
             raise _Problem(words) from None
         news = _job_in(event)

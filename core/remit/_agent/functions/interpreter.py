@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from remit._agent.base import process_tree
-from remit._agent.base.handler import Handler
+from remit._agent.base.channel import Handler
 from remit._agent.base.spawn import SpawnError, spawn
 from remit._agent.functions.known import Interpreters
 from remit._jobdir import proc

@@ -11,7 +11,7 @@ import os
 from collections import deque
 from typing import TYPE_CHECKING
 
-from remit._agent.base.handler import Handler
+from remit._agent.base.channel import Handler
 from remit._agent.base.helpers import refusal_of
 from remit._agent.functions.known import of
 from remit._agent.functions.workers import Worker

@@ -7,7 +7,9 @@ up a callback that fails, which a supervisor must not do. Standard library only,
 
 from __future__ import annotations
 
+import os
 import select
+import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     Handler = Callable[[int], object]
     # Gives the time, by the monotonic clock, when it is to be called again though nothing happens.
     Step = Callable[[], "float | None"]
+
 
 # poll(2) counts milliseconds in a C int: no wait may be longer than 24 days.
 _LONGEST_WAIT = 3600.0
@@ -116,3 +119,35 @@ class Turns:
         self._failed[failing] = (time.monotonic() + rest, rest)
         if failing in self._watched:
             self._poll.unregister(failing)
+
+
+# What would end or stop the supervisor unless it said otherwise, and that anybody may send by
+# mistake to a whole process group.
+_IGNORED = (
+    *("SIGHUP", "SIGINT", "SIGQUIT", "SIGPIPE", "SIGALRM", "SIGUSR1", "SIGUSR2", "SIGIO", "SIGPWR"),
+    *("SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGVTALRM", "SIGPROF", "SIGXCPU", "SIGXFSZ", "SIGSTKFLT"),
+)
+
+
+def note_signals() -> None:
+    """What makes the numbers of two signals appear in the pipe: a handler in Python. Others are
+    ignored where that is possible."""
+    for name in _IGNORED:
+        number = getattr(signal, name, None)
+        if number is not None:
+            signal.signal(number, signal.SIG_IGN)
+    for number in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(number, _noted)
+
+
+def open_pipe() -> int:
+    """A descriptor on which the numbers of the signals that come can be read."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+    return reader
+
+
+def _noted(number: int, frame: object) -> None:
+    pass

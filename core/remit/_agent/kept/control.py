@@ -65,7 +65,7 @@ def stop(
 
 def _stop(job: Opened, job_id: str, grace: float, reason: str = "stopped") -> list[str]:
     view = _past_pending(job, job_id)
-    process = _process(job.dir_fd)
+    process = views.process_of(job.dir_fd)
     _check_reach(job, job_id, view, process, "stopped")
     request = {"grace": grace, "reason": reason}
     patience = grace + _STOP_PATIENCE
@@ -124,13 +124,6 @@ def _check_reach(
     )
 
 
-def _process(dir_fd: int) -> dict[str, Any]:
-    try:
-        return views.read_process(dir_fd) or {}
-    except files.Unreadable:
-        return {}
-
-
 def _watch(process: dict[str, Any]) -> Callable[[], bool]:
     return unsupervised.Watch(unsupervised.supervisor_of(process)).look
 
@@ -153,10 +146,11 @@ def change(
         view = _past_pending(job, job_id)
         if view["state"] in states.FINISHED:
             raise Refused("state", "job %s is %s: cannot %s" % (job_id, view["state"], what))
-        _check_reach(job, job_id, view, _process(job.dir_fd), _DONE[what])
+        process = views.process_of(job.dir_fd)
+        _check_reach(job, job_id, view, process, _DONE[what])
         words = "job %s: cannot %s" % (job_id, what)
         try:
-            watch = _watch(_process(job.dir_fd))
+            watch = _watch(process)
             answer = mailbox.ask(job.dir_fd, what, request or {}, STOP_GRACE, watch)
         except mailbox.Unanswered as exc:
             raise Refused("state", words, str(exc)) from exc
@@ -223,7 +217,7 @@ def _remove(path: bytes, job_id: str, force: bool, leave: bool) -> dict[str, Any
         if files.higher_format(job.dir_fd):
             words = "job %s is left alone: %s" % (job_id, view["problem"])
             raise Refused("state", words, hint="remove it with the remit that made it")
-        _check_reach(job, job_id, view, _process(job.dir_fd), "removed")
+        _check_reach(job, job_id, view, views.process_of(job.dir_fd), "removed")
         runs = view["state"] not in states.FINISHED
         # Of a lost one nobody knows that it is over.
         leave = leave and not runs and view["state"] != states.LOST

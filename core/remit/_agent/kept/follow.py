@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remit._agent.base.channel import Channel
-from remit._agent.base.handler import Handler
+from remit._agent.base.channel import Channel, Handler
 from remit._agent.base.inotify import Inotify
 from remit._agent.kept.turns import Turns
 

@@ -17,11 +17,11 @@ import struct
 import sys
 from typing import TYPE_CHECKING
 
-from remit._agent.base import descriptors, environment, logind, oom, process_tree, subreaper
+from remit._agent.base import environment, fds, logind, oom, process_tree, subreaper
 from remit._agent.base.environment import rename
 from remit._agent.base.fds import point_at_null
 from remit._agent.base.helpers import forget_the_agent
-from remit._agent.kept import ending, signals, supervisor
+from remit._agent.kept import barrier, ending, supervisor
 from remit._jobdir import liveness, proc
 from remit._wire.refusal import Refused
 
@@ -210,16 +210,14 @@ def _program() -> bytes:
     """What does `resume` in a process that has nothing of this program but its environment."""
     sources: dict[str, str] = sys.modules[__name__].__loader__.sources  # type: ignore[union-attr]
     own = sources["remit._agent.base.importer"]
-    begin = "from remit._agent.kept.forkserver import resume\nresume(%r)\n" % (
-        descriptors.theirs(),
-    )
+    begin = "from remit._agent.kept.forkserver import resume\nresume(%r)\n" % (fds.theirs(),)
     return ("%s\ninstall(%r)\n%s" % (own, sources, begin)).encode("utf-8")
 
 
 def resume(descriptor_limits: tuple[int, int] | None) -> NoReturn:
     """Goes on as the forkserver outside of the login session. Descriptor 1 is where orders come,
     and the limits are those that jobs get, where the agent has raised its own."""
-    descriptors.raise_limit(descriptor_limits)
+    fds.raise_limit(descriptor_limits)
     _serve(_socket.socket(fileno=os.dup(1)))
 
 
@@ -247,7 +245,7 @@ def _settle(orders_fd: int) -> supervisor.Supervisor:
     """Lets go of all that the agent had, and does what all supervisors would have to do first."""
     forget_the_agent({orders_fd})
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    signals.note_signals()
+    barrier.note_signals()
     point_at_null(0, 1, 2)
     os.chdir("/")
     try:

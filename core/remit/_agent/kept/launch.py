@@ -8,7 +8,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from remit._agent.base.handler import Handler
+from remit._agent.base.channel import Handler
 from remit._agent.base.helpers import EndedEarly, help_twice
 from remit._agent.functions import known
 from remit._agent.kept import lookup, starting, watching

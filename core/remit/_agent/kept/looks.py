@@ -59,7 +59,7 @@ def look(path: bytes, job_id: str, inotify_fd: int, first: bool) -> dict[str, An
             answer["watch"] = inotify.add(inotify_fd, dir_fd, inotify.MOVED_IN)
             # Once more: what happens from here on is told.
             view = views.job_map(dir_fd, job_id)
-            answer["process"] = _process(dir_fd)
+            answer["process"] = views.process_of(dir_fd)
             held = lease.hold(dir_fd) if view["lifetime"] == "lease" else None
             if held is not None:
                 answer["fd"] = held
@@ -85,13 +85,6 @@ def _open_trusted(jobs_fd: int, job_id: str) -> int | None:
         raise
     except (Refused, OSError):
         return None
-
-
-def _process(dir_fd: int) -> dict[str, Any]:
-    try:
-        return views.read_process(dir_fd) or {}
-    except files.Unreadable:
-        return {}
 
 
 def _runs_on(dir_fd: int, view: dict[str, Any]) -> bool:

@@ -6,9 +6,9 @@ import os
 from itertools import count
 from typing import TYPE_CHECKING
 
-from remit._agent.base.channel import Channel
-from remit._agent.base.handler import Handler
+from remit._agent.base.channel import Channel, Handler
 from remit._agent.base.helpers import EndedEarly, help_twice
+from remit._agent.base.loop import nothing
 from remit._agent.kept import looks, lookup
 from remit._agent.kept.follow import Following
 from remit._jobdir import files, views
@@ -312,17 +312,13 @@ class _Reader(Following):
             self._finished()
         else:
             args = (self._path, self.job_id, self._number)
-            self._turns.ask(self.job_id, "forget", args, _ignored)
+            self._turns.ask(self.job_id, "forget", args, nothing)
 
 
 def _passes(refused: Refused) -> bool:
     """Whether the same may be answered a moment later."""
     early = isinstance(refused, EndedEarly)
     return early or refused.code == "no-state" or bool(refused.facts.get("passing"))
-
-
-def _ignored(answer: Any, refused: Refused | None) -> None:
-    """Nobody waits for it."""
 
 
 def _unpacked(pieces: memoryview) -> Iterator[Piece]:

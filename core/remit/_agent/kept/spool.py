@@ -1,4 +1,4 @@
-"""A kept job's output on its way from the pipes to the files, by its supervisor's hand.
+"""A kept job's pipes, at its supervisor's end: output on its way to the files, and what it reads.
 
 Standard library only, Python 3.6.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import select
 import time
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,13 @@ from remit._jobdir import files, retention
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Callable
+    from typing import Callable, Union
 
+    from remit._agent.kept.barrier import Turns
     from remit._wire import records
+
+    Data = Union[bytes, bytearray]
+
 
 # What is read at once: of a job that prints little, and of one that filled as much.
 _SMALL_PIECE = 1 << 13
@@ -176,3 +181,39 @@ class Spool:
     def _give_up(self, words: str, reason: str) -> None:
         self._closed = True
         self._given_up(words, reason)
+
+
+class Inputs:
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self._unsent: dict[int, memoryview] = {}
+
+    def open(self, data: Data) -> int:
+        """The end of a pipe that the job reads; the rest is done in turns."""
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        self._unsent[writer] = memoryview(data)
+        self._turns.watch(writer, select.POLLOUT, self._feed)
+        return reader
+
+    def close(self) -> None:
+        """Nobody is left who would read any of it. Twice is quiet."""
+        for fd in list(self._unsent):
+            self._close(fd)
+
+    def _feed(self, fd: int) -> None:
+        data = self._unsent[fd]
+        try:
+            sent = os.write(fd, data[:_PIECE])
+        except BlockingIOError:
+            return
+        except OSError:  # the job reads no more
+            sent = len(data)
+        self._unsent[fd] = data[sent:]
+        if not self._unsent[fd]:
+            self._close(fd)
+
+    def _close(self, fd: int) -> None:
+        del self._unsent[fd]
+        self._turns.unwatch(fd)
+        os.close(fd)

@@ -60,7 +60,7 @@ def start(
         if _was_run(dir_fd):
             # The supervisor was killed a moment too late: the first process may well run.
             if isinstance(exc, forkserver.Unruly):
-                unsupervised.end(job_id, _process(dir_fd), STOP_GRACE, 0.0)
+                unsupervised.end(job_id, views.process_of(dir_fd), STOP_GRACE, 0.0)
             return _answer_again(dir_fd, job_id)
         if made:
             removal.discard(jobs_fd, job_id, dir_fd)
@@ -192,14 +192,7 @@ def _exists(dir_fd: int, name: bytes) -> bool:
 
 
 def _answer(dir_fd: int, job_id: str) -> dict[str, Any]:
-    return {"view": views.job_map(dir_fd, job_id), "process": _process(dir_fd)}
-
-
-def _process(dir_fd: int) -> dict[str, Any]:
-    try:
-        return views.read_process(dir_fd) or {}
-    except files.Unreadable:
-        return {}
+    return {"view": views.job_map(dir_fd, job_id), "process": views.process_of(dir_fd)}
 
 
 def _answer_again(dir_fd: int, job_id: str) -> dict[str, Any]:

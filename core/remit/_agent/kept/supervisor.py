@@ -20,15 +20,13 @@ from typing import TYPE_CHECKING
 
 from remit._agent.base import process_tree
 from remit._agent.base.spawn import SpawnError, spawn_prepared
-from remit._agent.kept import ending, phases, signals, trouble
+from remit._agent.kept import barrier, ending, phases, trouble
 from remit._agent.kept.barrier import Turns
-from remit._agent.kept.inputs import Inputs
-from remit._agent.kept.limits import Limits
+from remit._agent.kept.ending import Recorder
 from remit._agent.kept.processes import Processes
-from remit._agent.kept.recorder import Recorder
 from remit._agent.kept.requests import GRACE, Requests
-from remit._agent.kept.spool import Spool
-from remit._agent.kept.stopping import Stopping
+from remit._agent.kept.spool import Inputs, Spool
+from remit._agent.kept.stopping import Limits, Stopping
 from remit._jobdir import files, liveness, proc
 from remit._wire import msgpack
 
@@ -134,7 +132,7 @@ class Supervisor:
         self._processes.begin(work.id)
         liveness.take(dir_fd)
         watched = [(self._requests.open(dir_fd), self._requests.read)]
-        watched.append((signals.open_pipe(), self._read_signals))
+        watched.append((barrier.open_pipe(), self._read_signals))
         self._spool.open(dir_fd, work.max_output, work.truncate)
         pipes = self._open_pipes(given)
         if work.lease is not None:

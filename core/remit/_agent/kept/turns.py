@@ -16,6 +16,7 @@ from collections import deque, namedtuple
 from typing import TYPE_CHECKING
 
 from remit._agent.base.helpers import EndedEarly, failed, forget_the_agent
+from remit._agent.base.loop import nothing
 from remit._wire.msgpack import UnpackError, pack, unpack
 from remit._wire.refusal import Refused
 
@@ -138,7 +139,7 @@ class _Worker:
         finally:
             theirs.close()
         self._socket.setblocking(False)
-        place.children.watch(pid, _nothing)
+        place.children.watch(pid, nothing)  # the end of its socket tells
         place.loop.watch_fd(self._socket.fileno(), self._readable)
 
     @property
@@ -220,10 +221,6 @@ class _Worker:
         self._place.loop.unwatch_fd(self._socket.fileno())
         self._place.loop.unwatch_writable(self._socket.fileno())
         self._socket.close()
-
-
-def _nothing(status: int) -> None:
-    """The end of its socket tells."""
 
 
 def _result(answer: bytes, data: memoryview) -> tuple[Any, Refused | None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from remit._agent.base.handler import Handler
+from remit._agent.base.channel import Handler
 from remit._agent.base.helpers import help_twice, refusal_of
 from remit._agent.kept import lookup
 from remit._agent.kept.known import Known, path_of

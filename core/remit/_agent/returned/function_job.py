@@ -12,6 +12,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from remit._agent.base import process_tree
+from remit._agent.base.loop import nothing
 from remit._agent.functions import known
 from remit._agent.returned.program import Root, close_all
 from remit._agent.returned.stdin import Stdin
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from remit._agent.base.channel import Channel
     from remit._agent.returned.program import Job
-    from remit._agent.returned.wanted import Wanted
+    from remit._agent.returned.record import Wanted
 
 _SIZE = struct.Struct(">I")
 # What the fork is told once it may call the function; it exits where it is told nothing.
@@ -60,7 +61,8 @@ class Function(Root):
             report, reporter = socket.socketpair()
             self._report = report.detach()
             fds.append(reporter.detach())
-            self._interpreter.fork("job", self._id, fds, lambda: close_all(fds), _ignored)
+            # The process tells its pid by itself, when it is about to run.
+            self._interpreter.fork("job", self._id, fds, lambda: close_all(fds), nothing)
         except (OSError, Refused):
             close_all(fds)
             raise
@@ -143,7 +145,3 @@ def task_head(
     program, size = function["program"], function["arguments"]
     head = pack([cwd, env, function["trust"], function["kind"], program, size])
     return _SIZE.pack(len(head)) + head, program + size
-
-
-def _ignored(pid: int, error: int) -> None:
-    """The process tells it by itself, when it is about to run."""

@@ -12,6 +12,7 @@ import struct
 import time
 from typing import TYPE_CHECKING
 
+from remit._agent.base.loop import nothing
 from remit._wire.conversation import MAX_PIECE, Piece
 from remit._wire.streams import NAMES, RECORDS
 
@@ -120,7 +121,7 @@ class Output:
         """The job is over. Twice is quiet."""
         self.drop()
         # The job holds this; the other way as well would leave both to Python's collector.
-        self._on_read = self._on_stuck = _nothing
+        self._on_read = self._on_stuck = nothing
 
     def _park(self, pipe: _Pipe) -> None:
         """Looks away from a pipe until there is credit or room."""
@@ -184,10 +185,6 @@ class Output:
         self._park(pipe)
         os.close(pipe.fd)
         self._pipes.remove(pipe)
-
-
-def _nothing() -> None:
-    """For who wants to hear no more."""
 
 
 def _events(fd: int) -> int:

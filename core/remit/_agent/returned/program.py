@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Protocol
 
     from remit._agent.base.services import Place, Session
-    from remit._agent.returned.wanted import Wanted
+    from remit._agent.returned.record import Wanted
     from remit._wire.records import Spotter
 
     class Job(Protocol):

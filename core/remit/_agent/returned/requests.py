@@ -11,8 +11,8 @@ from remit._agent.functions import known
 from remit._agent.returned import phases
 from remit._agent.returned.jobs import ReturnJobs
 from remit._agent.returned.program import Program
+from remit._agent.returned.record import Wanted
 from remit._agent.returned.return_job import ReturnJob
-from remit._agent.returned.wanted import Wanted
 from remit._wire import states
 from remit._wire.refusal import Refused
 from remit._wire.requests import STOP_GRACE

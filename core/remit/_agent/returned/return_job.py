@@ -10,28 +10,76 @@ import os
 from typing import TYPE_CHECKING
 
 from remit._agent.base import process_tree
-from remit._agent.base.handler import Handler
+from remit._agent.base.channel import Handler
+from remit._agent.base.loop import nothing
 from remit._agent.base.spawn import SpawnError
 from remit._agent.returned import phases
-from remit._agent.returned.ending import Ending, outcome_map
 from remit._agent.returned.jobs import GRACE, ReturnJobs
 from remit._agent.returned.output import Output
 from remit._agent.returned.program import close_all
-from remit._agent.returned.record import Record
+from remit._agent.returned.record import Ending, Record, outcome_map
 from remit._agent.returned.stdin import Stdin
-from remit._agent.returned.work import Work
 from remit._wire import states
 from remit._wire.refusal import Refused
 from remit._wire.requests import STOP_GRACE
 from remit._wire.streams import STDERR, TASK
 
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
 
     from remit._agent.base.channel import Channel
+    from remit._agent.base.helpers import Done
+    from remit._agent.base.loop import Timer
+    from remit._agent.base.process_tree import Steps
+    from remit._agent.base.services import Session
     from remit._agent.returned.program import Root
-    from remit._agent.returned.wanted import Wanted
+    from remit._agent.returned.record import Wanted
     from remit._wire.conversation import Piece
+
+
+class Work:
+    def __init__(self, session: Session, after: Callable[[], object]) -> None:
+        """``after`` is called after each."""
+        self.helpers = 0  # how many are at work
+        self._session = session
+        self._after = after
+        self._timers: dict[str, Timer] = {}
+
+    def help(self, steps: Steps[Any], done: Done) -> None:
+        """As `services.Helpers.take`."""
+        self.helpers += 1
+
+        def helped(*answer: Any) -> None:
+            self.helpers -= 1
+            done(*answer)
+            self._after()
+
+        self._session.take(steps, helped)
+
+    def later(self, name: str, seconds: float, callback: Callable[[], object]) -> None:
+        """Calls it then, unless there is one of that name already."""
+        if name not in self._timers:
+
+            def due() -> None:
+                del self._timers[name]
+                callback()
+                self._after()
+
+            self._timers[name] = self._session.loop.call_later(seconds, due)
+
+    def cancel(self, *names: str) -> None:
+        """Quiet where there is none."""
+        for name in names:
+            timer = self._timers.pop(name, None)
+            if timer is not None:
+                timer.cancel()
+
+    def close(self) -> None:
+        """The job is over: nothing of that is to come. Twice is quiet."""
+        self.cancel(*self._timers)
+        # The job holds this; the other way as well would leave both to Python's collector.
+        self._after = nothing
+
 
 # How long output may be held open by others once the first process has ended.
 DRAIN = 2.0
