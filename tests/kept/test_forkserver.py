@@ -15,9 +15,7 @@ from testbed.processes import Process, descendants, find
 
 # Bytes for each of several, on average; the benchmarks ask for less. Python 3.14 writes to more of
 # its pages itself: 1.46 MB, with the same code.
-MOST_PRIVATE = 1_400_000
-# It has no gc.freeze: 1.41 MB, of which leading supervisors by a table of phases took 0.1.
-MOST_PRIVATE_ON_36 = 1_500_000
+MOST_PRIVATE = 1_350_000
 MOST_PRIVATE_ON_314 = 1_600_000
 
 
@@ -52,7 +50,7 @@ def test_a_supervisor_keeps_little_memory_to_itself(
 ) -> None:
     jobs = [keep(wire, "sleep", "1000") for _ in range(3)]
     taken = [private(supervisor_of(state_dir, job_id)) for job_id in jobs]
-    most = {6: MOST_PRIVATE_ON_36, 14: MOST_PRIVATE_ON_314}.get(python.minor, MOST_PRIVATE)
+    most = MOST_PRIVATE_ON_314 if python.minor == 14 else MOST_PRIVATE
     assert sum(taken) / len(taken) < most, taken
     for job_id in jobs:
         wire.call("stop", job=job_id, grace=5.0)

@@ -26,28 +26,28 @@ def kills() -> int:
     Source: cgroup-v2.rst (memory.events) and proc(5) (vmstat, since Linux 4.13).
     """
     for path in (_own_events(), "/proc/vmstat"):
-        for line in _lines(path):
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
+        # Not line by line: what the forkserver touches, each supervisor has for itself.
+        _, found, rest = (b"\n" + _read(path)).partition(b"\noom_kill ")
+        if found:
+            return int(rest.partition(b"\n")[0])
     return 0
 
 
 def _own_events() -> str:
-    for line in _lines("/proc/self/cgroup"):
-        if line.startswith("0::"):
-            return "%s%s/memory.events" % (_CGROUPS, line[3:].rstrip("/"))
-    return ""
+    _, found, rest = (b"\n" + _read("/proc/self/cgroup")).partition(b"\n0::")
+    own = rest.partition(b"\n")[0].decode("ascii", "replace").rstrip("/")
+    return "%s%s/memory.events" % (_CGROUPS, own) if found else ""
 
 
-def _lines(path: str) -> list[str]:
+def _read(path: str) -> bytes:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return []
+        return b""
     try:
-        return os.read(fd, 1 << 16).decode("ascii", "replace").splitlines()
+        return os.read(fd, 1 << 16)
     except OSError:
-        return []
+        return b""
     finally:
         os.close(fd)
 

@@ -18,7 +18,6 @@ import sys
 from typing import TYPE_CHECKING
 
 from remit._agent.base import environment, fds, logind, oom, process_tree, subreaper
-from remit._agent.base.environment import rename
 from remit._agent.base.fds import point_at_null
 from remit._agent.base.helpers import forget_the_agent
 from remit._agent.kept import barrier, ending, supervisor
@@ -224,7 +223,7 @@ def resume(descriptor_limits: tuple[int, int] | None) -> NoReturn:
 def _serve(orders: _socket.socket) -> NoReturn:
     """Until nobody is left who could order anything."""
     try:
-        newborn = _settle(orders.fileno())
+        newborn, place = _settle(orders.fileno())
         while True:
             said, ancillary, _, _ = orders.recvmsg(
                 1, _socket.CMSG_SPACE(_MOST_FDS * _FD), _socket.MSG_CMSG_CLOEXEC
@@ -234,15 +233,16 @@ def _serve(orders: _socket.socket) -> NoReturn:
             rights = ancillary[0][2] if ancillary else b""
             given = struct.unpack("%di" % (len(rights) // _FD), rights)
             if len(given) >= 3:  # else it had no room for the descriptors: who ordered sees the end
-                _bear(orders, newborn, *given)
+                _bear(orders, newborn, place, *given)
             for fd in given:
                 os.close(fd)
     finally:
         os._exit(0)
 
 
-def _settle(orders_fd: int) -> supervisor.Supervisor:
-    """Lets go of all that the agent had, and does what all supervisors would have to do first."""
+def _settle(orders_fd: int) -> tuple[supervisor.Supervisor, tuple[int, int] | None]:
+    """Lets go of all that the agent had, and does what all supervisors would have to do first. One
+    of them, and where in memory it bears its job's id."""
     forget_the_agent({orders_fd})
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     barrier.note_signals()
@@ -258,7 +258,7 @@ def _settle(orders_fd: int) -> supervisor.Supervisor:
     environment.account()
     proc.start_time(os.getpid())
     subreaper.load()
-    newborn = supervisor.Supervisor()
+    newborn = supervisor.Supervisor(), environment.place_of_id()
     gc.disable()
     if hasattr(gc, "freeze"):
         gc.freeze()
@@ -268,6 +268,7 @@ def _settle(orders_fd: int) -> supervisor.Supervisor:
 def _bear(
     orders: _socket.socket,
     newborn: supervisor.Supervisor,
+    place: tuple[int, int] | None,
     told: int,
     reporter: int,
     dir_fd: int,
@@ -290,7 +291,7 @@ def _bear(
             order = _take_order(told)
             if order is not None:  # else whoever ordered it was killed over it
                 # Within another job we are not that one's: it may end, or be ended, without us.
-                rename(order[0].id.decode())
+                environment.write_id(place, order[0].id)
                 supervisor.live(newborn, *order, dir_fd, reporter, death_pipe)
     finally:
         os._exit(0)
