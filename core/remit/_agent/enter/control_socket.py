@@ -77,7 +77,6 @@ _MODULES = (
     "remit._agent.enter.client",
     "remit._agent.enter.launcher",
     "remit._agent.enter.printing",
-    "remit._agent.enter.printing",
     "remit._jobdir",
     "remit._jobdir.json",
     "remit._wire",
