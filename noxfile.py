@@ -164,7 +164,8 @@ def site(session: nox.Session) -> None:
     Its tools are in no lock: it is built where pages are published.
     """
     if session.venv_backend != "none":
-        session.install("-e", ".[site]")
+        # ruff formats the signatures.
+        session.install("-e", ".[site]", "ruff")
     session.run("mkdocs", "build", "--strict", *session.posargs)
 
 

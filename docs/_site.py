@@ -27,6 +27,8 @@ _API = {
     ),
     "api-testing.md": ("remit.testing", "The kit that plugins are tested with."),
 }
+# A directory beside docs/ is no page of the site: its words are enough there.
+_ELSEWHERE = re.compile(r"\[([^\]]+)\]\(\.\./[\w/-]+\)")
 _LINK = re.compile(r"(\]\()([^)#\s]+\.md)((?:#[^)]*)?\))")
 
 
@@ -63,7 +65,7 @@ def _rewritten(text: str, directory: Path) -> str:
         leads_to = (directory / link[2]).resolve().relative_to(ROOT).as_posix()
         return f"{link[1]}{_BESIDE.get(leads_to, leads_to.removeprefix('docs/'))}{link[3]}"
 
-    return _LINK.sub(there, text)
+    return _LINK.sub(there, _ELSEWHERE.sub(r"\1", text))
 
 
 def _anchor(heading: str, separator: str) -> str:

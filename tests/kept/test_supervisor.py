@@ -25,6 +25,8 @@ from testbed.processes import descendants, find
 DEADLINE = 60.0
 MUCH = 48 << 20
 LITTLE = 8 << 20
+# Nothing is said on the link while a disk is filled, which takes what the disk needs.
+SILENCE = 600.0
 STOPS = "while :; do kill -STOP $PPID; done"
 
 
@@ -348,7 +350,7 @@ class TestFullBtrfs:
     def test_a_job_that_ends_runs_until_its_end_can_be_written(
         self, bring_up: Callable[..., Wire], btrfs: Disk
     ) -> None:
-        wire = bring_up(state=btrfs.path)
+        wire = bring_up(state=btrfs.path, silence=SILENCE)
         (btrfs.path / "there").mkdir()
         quiet, waiting = keep(wire, line=f"while [ -e {btrfs.path}/there ]; do sleep 0.1; done")
         loud, printing = keep(wire, line="while :; do echo x; done")
@@ -365,7 +367,7 @@ class TestFullBtrfs:
     def test_a_stop_gets_through(
         self, bring_up: Callable[..., Wire], btrfs: Disk, verb: str
     ) -> None:
-        wire = bring_up(state=btrfs.path)
+        wire = bring_up(state=btrfs.path, silence=SILENCE)
         channel, accepted = keep(wire, "sleep", "1000")
         supervisor = supervisor_of(btrfs.path / "jobs" / accepted["id"])
         btrfs.fill()
