@@ -19,6 +19,7 @@ import pytest
 from agent import shippable, shippable_too
 from agent.worker import Raised, Sent, Worker, this_minor
 from remit._shipping.packages import package
+from remit._shipping.partials import unfolded
 from remit._shipping.programs import Runtime, arguments, program
 from testbed import pythons
 
@@ -89,6 +90,23 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], Any]] = {
     "standard library": (math.sqrt, (16,), 4.0),
     "builtin": (len, ([1, 2],), 2),
 }
+
+
+def test_a_partial_is_one_program_whatever_its_arguments(worker: Worker) -> None:
+    sent, answers = set(), []
+    for scale in range(3):
+        fn, args = unfolded(functools.partial(shippable.add, 1, scale=scale, more=0), (2, scale))
+        one = by_source(fn, worker.peer, *args)
+        sent.add(one.program.body)
+        answers.append(worker.call(one))
+    assert len(sent) == 1
+    assert answers == [shippable.add(1, 2, scale, scale=scale, more=0) for scale in range(3)]
+    nothing: Any = None
+    fn, args = unfolded(functools.partial(shippable.add, scale=nothing), (1, 2))
+    with pytest.raises(Raised) as raised:
+        worker.call(by_source(fn, worker.peer, *args))
+    assert "by_keywords" not in str(raised.value)
+    assert one.program.name == "agent.shippable.add"
 
 
 class TestBySource:

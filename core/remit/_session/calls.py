@@ -70,7 +70,7 @@ class Calls(Listener):
         from remit._shipping import programs  # with cloudpickle it is slow to import
         from remit._shipping.partials import unfolded
 
-        fn, args = unfolded(fn, args, keywords=self._peer.runs_our_bytecode)
+        fn, args = unfolded(fn, args)
         program = programs.program(fn, self._peer)
         data = programs.arguments(args, self._peer, program.kind)
         if len(data) > MOST:

@@ -25,6 +25,7 @@ from remit._errors import ShippingError
 from remit._shipping import plain_data
 from remit._shipping.captures import code_within, global_names
 from remit._shipping.grammar import too_new
+from remit._shipping.partials import within
 from remit._shipping.runtime import Runtime, is_standard
 from remit._shipping.source_text import LAMBDA, Text, find, is_source_of
 from remit._wire import msgpack
@@ -99,6 +100,8 @@ class _Plan:
             inner = self.entry(fn.func)
             args = self._data(list(fn.args), "args of the partial")
             return ["partial", inner, args, self._data(fn.keywords, "keywords of the partial")]
+        if isinstance(fn, FunctionType) and (called := within(fn)):
+            return ["by-keywords", self.entry(called)]
         if decorated := self._decorated(fn):
             return decorated
         named = reference(fn)

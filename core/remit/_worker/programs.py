@@ -224,7 +224,8 @@ class _Source:
     def entry(self, words: list[Any]) -> Any:
         """What is meant by ["function", index], ["from", module, name], ["value", data],
         ["call", module, name, args], ["module", name, [submodules]], ["method", data, name],
-        ["partial", entry, args, keywords] or ["decorated", module, name, settings, entry]."""
+        ["partial", entry, args, keywords], ["by-keywords", entry] or
+        ["decorated", module, name, settings, entry]."""
         kind, what = words[:2]
         if kind == "function":
             return self._functions[what]
@@ -233,6 +234,8 @@ class _Source:
         if kind == "partial":
             args, keywords = map(_exactly, words[2:])
             return functools.partial(self.entry(what), *args, **keywords)
+        if kind == "by-keywords":
+            return _by_keywords(self.entry(what))
         if kind == "method":
             return getattr(_exactly(what), words[2])
         found = importlib.import_module(what)
@@ -259,6 +262,15 @@ class _Source:
         function.__defaults__ = tuple(_exactly(one["defaults"])) or None
         function.__kwdefaults__ = _exactly(one["keywords"]) or None
         return function
+
+
+def _by_keywords(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """For calls whose keywords are data as their other arguments are, and come before those."""
+
+    def call(keywords: dict[str, Any], *args: Any) -> Any:
+        return fn(*args, **keywords)
+
+    return call
 
 
 def _attribute(module: ModuleType, name: str) -> Any:
