@@ -52,8 +52,7 @@ def test_the_plain_script() -> None:
 @pytest.mark.anyio
 async def test_the_batch() -> None:
     batch = example("batch")
-    batch.COUNT = 40
-    assert await batch.main("local:") == [number**2 for number in range(40)]
+    assert await batch.main("local:") == [number**2 for number in range(200)]
 
 
 @pytest.mark.anyio
