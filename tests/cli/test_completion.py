@@ -79,14 +79,20 @@ def prepared(cli: Cli, shell: str) -> tuple[dict[str, str], list[tuple[str, str]
     (home / "script").write_bytes(cli("completion", shell).stdout)
     job = cli.answer("start", "--keep", "--name", "nightly", "local:", "--", "true")
     cli("wait", job)
+    (home / "docker").write_text("#!/bin/sh\n[ $1 = ps ] && printf 'database\\nproxy\\n'\n")
+    (home / "docker").chmod(0o755)
     env = {**cli.env, "HOME": str(home), "TERM": "dumb", "PS1": PROMPT}
-    env["PATH"] = f"{REMIT.parent}:{env['PATH']}"
+    env["PATH"] = f"{REMIT.parent}:{home}:{env['PATH']}"
     return env, [
         ("remit rece", "ive"),
         ("remit logs --time", "stamps"),
         ("remit receive nigh", "tly"),
         (f"remit stop {job[:8]}", job[8:]),
         ("remit run build7", "server"),
+        ("remit run ssh:build7", "server"),
+        ("remit run docker:data", "base"),
+        ("remit jobs dock", "er:"),
+        ("remit wait @", "-"),
     ]
 
 
@@ -98,12 +104,16 @@ def test_tab_completes_at_a_terminal(name: str, cli: Cli) -> None:
         shell.until(PROMPT)
         shell.type(f"{script}\n")
         shell.until(PROMPT)
-        # An option and a job: fish, which asks the same program, is asked for all.
-        for begun, added in steps[1:3]:
+        # Fish, which asks the same program, is asked for all.
+        for begun, added in (*steps[1:3], *steps[5:7], steps[8]):
             shell.type("\x15" + begun)
             shell.until(begun[-4:])
             shell.type("\t")
             shell.until(added)
+            # What was typed stays, and is followed by that alone.
+            shell.type("\x01\x0becho '=\x19='\n")
+            shell.until(f"\n={begun}{added}")
+            shell.until(PROMPT)
 
 
 def test_fish_completes(cli: Cli) -> None:

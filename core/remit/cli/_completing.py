@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import click
-from click.shell_completion import CompletionItem, get_completion_class, shell_complete
+from click.shell_completion import (
+    BashComplete,
+    CompletionItem,
+    add_completion_class,
+    get_completion_class,
+    shell_complete,
+    split_arg_string,
+)
 
 from remit import RemitError
 from remit.cli import _known, _local, _where
@@ -16,6 +24,37 @@ SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_REMIT_COMPLETE"
 # What a shell would take apart, or a terminal for an order, is typed by hand.
 _PLAIN = re.compile(r"[\w.@:%+/\[\]-]+")
+
+
+# Bash takes a word apart at each of COMP_WORDBREAKS, ``:`` among them, and has only what follows
+# the last one replaced, with that where it is ``@``. So it is asked for the line, and told that.
+_BASH = r"""
+%(complete_func)s() {
+    local IFS=$'\n' line=${COMP_LINE:0:COMP_POINT} word before type value
+    word=${line##*[[:space:]]}
+    before=${word%%"${word##*["$COMP_WORDBREAKS"]}"}
+    before=${before%%@}
+    COMPREPLY=()
+    while IFS=, read -r type value; do
+        COMPREPLY+=("${value#"$before"}")
+    done < <(COMP_WORDS=$line %(complete_var)s=bash_complete "$1")
+}
+complete -o nosort -F %(complete_func)s %(prog_name)s
+"""
+
+
+@add_completion_class
+class _Bash(BashComplete):
+    source_template = _BASH
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """What was typed before the word at the cursor, and that as far as it goes."""
+        line = os.environ["COMP_WORDS"]
+        words = split_arg_string(line)
+        begun = "" if line[-1:].isspace() or not words else words.pop()
+        while words and re.match(r"\w+=", words[0]):
+            del words[0]  # a variable of the command's
+        return words[1:], begun
 
 
 def script(shell: str, group: click.Group) -> str:
@@ -38,10 +77,11 @@ def targets(begun: str) -> list[CompletionItem[str]]:
     from remit.abc import KnowsAddresses, TakesBareWords
 
     found = {note.target: "" for note in _notes()}
+    typed, colon, _ = begun.partition(":")
     for scheme, transport in sorted(plugins().transports.items()):
         found.setdefault(f"{scheme}:", "")
-        if isinstance(transport, KnowsAddresses):
-            bare = isinstance(transport, TakesBareWords) and transport.bare_words
+        if isinstance(transport, KnowsAddresses) and (not colon or typed == scheme):
+            bare = isinstance(transport, TakesBareWords) and transport.bare_words and not colon
             for address in transport.addresses():
                 found.setdefault(address if bare else f"{scheme}:{address}", "")
     return _items(found, begun)
