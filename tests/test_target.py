@@ -9,7 +9,7 @@ import pytest
 from remit import TargetError
 from remit._hookspecs import hookimpl
 from remit._plugins import Plugins
-from remit._target import parse_target
+from remit._target import parse_target, via
 from remit.abc import ByteStream, Target, Transport
 
 
@@ -74,6 +74,7 @@ ALL = plugins(Plain(), Able(), Raw())
         ("raw:a b?c=d", "raw", "a b?c=d", {}),
         ("raw://usr/bin/x /", "raw", "//usr/bin/x /", {}),
         ("plain:grüße", "plain", "grüße", {}),
+        ("plain:n?via=sudo -n -u a --", "plain", "n", {"via": "sudo -n -u a --"}),
     ],
 )
 def test_a_target_is_taken_apart(
@@ -109,6 +110,12 @@ def test_a_target_is_taken_apart(
         ("able:n?config=a%0ab", "is invalid"),
         ("able:n?config=a&config=b", "gives 'config' twice"),
         ("able:never", "is never right"),
+        ("plain:n?via=", "via='' is invalid"),
+        ("plain:n?via=-x", "via='-x' is invalid"),
+        ("plain:n?via='x", "is no list of words: No closing quotation"),
+        ("plain:n?via=''", "names no program"),
+        ("plain:n?via=%20", "names no program"),
+        ("plain:n?via=a%0ab", "is invalid"),
     ],
 )
 def test_what_can_never_be_right_is_refused(text: str, words: str) -> None:
@@ -124,7 +131,7 @@ def test_an_unknown_scheme_names_those_there_are() -> None:
 
 
 def test_an_unknown_option_names_those_there_are() -> None:
-    with pytest.raises(TargetError, match="one of config, python, state"):
+    with pytest.raises(TargetError, match="one of config, python, state, via"):
         parse_target("able:n?x=1", ALL)
 
 
@@ -139,3 +146,20 @@ def test_a_transport_may_give_up_what_it_could_do() -> None:
         parse_target("server01", modest)
     target, _ = parse_target("raw://a/?python=p", modest)
     assert (target.address, dict(target.options)) == ("a", {"python": "p"})
+
+
+@pytest.mark.parametrize("words", [["sudo", "-n", "--"], ["sh", "-c", "a %20 & 'b' = \"$@\""]])
+@pytest.mark.parametrize("text", ["plain:n", "able:n?config=/x", "server01"])
+def test_words_before_the_interpreter_are_part_of_the_target(text: str, words: list[str]) -> None:
+    target, _ = parse_target(text, ALL, via=words)
+    again, _ = parse_target(str(target), ALL)
+    assert via(target) == via(again) == tuple(words)
+    assert (again.address, again.options) == (target.address, target.options)
+    with pytest.raises(TargetError, match="gives 'via' twice"):
+        parse_target(str(target), ALL, via=words)
+
+
+def test_a_raw_address_has_no_words_before_it() -> None:
+    target, _ = parse_target("raw:a?via=b", ALL, via=["c d"])
+    assert (target.address, via(target), str(target)) == ("a?via=b", ("c d",), "raw:a?via=b")
+    assert via(parse_target("raw:a?via=b", ALL)[0]) == ()

@@ -25,8 +25,8 @@ from remit.abc import API, Placement, TakesBareWords, TakesOptions, Transport
 # RFC 3986, 3.1; the address follows a colon.
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
-# Options that every transport has; they are for the agent.
-COMMON_OPTIONS = frozenset({"python", "state"})
+# Options that every transport has; they are for the agent, and for how it is started.
+COMMON_OPTIONS = frozenset({"python", "state", "via"})
 # Seconds that a plugin may take to load before it is named.
 PATIENCE = 2.0
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Sequence
 
 from remit._errors import PluginError, RemitError, TargetError
 from remit._plugins import COMMON_OPTIONS, Plugins
@@ -12,13 +14,16 @@ from remit.abc import ChecksTarget, TakesOptions, TakesRawAddress, Target, Trans
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):")
 # Bytes of the command line that are no text: PEP 383.
 _NO_TEXT = re.compile(r"[\ud800-\udfff]")
+_VIA = "via"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def parse_target(
-    text: str, plugins: Plugins, *, connect_timeout: float = 30.0
+    text: str, plugins: Plugins, *, via: Sequence[str] = (), connect_timeout: float = 30.0
 ) -> tuple[Target, Transport]:
-    """The target and its transport. Raises TargetError for what can never be right."""
+    """The target and its transport. ``via``: words that stand before the interpreter there, as
+    ``?via=`` has them; the target says them then, if it has options. Raises TargetError for what
+    can never be right."""
     if not text:
         raise TargetError(
             "the target is empty", hint="local:, or SCHEME:ADDRESS; `remit transports`"
@@ -40,10 +45,16 @@ def parse_target(
     known = COMMON_OPTIONS | set(
         transport.option_names if isinstance(transport, TakesOptions) else ()
     )
+    options = _options(text, query, known)
+    if via:
+        if _VIA in options:
+            raise TargetError(f"{text!r} gives {_VIA!r} twice", hint="in the target or beside it")
+        options[_VIA] = shlex.join(via)
+        text = text if raw else with_option(text, _VIA, options[_VIA])
     target = Target(
         scheme=scheme,
         address=address,
-        options=_options(text, query, known),
+        options=options,
         text=text,
         connect_timeout=connect_timeout,
     )
@@ -85,5 +96,31 @@ def _options(text: str, query: str, known: frozenset[str] | set[str]) -> dict[st
             raise TargetError(f"{text!r} gives {name!r} twice")
         if not value or value.startswith("-") or _CONTROL.search(value):
             raise TargetError(f"{text!r}: {name}={value!r} is invalid")
+        if name == _VIA:
+            _check_via(text, value)
         options[name] = value
     return options
+
+
+def _check_via(text: str, value: str) -> None:
+    try:
+        words = shlex.split(value)
+    except ValueError as exc:
+        raise TargetError(
+            f"{text!r}: {_VIA}={value!r} is no list of words: {exc}",
+            hint="`&` within is written %26",
+        ) from exc
+    if not words or not words[0]:
+        raise TargetError(f"{text!r}: {_VIA}={value!r} names no program")
+
+
+def via(target: Target) -> tuple[str, ...]:
+    """The words that stand before the interpreter there."""
+    return tuple(shlex.split(target.options.get(_VIA, "")))
+
+
+def with_option(text: str, name: str, value: str) -> str:
+    """The text of a target with one more option."""
+    # What else a value may hold is no part of the query's own marks.
+    quoted = value.replace("%", "%25").replace("&", "%26")
+    return f"{text}{'&' if '?' in text else '?'}{name}={quoted}"

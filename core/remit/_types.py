@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeAlias, cast
 
@@ -14,6 +14,9 @@ import attrs
 from remit import _amounts
 from remit._public import named_as_written
 from remit._wire import names, states, streams
+
+# What `connect` calls with a stage and its detail.
+OnStatus = Callable[[str, str], object]
 
 
 def new_job_id() -> str:

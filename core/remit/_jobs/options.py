@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, Literal, TypedDict
 import attrs
 
 from remit._public import named_as_written
-from remit._types import Lease, Pipe
+from remit._types import Lease, OnStatus, Pipe
 
 Word = str | bytes | PathLike[str] | PathLike[bytes]
 Work = str | Sequence[Word] | Callable[..., Any]
@@ -30,6 +30,8 @@ class ConnectOptions(TypedDict, total=False):
     trust: bool
     workers: int | None
     calls_per_worker: int
+    via: Sequence[str] | None
+    on_status: OnStatus | None
 
 
 class StartOptions(TypedDict, total=False):

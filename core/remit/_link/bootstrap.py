@@ -20,15 +20,14 @@ from remit._errors import (
     RemitError,
     RemoteProtocolError,
 )
-from remit._link import agent_payload
+from remit._link import agent_payload, through
 from remit._link.carrier import Carried, Carrier
+from remit._link.statuses import PYTHON, Said, Statuses
 from remit.abc import End, Target
 
 # A login script that waits for a line gets one, after this long, and each second from then on.
 _PATIENCE = 3.0
 _NOISE_KEPT = 1 << 16
-# What a shell, or a tool that starts programs, exits with where there is no such program.
-_NO_PROGRAM = (126, 127)
 # How an interpreter ends that was installed without a module which the agent cannot do without.
 _NO_MODULE = re.compile(rb"^ModuleNotFoundError: No module named '(\w+)'", re.MULTILINE)
 
@@ -38,19 +37,26 @@ class Attempt:
     """One way to start Python there."""
 
     nonce: str
-    argv: Sequence[str]
+    python: Sequence[str]  # the words that start it
     last: bool
+    via: Sequence[str] = ()  # what stands before them
+
+    @property
+    def argv(self) -> list[str]:
+        return [*self.via, *self.python]
+
+    def __str__(self) -> str:
+        return " ".join([shlex.join(self.via), *self.python[:4], "…"]).strip()
 
 
-def attempts(python: str | None) -> list[Attempt]:
-    """The ways to try, best first. With an interpreter named only that one is tried."""
+def attempts(python: str | None, via: Sequence[str] = (), *, only: bool = True) -> list[Attempt]:
+    """The ways to try, best first. ``python``: the interpreter to begin with; ``only``: no other
+    is tried then."""
     first, second = agent_payload.new_nonce(), agent_payload.new_nonce()
-    if python is not None:
-        return [Attempt(first, agent_payload.stage0_argv(python, first), last=True)]
-    return [
-        Attempt(first, agent_payload.stage0_argv("python3", first), last=False),
-        Attempt(second, agent_payload.fallback_argv(second), last=True),
-    ]
+    last = python is not None and only
+    known = Attempt(first, agent_payload.stage0_argv(python or "python3", first), last, via)
+    others = Attempt(second, agent_payload.fallback_argv(second), True, via)
+    return [known] if last else [known, others]
 
 
 class NoPython(Exception):
@@ -60,9 +66,35 @@ class NoPython(Exception):
 class Heard:
     """What an attempt was answered so far, for who gives it up."""
 
-    stream: Carried | None = None
-    noise = b""
     agent = False  # one came up
+
+    def __init__(self, statuses: Statuses) -> None:
+        self.stream: Carried | None = None
+        self.noise = b""
+        self.statuses = statuses
+        self._stdout, self._stderr = Said(statuses), Said(statuses)
+        self._tail = b""
+
+    def take(self, data: bytes, noise: bytes) -> None:
+        """Takes what just came, and what that makes of the noise before the agent."""
+        self.noise = noise
+        self._stdout.feed(data)
+        self._look()
+
+    def pause(self) -> None:
+        """Nothing came for a while."""
+        self._look()
+        self._stdout.pause()
+        self._stderr.pause()
+
+    def _look(self) -> None:
+        """At stderr, of which only the end is known."""
+        before, self._tail = self._tail, self.stderr
+        self._stderr.feed(_more(before, self._tail))
+
+    @property
+    def stderr(self) -> bytes:
+        return b"" if self.stream is None else self.stream.stderr_tail
 
 
 async def reach(
@@ -77,7 +109,11 @@ async def reach(
         with anyio.move_on_after(patience) as waiting:
             data = await stream.receive()
         if waiting.cancelled_caught:
+            heard.pause()
             patience = 1.0
+            asked = through.question(target, [heard.stderr, seen])
+            if asked is not None:
+                raise _of(asked, attempt, End(None, heard.stderr), seen)
             # A broken pipe is the end, which is about to be read.
             with contextlib.suppress(OSError):
                 await stream.send(b"\n")
@@ -88,6 +124,7 @@ async def reach(
         found = agent_payload.find_sentinel(attempt.nonce, seen)
         if found is not None:
             if not found.too_old:
+                heard.statuses.tell(PYTHON, "{}.{}".format(*found.version))
                 return seen[found.end :], agent_payload.bring_up(found.version)
             if not attempt.last:
                 raise NoPython
@@ -97,11 +134,13 @@ async def reach(
                 ),
                 hint=f"{target.scheme}:{target.address}?python=PATH names another",
             )
-        seen = heard.noise = seen[-_NOISE_KEPT:]
+        seen = seen[-_NOISE_KEPT:]
+        heard.take(data, seen)
     if isinstance(stream.broken, PluginError):
         raise stream.broken
     end = await _end(stream)
-    if end.exit_status in _NO_PROGRAM and not attempt.last:
+    absent = end.exit_status in through.NO_PROGRAM or through.lacks_python(attempt.via, end)
+    if absent and not attempt.last:
         raise NoPython
     raise failure(target, carrier, attempt, end, seen)
 
@@ -131,9 +170,12 @@ def failure(
     explained = carrier.explain(target, end)
     if explained is not None:
         return explained
+    cause = through.cause(target, attempt.via, end, noise) if attempt.via else None
+    if cause is not None:
+        return _of(cause, attempt, end, noise)
     status = "still runs" if end.exit_status is None else f"ended with status {end.exit_status}"
     message = f"no agent came up on {target}; {target.scheme} {status}"
-    if end.exit_status in _NO_PROGRAM:
+    if end.exit_status in through.NO_PROGRAM:
         message = f"there is no Python 3.6 or later on {target} (exit status {end.exit_status})"
     doctor = f"`remit doctor {shlex.quote(str(target))}`"
     named = f"{target.scheme}:{target.address}?python=PATH names another"
@@ -152,9 +194,20 @@ def failure(
     )
 
 
+def _of(cause: through.Cause, attempt: Attempt, end: End, noise: bytes) -> BootstrapError:
+    return BootstrapError(
+        cause.message,
+        evidence=evidence(attempt, end.stderr, noise),
+        hint=cause.hint,
+        exit_status=end.exit_status,
+        stderr_tail=end.stderr,
+        lasting=cause.lasting,
+    )
+
+
 def late(target: Target, carrier: Carrier, attempt: Attempt, heard: Heard) -> BootstrapError:
     """The error for an agent that is not up when the connect timeout is over."""
-    stderr = b"" if heard.stream is None else heard.stream.stderr_tail
+    stderr = heard.stderr
     return BootstrapError(
         f"no agent came up on {target} within {target.connect_timeout:g} s",
         evidence=evidence(attempt, stderr, heard.noise),
@@ -164,8 +217,18 @@ def late(target: Target, carrier: Carrier, attempt: Attempt, heard: Heard) -> Bo
 
 
 def evidence(attempt: Attempt, stderr: bytes, noise: bytes) -> str:
-    lines = [f"ran     {attempt.argv[0]} {' '.join(attempt.argv[1:4])} …"]
+    lines = [f"ran     {attempt}"]
     for name, data in (("stderr", stderr), ("stdout", noise)):
         text = data.decode("utf-8", "replace").strip()
         lines += [f"{name}  {line}" for line in text.splitlines()[-5:]]
     return "\n".join(lines)
+
+
+def _more(before: bytes, after: bytes) -> bytes:
+    """What was added to a tail, of which the beginning may be gone."""
+    if after.startswith(before):
+        return after[len(before) :]
+    for cut in range(1, len(before)):
+        if after.startswith(before[cut:]):
+            return after[len(before) - cut :]
+    return after

@@ -25,6 +25,7 @@ from remit._session.calls import Calls
 from remit._session.interpreters import Interpreter, path_of
 from remit._session.seals import Seals
 from remit._session.settings import Settings
+from remit._target import via
 from remit._types import SessionState
 from remit._wire.sanitize import one_line
 from remit.abc import Target
@@ -45,6 +46,8 @@ class Connection:
     ) -> None:
         self.target = str(target)
         self.here = carrier.here
+        # Where jobs start that name no directory: another account may not enter the caller's own.
+        self.in_own_directory = carrier.here and not via(target)
         self.location = "localhost" if carrier.here else target.address
         self.trust = settings.trust
         self.settings = settings

@@ -15,7 +15,9 @@ from remit._errors import ConnectError, PluginError, RemitError, RemoteProtocolE
 from remit._link import bootstrap, tracing
 from remit._link.carrier import Carried, Carrier
 from remit._link.link import Link
+from remit._link.statuses import OPEN, STARTING, Statuses
 from remit._session.farewell import Callers
+from remit._target import via
 from remit._version import __version__
 from remit._wire.conversation import PROTOCOL
 from remit.abc import Target
@@ -39,19 +41,23 @@ class Dialer:
     target: Target
     carrier: Carrier
     silence: float
+    statuses: Statuses
 
     async def converse(self, owner: Owner) -> RemitError:
         """Connects, and serves the link until it is lost; tells why. Raises ConnectError and
         PluginError where no agent came up."""
-        for attempt in bootstrap.attempts(self._python()):
+        for attempt in self._attempts():
             verdict = await _Attempt(self, owner, attempt).made()
             if verdict is not None:
                 return verdict
         raise AssertionError("the last attempt has a verdict")
 
-    def _python(self) -> str | None:
-        """The one interpreter to try, where it is known."""
-        return self.target.options.get("python") or (sys.executable if self.carrier.here else None)
+    def _attempts(self) -> list[bootstrap.Attempt]:
+        named = self.target.options.get("python")
+        own = sys.executable if self.carrier.here else None
+        words = via(self.target)
+        # Another account may not be able to run the caller's own.
+        return bootstrap.attempts(named or own, words, only=bool(named) or not words)
 
     def hello(self) -> dict[str, Any]:
         """What the agent is told first."""
@@ -87,7 +93,7 @@ class _Attempt:
         self._carrier = dialer.carrier
         self._owner = owner
         self._attempt = attempt
-        self._heard = bootstrap.Heard()
+        self._heard = bootstrap.Heard(dialer.statuses)
         self._connecting = anyio.CancelScope()
         self._stands = False  # there is a link, and nobody was told yet that it is over
 
@@ -107,6 +113,7 @@ class _Attempt:
     async def _try(self) -> RemitError | None:
         """A ConnectError where no agent came up, None where another attempt may do better, else
         why the link was lost."""
+        self._dialer.statuses.tell(STARTING, str(self._attempt))
         try:
             async with self._carrier.open(self._target, self._attempt.argv) as stream:
                 verdict = await self._talk(stream)
@@ -139,6 +146,8 @@ class _Attempt:
         self._connecting.deadline = math.inf
         self._dialer.check(link)
         self._stands = True
+        assert link.hello is not None
+        self._dialer.statuses.tell(OPEN, f"{link.hello.user}@{link.hello.hostname}")
         self._owner.opened(link)
         self._heard.agent = True
 

@@ -20,7 +20,7 @@ from remit._session.session import Session
 from remit._session.settings import Settings, connecting
 from remit._session.shared import SharedSessions
 from remit._target import parse_target
-from remit._types import CommandResult
+from remit._types import CommandResult, OnStatus
 
 _T = TypeVar("_T")
 _Args = TypeVarTuple("_Args")
@@ -103,6 +103,8 @@ class Hub:
         trust: bool = False,
         workers: int | None = None,
         calls_per_worker: int = 1000,
+        via: Sequence[str] | None = None,
+        on_status: OnStatus | None = None,
     ) -> Session:
         """Opens a session; see `remit.connect`. It lives until `Session.aclose`, or until the hub
         is left."""
@@ -119,6 +121,8 @@ class Hub:
         trust: bool = False,
         workers: int | None = None,
         calls_per_worker: int = 1000,
+        via: Sequence[str] | None = None,
+        on_status: OnStatus | None = None,
     ) -> Session:
         """The session that all share who ask for this target with these options; see `connect`.
 
@@ -131,8 +135,9 @@ class Hub:
         return await self._shared.get((target, settings), partial(self._connect, target, settings))
 
     async def _connect(self, target: str, settings: Settings) -> Session:
-        timeout = settings.connect_timeout
-        parsed, transport = parse_target(target, plugins(), connect_timeout=timeout)
+        parsed, transport = parse_target(
+            target, plugins(), via=settings.via, connect_timeout=settings.connect_timeout
+        )
         tasks = self._check_open()
         session = Session(parsed, transport, plugins(), settings)
         self._sessions.add(session)
@@ -177,6 +182,8 @@ async def connect(
     trust: bool = False,
     workers: int | None = None,
     calls_per_worker: int = 1000,
+    via: Sequence[str] | None = None,
+    on_status: OnStatus | None = None,
 ) -> AsyncGenerator[Session]:
     """A session with ``target`` for the length of an ``async with``.
 
@@ -184,7 +191,15 @@ async def connect(
     ``silence`` seconds is taken for dead and made anew for up to ``reconnect`` seconds (None: for
     ever, 0: not at all). ``trust`` accepts pickled results from the target. ``workers`` is how many
     processes there serve `Session.call` (None: one for each processor), and ``calls_per_worker``
-    after how many calls each is replaced.
+    after how many calls each is replaced. ``via``: words that are put before the interpreter there
+    (``["sudo", "-n", "-u", "postgres", "--"]``), as ``?via=`` in a target has them.
+
+    ``on_status(stage, detail)`` is called in the event loop for what happens until an agent is up,
+    and again for each new link; both are str. Stages: ``"starting"`` the transport's program is
+    started, with the words it is to run; ``"heard"`` something was said before the agent speaks, a
+    line of it; ``"python"`` an interpreter has answered, with its version; ``"open"`` an agent is
+    up, with its account and host; ``"waiting"`` before another attempt, with the seconds. What it
+    raises is logged, and it is not called again.
 
     Raises ValueError and TargetError before anything is started, ConnectError (also
     AuthenticationError, BootstrapError) where no agent came up. Leaving, or a cancel, closes the

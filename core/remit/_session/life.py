@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-
 import anyio
 
 from remit._errors import ConnectError, LinkLost, RemitError
 from remit._link.background import outlast
+from remit._link.statuses import WAITING
 from remit._session.backoff import Backoff
 from remit._session.connection import Connection
 from remit._session.dialing import Dialer
 from remit._session.farewell import Callers
 from remit._types import SessionState
-
-_log = logging.getLogger("remit.session")
 
 
 class Life:
@@ -59,7 +56,7 @@ class Life:
                     return
                 backoff.lost(anyio.current_time())
             pause = backoff.pause(anyio.current_time())
-            _log.debug("%s: another attempt in %.1f s", connection.target, pause)
+            self._dialer.statuses.tell(WAITING, f"{pause:.1f}")
             await anyio.sleep(pause)
 
     def _given_up(self, lost: RemitError | None, exc: ConnectError) -> RemitError:

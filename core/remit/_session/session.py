@@ -46,6 +46,7 @@ from remit._jobs.request import Start
 from remit._jobs.return_job import ReturnJob
 from remit._link.carrier import Carrier
 from remit._link.messages import Hello
+from remit._link.statuses import Statuses
 from remit._plugins import Plugins
 from remit._public import named_as_written
 from remit._session import listing
@@ -76,7 +77,8 @@ class Session:
     ) -> None:
         carrier = Carrier(transport, plugins)
         self._connection = Connection(target, carrier, plugins, settings)
-        self._life = Life(self._connection, Dialer(target, carrier, settings.silence))
+        statuses = Statuses(str(target), settings.on_status)
+        self._life = Life(self._connection, Dialer(target, carrier, settings.silence, statuses))
 
     # -- what it is
 
@@ -205,7 +207,7 @@ class Session:
     async def _begin(self, work: Work, args: tuple[Any, ...], settings: StartSettings) -> Live:
         connection = self._connection
         placement = connection.plugins.placement(settings.placement)
-        request = Start.of(work, args, settings, placement, connection.here)
+        request = Start.of(work, args, settings, placement, connection.in_own_directory)
         if request.id in connection.seals:
             raise JobStateError(f"job {request.id} was given up; its id cannot be used again")
         kept = placement.spools

@@ -13,7 +13,7 @@ from remit._portal import portal
 from remit._session import hub as hubs
 from remit._session import session as sessions
 from remit._session.settings import connecting
-from remit._types import CommandResult
+from remit._types import CommandResult, OnStatus
 from remit.blocking._jobs import Job
 from remit.blocking._like import like
 from remit.blocking._session import Session
@@ -75,6 +75,8 @@ class Hub:
         trust: bool = False,
         workers: int | None = None,
         calls_per_worker: int = 1000,
+        via: Sequence[str] | None = None,
+        on_status: OnStatus | None = None,
     ) -> Session:
         options = connecting(locals())
         hub = self._opened()
@@ -94,6 +96,8 @@ class Hub:
         trust: bool = False,
         workers: int | None = None,
         calls_per_worker: int = 1000,
+        via: Sequence[str] | None = None,
+        on_status: OnStatus | None = None,
     ) -> Session:
         options = connecting(locals())
         hub = self._opened()
@@ -122,6 +126,8 @@ def connect(
     trust: bool = False,
     workers: int | None = None,
     calls_per_worker: int = 1000,
+    via: Sequence[str] | None = None,
+    on_status: OnStatus | None = None,
 ) -> Generator[Session]:
     options = connecting(locals())
     with open_hub() as hub:

@@ -14,6 +14,8 @@ from remit.cli._commands import COMMANDS, load
 from remit.cli._help import show
 from remit.cli._report import UsageError
 
+_AS_ROOT = "--sudo=root"
+
 
 class Command(click.Command):
     """One of remit's own. ``examples`` are lines to type, ``exits`` says with which status it ends
@@ -37,6 +39,18 @@ class Command(click.Command):
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         return [*super().get_params(ctx), *EVERYWHERE]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # A USER is written with "=", so that no target is taken for one.
+        return super().parse_args(ctx, [_AS_ROOT if word == "--sudo" else word for word in args])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        user = ctx.params.pop("sudo", None)
+        if user is not None:
+            from remit.cli import _sudo
+
+            _sudo.through(ctx.params, user)
+        return super().invoke(ctx)
 
 
 class WithCommand(Command):

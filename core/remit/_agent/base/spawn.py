@@ -16,16 +16,29 @@ from typing import TYPE_CHECKING
 
 from remit._agent.base.environment import account, change
 from remit._agent.base.fds import AsTheirs, give_back, theirs
+from remit._jobdir import statedir
+from remit._wire.refusal import Refused
 
 if TYPE_CHECKING:
     from typing import Any, Callable, NoReturn
 
-# Where a job starts that names no directory: where the agent was started, which is the account's
-# home on most computers and the container's own directory in a container.
-try:
-    START = os.getcwdb()
-except OSError:
-    START = b"/"
+
+def _start_directory() -> bytes:
+    """Where the agent was started, which is the account's home on most computers and the
+    container's own directory in a container. A sudo may have left it where its account cannot be
+    again: then its home, to which the agent goes, too."""
+    for choose in (os.getcwdb, statedir.home):
+        try:
+            directory = choose()
+            os.chdir(directory)
+            return directory
+        except (OSError, Refused):
+            pass
+    return b"/"
+
+
+# Where a job starts that names no directory.
+START = _start_directory()
 
 # The signals that can be given their default meaning. Some are the C library's own, which ones is
 # its affair: glibc has two, musl three. Python before 3.8 cannot tell.

@@ -68,14 +68,21 @@ connect_timeout = option(
     callback=_keep_connect_timeout,
     help="How long reaching a target may take, 30s by default.",
 )
-target = together(argument("target", "TARGET", shell_complete=_complete_target), connect_timeout)
+# `Command` takes it, and makes it part of the targets: `_sudo.through`.
+sudo = option(
+    "--sudo",
+    metavar="[=USER]",
+    help="As USER there, root by default: `sudo -n -u USER --` before remit's agent.",
+)
+reaching = together(connect_timeout, sudo)
+target = together(argument("target", "TARGET", shell_complete=_complete_target), reaching)
 targets = together(
     argument("targets", "TARGET…", nargs=-1, required=True, shell_complete=_complete_target),
-    connect_timeout,
+    reaching,
 )
 perhaps_target = together(
     argument("target", "[TARGET]", required=False, shell_complete=_complete_target),
-    connect_timeout,
+    reaching,
 )
 job = argument("job", "JOB", shell_complete=_complete_job)
 jobs = argument("jobs", "JOB…", nargs=-1, required=True, shell_complete=_complete_job)
@@ -87,7 +94,7 @@ on = together(
         help="Look for JOB on this target.",
         shell_complete=_complete_target,
     ),
-    connect_timeout,
+    reaching,
 )
 as_json = option("--json", "as_json", is_flag=True, help="For programs: an array of objects.")
 records = option("--json", "as_json", is_flag=True, help="For programs: an object a record.")
