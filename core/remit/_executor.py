@@ -10,7 +10,6 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar
@@ -33,43 +32,47 @@ _P = ParamSpec("_P")
 
 # Calls under way for each worker there: while one runs the next is on its way.
 _AHEAD = 2
-_PENDING = "PENDING"
-_RUNNING = "RUNNING"
-_CANCELLED = "CANCELLED"
 
 
 class _Future(Future[_T], Generic[_T]):
-    """One that can be cancelled while it runs: the call is interrupted there."""
+    """One that can be cancelled while it runs: the call is interrupted there.
+
+    To its base it is pending until it has its outcome: what runs, by that, cannot be cancelled.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.interrupt: Callable[[], None] | None = None  # from any thread, once it runs
+        self._has_begun = False
+        # Taken, once, by who says that it is settled: who cancels it, or who has its outcome.
+        self._last_word = threading.Lock()
 
     def begin(self) -> bool:
         """Whether it is to run: nobody has cancelled it."""
-        with self._condition:
-            return self._state == _PENDING and self.set_running_or_notify_cancel()
+        self._has_begun = not self.cancelled()
+        return self._has_begun
+
+    def running(self) -> bool:
+        return self._has_begun and not self.done()
 
     def cancel(self) -> bool:
         """Whether it is cancelled. False once it has its outcome."""
-        with self._condition:
-            if self._state == _RUNNING:
-                self._state = _PENDING  # what `Future` lets be cancelled
-        if super().cancel():
-            with self._condition:
-                if self._state == _CANCELLED:
-                    self.set_running_or_notify_cancel()  # who waits for it is told at once
-            if self.interrupt is not None:
-                self.interrupt()
-        return self.cancelled()
+        if not super().cancel():
+            return False
+        if self._last_word.acquire(blocking=False):
+            self.set_running_or_notify_cancel()  # who waits for it is told at once
+        if self.interrupt is not None:
+            self.interrupt()
+        return True
 
     def settle(self, *, value: Any = None, error: BaseException | None = None) -> None:
         """Quiet where it was cancelled meanwhile."""
-        with suppress(concurrent.futures.InvalidStateError):
-            if error is not None:
-                self.set_exception(error)
-            else:
-                self.set_result(value)
+        if not self._last_word.acquire(blocking=False) or not self.set_running_or_notify_cancel():
+            return
+        if error is not None:
+            self.set_exception(error)
+        else:
+            self.set_result(value)
 
 
 @attrs.frozen(eq=False)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import inspect
 import os
 import random
+import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +21,7 @@ import dask
 import pytest
 
 import remit
+from remit._executor import _Future
 from remit._portal import portal
 
 
@@ -148,6 +152,49 @@ def test_what_runs_is_cancelled_there(executor: remit.Executor, tmp_path: Path) 
     for gate in gates:
         Path(gate).touch()
     assert [future.result() for future in both] == gates
+
+
+def test_a_future_is_told_of_once_whoever_ends_it() -> None:
+    """Cancelled by several threads at the moment at which its outcome comes."""
+    for _ in range(300):
+        future: _Future[int] = _Future()
+        assert not future.running()
+        assert future.begin()
+        assert future.running()
+        told: list[Future[int]] = []
+        future.add_done_callback(told.append)
+        waiting = threading.Thread(target=concurrent.futures.wait, args=([future],))
+        waiting.start()
+        start = threading.Barrier(3)
+        cancelled: list[bool] = []
+
+        def cancel(future: Future[int] = future, start: threading.Barrier = start) -> bool:
+            start.wait()
+            return future.cancel()
+
+        def settle(future: _Future[int] = future, start: threading.Barrier = start) -> None:
+            start.wait()
+            future.settle(value=1)
+
+        with concurrent.futures.ThreadPoolExecutor(3) as threads:
+            both = [threads.submit(cancel) for _ in range(2)]
+            threads.submit(settle).result()
+            cancelled = [each.result() for each in both]
+        waiting.join(10)
+        assert not waiting.is_alive()
+        assert told == [future]
+        assert future.done()
+        assert not future.running()
+        assert cancelled == [future.cancelled()] * 2
+        assert future.cancelled() or future.result() == 1
+        future.settle(error=ValueError())  # too late, and quiet
+
+
+def test_nothing_is_used_that_the_standard_library_may_change() -> None:
+    source = inspect.getsource(sys.modules[_Future.__module__])
+    private = {name for name in vars(Future()) if name.startswith("_")}
+    assert {"_state", "_condition"} <= private
+    assert not private & set(re.findall(r"\w+", source))
 
 
 def test_shutdown_waits_and_takes_no_more(tmp_path: Path) -> None:
