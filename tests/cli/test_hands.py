@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -93,6 +94,22 @@ def test_ids_of_several_targets_come_with_them_in_their_order(cli: Cli, how: lis
     assert [target for _, target in lines] == [targets[0], targets[2]]
     for job, _ in lines:
         cli("wait", job)
+
+
+@pytest.mark.parametrize("how", [[], ["--keep"]])
+def test_a_name_over_several_targets_is_one_of_each(cli: Cli, how: list[str]) -> None:
+    targets = ["local:", "command:env"]
+    done = cli("start", *how, "--name", "both", *targets, "--", "sleep", "1000")
+    jobs = dict(line.split("\t")[::-1] for line in done.stdout.decode().splitlines())
+    assert list(jobs) == targets
+    refused = cli("stop", "both", status=1)
+    assert all(job.encode() in refused.stderr for job in jobs.values())
+    cli("stop", *jobs.values())
+    told = json.loads(cli("jobs", "--json").stdout)
+    assert {(job["id"], job["name"], job["state"]) for job in told} == {
+        (job, "both", "STOPPED") for job in jobs.values()
+    }
+    assert {job["outcome"]["reason"] for job in told} == {"stopped"}
 
 
 @pytest.mark.parametrize("how", [[], ["--keep"]])

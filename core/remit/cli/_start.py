@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 
 import remit
-from remit import JobInfo, JobStateError, RemitError
+from remit import RemitError
 from remit._wire.requests import ON_MAX
 from remit.cli import _amounts, _endings, _given, _hints, _keeping, _local
 from remit.cli._interrupts import Interrupts
@@ -53,7 +53,7 @@ async def start(
     """
     begin: Begin = partial(_kept, limits=kept or {}) if keep else _collected
     if work.name is not None and not keep:
-        _refuse_borne(work.name, _local.jobs())
+        _keeping.refuse_borne(work.name, _local.jobs())
     lines = _Lines(targets)
     status = OK
     limiter = anyio.CapacityLimiter(throttle)
@@ -121,17 +121,6 @@ class _Lines:
             say(f"remit: {job_id} runs on {target}")
             return BROKEN_PIPE if isinstance(exc, BrokenPipeError) else report(exc)
         return OK
-
-
-def _refuse_borne(name: str, jobs: Iterable[JobInfo]) -> None:
-    """Two unfinished jobs of one name could not be told apart by it."""
-    for job in jobs:
-        if job.name == name and not job.state.finished:
-            raise JobStateError(
-                f"there is an unfinished job {name!r} already",
-                evidence=f"{job.id}  {job.location}",
-                hint=f"another --name, or `remit stop {job.id}`",
-            )
 
 
 def _problem(problem: str, hint: str, place: str) -> list[str]:
