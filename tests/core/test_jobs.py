@@ -425,14 +425,6 @@ async def test_a_job_is_found_by_id_name_and_prefix(session: remit.Session, plac
     assert {info.name for info in await session.jobs()} == {"findme"}
 
 
-async def test_changes_begin_now_and_end_with_the_job(
-    session: remit.Session, placement: str
-) -> None:
-    job = await session.start(["sleep", "0.3"], placement=placement)
-    assert [state async for state in job.changes()] == ["RUNNING", "COMPLETED"]
-    assert [state async for state in job.changes()] == ["COMPLETED"]
-
-
 async def test_a_pipe_held_open_does_not_hold_the_job_up(
     session: remit.Session, placement: str
 ) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 
 import anyio
 import pytest
-import trio.testing
 
 import remit
 from remit import JobState, SessionState
 from remit._session import backoff
 from remit.testing import FakePeer
+from testbed import virtual_time
 
 from .conftest import Play
 from .fake_agent import HELLO, FakeAgent, agent_script, job_map, pack
@@ -28,9 +28,10 @@ ID = "jaaaaaaaaaaaa"
 OUTCOME = {"exit_status": 0, "signal": None, "reason": "exited", "error": None, "note": None}
 
 
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
+@pytest.fixture(scope="module", params=virtual_time.PARAMS, ids=virtual_time.IDS)
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    found: tuple[str, dict[str, Any]] = request.param
+    return found
 
 
 @pytest.fixture(autouse=True)

@@ -173,24 +173,6 @@ async def test_so_do_cancels_of_asyncios_own_one_after_another(
         assert book.alive == set(), turns
 
 
-async def test_a_kept_start_is_taken_back_after_a_cancel_from_outside_the_block() -> None:
-    job_id = remit.new_job_id()
-    started = anyio.Event()
-
-    async def work() -> None:
-        async with remit.connect("local:") as session:
-            started.set()
-            await session.run(["sleep", "1000"], placement="keep", id=job_id)
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(work)
-        await started.wait()
-        await anyio.sleep(0.3)
-        tasks.cancel_scope.cancel()
-    async with remit.connect("local:") as session:
-        assert await session.jobs() == []
-
-
 async def test_a_hub_is_entered_once() -> None:
     hub = remit.open_hub()
     async with hub:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import signal
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from remit._session.backoff import wait_before
 from remit.testing import FakePeer
 
 from .conftest import Play
-from .fake_agent import HELLO, FakeAgent, agent_script, pack
+from .fake_agent import FakeAgent, agent_script
 
 pytestmark = pytest.mark.anyio
 
@@ -77,27 +76,6 @@ async def test_an_exception_of_the_body_leaves_as_it_is(
         await way()
 
 
-async def test_a_closed_session_says_so() -> None:
-    async with remit.connect("local:") as session:
-        pass
-    assert session.state is remit.SessionState.CLOSED
-    with pytest.raises(remit.SessionClosed, match="is closed"):
-        await session.run(["true"])
-    await session.aclose()  # twice is quiet
-
-
-async def test_changes_tell_the_states_in_order() -> None:
-    seen = []
-
-    async def watch(session: remit.Session) -> None:
-        seen.extend([state async for state in session.changes()])
-
-    async with anyio.create_task_group() as tasks, remit.connect("local:") as session:
-        tasks.start_soon(watch, session)
-        await anyio.wait_all_tasks_blocked()
-    assert seen == ["OPEN", "CLOSED"]
-
-
 async def test_a_hubs_sessions_are_used_and_closed_in_any_task() -> None:
     async with remit.open_hub() as hub:
         sessions: list[remit.Session] = []
@@ -127,16 +105,6 @@ async def test_closing_is_quick_and_leaves_no_process(session: remit.Session) ->
 
 
 # -- no agent
-
-
-async def test_a_silent_peer_is_given_up_at_the_connect_timeout(play: Play) -> None:
-    async def script(peer: FakePeer) -> None:
-        await anyio.sleep_forever()
-
-    play(script)
-    with pytest.raises(remit.BootstrapError, match=r"no agent came up on fake: within 0\.2 s"):
-        async with remit.connect("fake:", connect_timeout=0.2):
-            raise AssertionError
 
 
 async def test_endless_noise_is_given_up_too(play: Play) -> None:
@@ -214,91 +182,7 @@ async def test_a_cancelled_connect_leaves_nothing(play: Play) -> None:
     assert left.is_set()
 
 
-# -- a link that is lost
-
-
-async def test_without_reconnecting_a_lost_link_breaks_the_session() -> None:
-    async with remit.connect("local:", reconnect=0) as session:
-        job = await session.start(["sleep", "1000"])
-        kept = await session.start("sleep 0.5; echo on", placement="keep")
-        assert session._hello is not None
-        os.kill(session._hello.pid, signal.SIGKILL)
-        assert await job.wait() is remit.JobState.LOST
-        assert job.outcome is not None
-        assert job.outcome.reason == "link-lost"
-        async for _ in session.changes():
-            pass
-        assert session.state is remit.SessionState.BROKEN
-        assert kept.state is remit.JobState.DISCONNECTED
-        assert await kept.wait(disconnected=True) is remit.JobState.DISCONNECTED
-        with pytest.raises(remit.LinkLost, match="was lost"):
-            await kept.wait()
-        with pytest.raises(remit.LinkLost, match="was lost"):
-            await session.run(["true"])
-    async with remit.connect("local:") as session:
-        assert (await (await session.job(kept.id)).result()).stdout == b"on\n"
-
-
-async def test_a_lost_link_is_made_anew_and_a_reader_goes_on() -> None:
-    async with remit.connect("local:") as session:
-        script = "i=0; while [ $i -lt 400 ]; do echo $i; i=$((i+1)); sleep 0.005; done"
-        job = await session.start(script, placement="keep")
-        lines = b""
-        killed = 0
-        async for record in job.receive():
-            assert isinstance(record.data, bytes)
-            lines += record.data
-            if lines.count(b"\n") > 100 * killed and killed < 3:
-                killed += 1
-                assert session._hello is not None
-                os.kill(session._hello.pid, signal.SIGKILL)
-        assert killed == 3
-        assert lines.split() == [b"%d" % number for number in range(400)]
-        assert await job.wait() is remit.JobState.COMPLETED
-        assert not job.has_more_data
-
-
-async def test_a_link_that_stays_lost_is_given_up_and_says_what_was_tried(play: Play) -> None:
-    met = anyio.Event()
-
-    async def one_link(peer: FakePeer) -> int:
-        if met.is_set():
-            peer.say(b"no more\n")
-            return 9
-        met.set()
-        agent = FakeAgent(peer)
-        await agent.boot()
-        agent.conversation.hello(pack(HELLO))
-        await agent.flush()
-        return 0
-
-    play(one_link)
-    async with remit.connect("fake:", reconnect=0.3) as session:
-        with pytest.raises(remit.LinkLost) as caught:
-            await session.run(["true"], placement="keep")
-        assert session.state is remit.SessionState.BROKEN
-    assert "for 0.3 s there was no new one" in str(caught.value)
-    assert "ended with status 9" in str(caught.value)
-
-
-async def test_a_call_made_meanwhile_waits_for_the_next_link() -> None:
-    async with remit.connect("local:") as session:
-        assert session._hello is not None
-        os.kill(session._hello.pid, signal.SIGKILL)
-        async for state in session.changes():
-            if state is remit.SessionState.RECONNECTING:
-                break
-        assert (await session.run(["echo", "on"])).stdout == b"on\n"
-
-
-async def test_a_peer_that_falls_silent_is_noticed(play: Play) -> None:
-    async def silent(agent: FakeAgent) -> None:
-        await anyio.sleep_forever()
-
-    play(agent_script(silent))
-    async with remit.connect("fake:", silence=0.3, reconnect=0) as session:
-        with pytest.raises(remit.LinkLost, match=r"nothing was heard of it for 0\.3 s"):
-            await session.run(["true"])
+# -- silence
 
 
 async def test_a_busy_event_loop_is_no_silence(session: remit.Session) -> None:

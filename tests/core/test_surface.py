@@ -58,51 +58,7 @@ async def test_a_failure_is_told_each_time(session: remit.Session) -> None:
         assert caught.value.stderr_tail == b"why\n"
 
 
-async def test_who_asked_first_may_be_cancelled(session: remit.Session, tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
-    job = await session.start(f"echo out; until [ -e {gate} ]; do sleep 0.02; done")
-    with anyio.move_on_after(0.05):
-        await job.result()
-    results: list[str] = []
-
-    async def ask() -> None:
-        results.append((await job.result()).text)
-
-    async with anyio.create_task_group() as first:
-        first.start_soon(ask)
-        await anyio.wait_all_tasks_blocked()
-        async with anyio.create_task_group() as second:
-            second.start_soon(ask)
-            await anyio.wait_all_tasks_blocked()
-            first.cancel_scope.cancel()
-            gate.touch()
-            with anyio.CancelScope(shield=True):
-                assert (await job.result()).text == "out\n"
-
-
 # -- jobs of a block
-
-
-@pytest.mark.parametrize("placement", ["return", "keep"])
-@pytest.mark.parametrize("ends", ["runs", "has ended", "raises", "cancelled"])
-async def test_a_job_ends_with_its_block(session: remit.Session, placement: str, ends: str) -> None:
-    command = ["true"] if ends == "has ended" else ["sleep", "1000"]
-    with anyio.CancelScope() as scope:
-        try:
-            async with await session.start(command, placement=placement) as job:
-                if ends == "has ended":
-                    await job.wait()
-                elif ends == "raises":
-                    raise KeyError("mine")
-                elif ends == "cancelled":
-                    scope.cancel()
-                    await anyio.sleep_forever()
-        except KeyError:
-            assert ends == "raises"
-    assert job.state is ("COMPLETED" if ends == "has ended" else "STOPPED") or job.state.finished
-    assert [info.id for info in await session.jobs()] == ([job.id] if placement == "keep" else [])
-    if placement == "keep":
-        await job.remove()
 
 
 async def test_a_block_may_remove_its_job_and_outlive_its_session() -> None:

@@ -3,8 +3,6 @@ one that is made anew in time ends it."""
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from typing import Any
 
@@ -14,8 +12,6 @@ import pytest
 import remit
 
 pytestmark = pytest.mark.anyio
-
-LEASE = 4.0  # longer than a link takes to come back
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan")])
@@ -59,26 +55,6 @@ async def test_a_job_outlives_its_session_by_its_lease() -> None:
     assert info.outcome.reason == "lease"
     assert info.finished is not None
     assert info.finished.timestamp() >= left + 0.9
-
-
-async def test_a_session_that_reconnects_keeps_the_lease_though_the_handle_is_dropped() -> None:
-    async with remit.connect("local:") as session:
-        job = await session.start("sleep 1000", placement="keep", lifetime=remit.lease(LEASE))
-        job_id = job.id
-        del job
-        assert session._hello is not None
-        os.kill(session._hello.pid, signal.SIGKILL)
-        async for state in session.changes():
-            if state is remit.SessionState.RECONNECTING:
-                break
-        async for state in session.changes():
-            if state is remit.SessionState.OPEN:
-                break
-        await anyio.sleep(LEASE + 1.0)  # a lease that runs down would be over
-        async with remit.connect("local:") as other:
-            (info,) = await other.jobs()
-        assert (info.id, info.state) == (job_id, remit.JobState.RUNNING)
-        await (await session.job(job_id)).remove(force=True)
 
 
 async def test_output_that_is_too_much_stops_the_job() -> None:

@@ -34,9 +34,21 @@ class Owner(Protocol):
         it is over, as its owner sees it."""
 
 
+class Dialing(Protocol):
+    """What makes the links of a session."""
+
+    @property
+    def statuses(self) -> Statuses:
+        """Who is told what happens meanwhile."""
+
+    async def converse(self, owner: Owner) -> RemitError:
+        """Connects, and serves the link until it is lost; tells why. Raises ConnectError and
+        PluginError where no agent came up."""
+
+
 @attrs.frozen
 class Dialer:
-    """How one target is reached. Has no state of its own."""
+    """How one target is reached: `Dialing`. Has no state of its own."""
 
     target: Target
     carrier: Carrier
@@ -44,8 +56,6 @@ class Dialer:
     statuses: Statuses
 
     async def converse(self, owner: Owner) -> RemitError:
-        """Connects, and serves the link until it is lost; tells why. Raises ConnectError and
-        PluginError where no agent came up."""
         for attempt in self._attempts():
             verdict = await _Attempt(self, owner, attempt).made()
             if verdict is not None:

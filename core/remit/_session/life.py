@@ -9,7 +9,7 @@ from remit._link.background import outlast
 from remit._link.statuses import WAITING
 from remit._session.backoff import Backoff
 from remit._session.connection import Connection
-from remit._session.dialing import Dialer
+from remit._session.dialing import Dialing
 from remit._session.farewell import Callers
 from remit._types import SessionState
 
@@ -17,7 +17,7 @@ from remit._types import SessionState
 class Life:
     """Of one session. Times are the event loop's, so a loop whose clock jumps makes them short."""
 
-    def __init__(self, connection: Connection, dialer: Dialer) -> None:
+    def __init__(self, connection: Connection, dialer: Dialing) -> None:
         self._connection = connection
         self._dialer = dialer
         self._scope = anyio.CancelScope()
