@@ -17,6 +17,7 @@ import anyio.abc
 import attrs
 import msgspec
 import pytest
+from anyio.lowlevel import checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -91,7 +92,7 @@ class Desk:
     async def until(self, name: bytes) -> object:
         """What is answered."""
         while os.path.lexists(os.path.join(self.ask, name)):
-            await anyio.sleep(0.001)
+            await checkpoint()
         with open(os.path.join(self.ask, b"answer-" + name), "rb") as file:
             return json.loads(file.read())
 
@@ -202,7 +203,7 @@ def test_generated_requests(
             if name.startswith(b"stop-"):
                 # Answered at once where it is none, and else when all is over.
                 while not (desk.collector._stops or not os.path.lexists(desk.ask + b"/" + name)):
-                    await anyio.sleep(0.001)
+                    await checkpoint()
             else:
                 assert isinstance(await desk.until(name), dict)
         desk.collector._answer_stops(desk.inbox)
@@ -234,11 +235,11 @@ def test_many_at_once_that_hang_do_not_hide_a_stop() -> None:
             desk.put(b"resume-%d" % number)
         desk.ring()
         while len(desk.collector._taken) < 200:
-            await anyio.sleep(0.001)
+            await checkpoint()
         desk.put(b"stop-now")
         desk.ring()
         while not job.stops:
-            await anyio.sleep(0.001)
+            await checkpoint()
         job.hangs = False
 
     _at_work(job, ask)

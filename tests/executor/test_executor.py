@@ -23,6 +23,7 @@ import pytest
 import remit
 from remit._executor import _Future
 from remit._portal import portal
+from testbed import waits
 
 
 @pytest.fixture
@@ -251,7 +252,8 @@ def test_many_threads_submit_and_cancel(executor: remit.Executor) -> None:
         for number in range(40):
             future = executor.submit(abs, -number)
             if random.random() < 0.5:
-                time.sleep(random.uniform(0, 0.01))
+                for _ in range(random.choice([0, 10, 1000])):
+                    os.sched_yield()
                 future.cancel()
             try:
                 ends.append(future.result(timeout=60) == number)
@@ -299,8 +301,7 @@ def test_asyncio_runs_calls_in_it(executor: remit.Executor, tmp_path: Path) -> N
         assert await loop.run_in_executor(executor, abs, -1) == 1
         never = str(tmp_path / "never")
         task = asyncio.ensure_future(loop.run_in_executor(executor, until_there, never))
-        while not os.path.exists(f"{never}.begun"):
-            await asyncio.sleep(0.01)
+        await waits.there(Path(f"{never}.begun"))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

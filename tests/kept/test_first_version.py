@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -163,7 +162,4 @@ def test_killed_it_leaves_a_lost_job_that_can_be_stopped(old: Old, wire: Wire) -
     assert wire.collect(reading).stderr == b"began\n"
     assert processes_of(old.id)
     assert wire.call("stop", job=old.id, grace=5.0)["survivors"] == []
-    deadline = time.monotonic() + 5
-    while processes_of(old.id):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    run.wait_until(lambda: not processes_of(old.id), "what it started to end", timeout=5)

@@ -148,8 +148,8 @@ async def test_leaving_a_session_waits_for_what_is_on_its_way(
         tasks.start_soon(anyio.sleep, 0)
 
         async def let() -> None:
-            while session.state is not remit.SessionState.CLOSED:
-                await anyio.sleep(0.01)
+            async for _ in session.changes():
+                pass  # until it is closed
             release.set()
 
         tasks.start_soon(let)
@@ -269,9 +269,12 @@ async def test_a_store_is_freed_when_nobody_has_its_job(
     database: Path, sqlite_like: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     freed: list[str] = []
+    all_freed = anyio.Event()
 
     async def aclose(store: Any) -> None:
         freed.append(store.job.id)
+        if len(freed) == 5:
+            all_freed.set()
 
     monkeypatch.setattr(sqlite_like.Store, "aclose", aclose)
     async with remit.connect("local:") as session:
@@ -285,7 +288,6 @@ async def test_a_store_is_freed_when_nobody_has_its_job(
         gc.collect()
         held = await session.start(["true"], placement="sqlite-like")
         with anyio.fail_after(30):
-            while freed != ids:
-                await anyio.sleep(0.01)
+            await all_freed.wait()
         await held.wait()
     assert freed == [*ids, held.id]

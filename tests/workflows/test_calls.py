@@ -17,7 +17,7 @@ import pytest
 import remit
 from remit._session import pool_programs
 from remit._wire.conversation import Conversation, Piece
-from testbed import processes
+from testbed import processes, waits
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
@@ -117,8 +117,8 @@ async def test_a_storm(workers: int, anyio_backend: str) -> None:
             assert await session.call(functions[0][2], 1, b"") == (0, 1, 1, 0)
             assert values
             # Nothing of what was cancelled runs on, or is held here.
-            while len(workers_of(session)) > workers:
-                await anyio.sleep(0.02)
+            while len(left := workers_of(session)) > workers:
+                await waits.any_gone(left)
         (calls,) = session._connection.calls.values()
         assert not len(calls._answers)
         assert all(not known.users for known in calls._programs._known.values())
@@ -289,8 +289,8 @@ async def test_changed_content_reaches_calls(
             assert await session.call(version_there) == (got, pid)
         assert len(pids) == 3
         with anyio.fail_after(20):
-            while len(workers_of(session)) > 1:
-                await anyio.sleep(0.02)
+            while len(left := workers_of(session)) > 1:
+                await waits.any_gone(left)
     sys.modules.pop("changing_package_of_a_test", None)
 
 

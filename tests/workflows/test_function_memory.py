@@ -56,8 +56,9 @@ async def stream(most: int, full: Any) -> dict[str, int]:
                 break
         values -= 1  # the one in hand comes again
         if full == "block":
-            while job.state is not remit.JobState.BLOCKED:
-                await anyio.sleep(0.01)
+            async for state in job.changes():
+                if state is remit.JobState.BLOCKED:
+                    break
         else:
             await job.wait()
         worker = 0

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 import remit
-from testbed import pythons
+from testbed import pythons, waits
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
@@ -295,14 +295,14 @@ def forks(child: str) -> list[object]:
     return ["the parent", os.WEXITSTATUS(status)]
 
 
-def forks_and_forgets() -> str:
+def forks_and_forgets() -> int:
     import os
     import time
 
-    if not os.fork():
+    child = os.fork()
+    if not child:
         time.sleep(0.05)
-        return "the child"
-    return "the parent"
+    return child
 
 
 def echo(value: object) -> object:
@@ -321,10 +321,12 @@ async def test_a_child_does_not_answer(python: str) -> None:
             ]:
                 got = await session.call(forks, child, python=python)
                 assert got == ["the parent", status], child
+            children = []
             for number in range(5):
-                assert await session.call(forks_and_forgets, python=python) == "the parent"
+                children.append(await session.call(forks_and_forgets, python=python))
                 assert await session.call(echo, number, python=python) == number
-            await anyio.sleep(0.1)  # the children have come back by then
+            assert all(children)
+            await waits.gone(*children)
             assert await session.call(echo, "after", python=python) == "after"
 
 

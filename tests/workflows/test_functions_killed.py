@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 import remit
-from testbed import processes
+from testbed import processes, waits
 from testbed.link import Link
 from testbed.surroundings import python_without_ctypes
 
@@ -86,17 +86,8 @@ async def session(anyio_backend: str) -> AsyncIterator[remit.Session]:
 
 async def told(mark: Path) -> int:
     """The pid in the file, once it is there."""
-    with anyio.fail_after(20):
-        while not mark.exists():
-            await anyio.sleep(0.02)
+    await waits.there(mark)
     return int(mark.read_text())
-
-
-async def gone(*pids: int, within: float = 30.0) -> None:
-    with anyio.fail_after(within):
-        while left := [pid for pid in pids if processes.find(pid)]:
-            assert left
-            await anyio.sleep(0.05)
 
 
 def agent_of(session: remit.Session) -> int:
@@ -131,7 +122,7 @@ async def test_the_warm_interpreter_is_killed(session: remit.Session, tmp_path: 
                 tasks.start_soon(call, name)
             workers = [await told(tmp_path / name) for name in ("a", "b")]
             processes.kill([warm])
-            await gone(*workers)
+            await waits.gone(*workers)
     assert len(errors) == 2
     assert all("the interpreter for functions on localhost was killed" in str(e) for e in errors)
     # The next call starts another.
@@ -200,7 +191,7 @@ async def test_the_agent_is_killed(session: remit.Session, tmp_path: Path) -> No
         pids += [one.pid for one in processes.descendants([agent])]
         began = time.monotonic()
         processes.kill([agent])
-        await gone(*pids)
+        await waits.gone(*pids)
     assert time.monotonic() - began < 30
     assert [type(error) for error in lost] == [remit.LinkLost] * 2
     for job in jobs:
@@ -218,7 +209,7 @@ async def test_a_session_leaves_nothing_behind(anyio_backend: str, tmp_path: Pat
             tasks.cancel_scope.cancel()
         began = time.monotonic()
     assert time.monotonic() - began < 15
-    await gone(*pids, within=1.0)
+    await waits.gone(*pids, within=1.0)
 
 
 async def test_jobs_and_calls_leave_no_descriptor_open(session: remit.Session) -> None:
@@ -337,4 +328,4 @@ async def test_calls_go_on_over_the_next_link(ssh_link: Link, package: str, mark
             again, another = await session.call(greet)
             assert (again, await (await session.start(greet)).result())[0] == "hello"
             assert another != pid
-        await gone(sleeper)
+        await waits.gone(sleeper)

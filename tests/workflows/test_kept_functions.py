@@ -17,7 +17,7 @@ import pytest
 import remit
 from remit._jobs.backing import Backing
 from remit._wire.records import Splitter
-from testbed import processes
+from testbed import processes, waits
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
@@ -89,12 +89,6 @@ def supervisor(job: remit.Job) -> int:
     found = processes.find(facts["pid"])
     assert found is not None
     return found.parent
-
-
-async def gone(*pids: int, within: float = 30.0) -> None:
-    with anyio.fail_after(within):
-        while any(processes.find(pid) for pid in pids):
-            await anyio.sleep(0.05)
 
 
 async def until_paused(job: remit.Job) -> None:
@@ -230,7 +224,7 @@ async def test_what_was_run_and_lost_is_ended_when_it_is_removed(session: remit.
         tasks.start_soon(killing)
         with pytest.raises(remit.JobFailed, match="supervisor-lost"):
             await session.run(["sleep", "1000"], placement="keep")
-    await gone(*pids)
+    await waits.gone(*pids)
     assert await session.jobs() == []
 
 
@@ -294,5 +288,5 @@ async def test_a_lease_that_nobody_renews_ends_it(session: remit.Session, tmp_pa
         break
     assert session._hello is not None
     os.kill(session._hello.pid, signal.SIGKILL)
-    await gone(pid)
+    await waits.gone(pid)
     assert mark.read_text() == "KeyboardInterrupt"

@@ -22,7 +22,7 @@ import pytest
 
 import remit
 from remit import JobState, SessionState
-from testbed import needs, processes
+from testbed import needs, processes, waits
 from testbed.accounts import ACCOUNTS
 from testbed.link import Link
 from testbed.sshd import Sshd
@@ -60,9 +60,8 @@ def mark() -> Iterator[str]:
 
 
 async def ended(sleeping: str) -> None:
-    with anyio.fail_after(GONE_WITHIN):
-        while alive(sleeping):
-            await anyio.sleep(0.05)
+    await waits.gone(*alive(sleeping), within=GONE_WITHIN)
+    assert alive(sleeping) == []
 
 
 async def first_line(job: remit.Job) -> None:

@@ -9,11 +9,10 @@ import sys
 import time
 from pathlib import Path
 
-import anyio
 import pytest
 
 import remit
-from testbed import processes
+from testbed import processes, waits
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
@@ -39,9 +38,7 @@ async def test_a_killed_caller_loses_no_line(target: str, anyio_backend: str) ->
         check=False,
     )
     assert caller.returncode == -signal.SIGKILL
-    with anyio.fail_after(30):
-        while processes.running(f"sleep {mark}"):
-            await anyio.sleep(0.1)
+    await waits.gone(*processes.running(f"sleep {mark}"))
     async with remit.connect(target) as session:
         job = await session.job(name)
         records: list[remit.Record] = [record async for record in job.receive()]
