@@ -15,11 +15,10 @@ from remit._jobs.return_job import EndedJob
 from remit._link.messages import JobMap, JobPage, PrunedPage
 from remit._session.connection import Connection
 from remit._types import JobInfo, Pruned
+from remit._wire.requests import MAX_PAGE
 
 _N = TypeVar("_N", JobInfo, JobMap)
 
-# More than a frame can hold: the agent sends as many at once as fit.
-_PAGE = 10_000
 # What is listed is held in memory: some 200 MB.
 _MOST_LISTED = 200_000
 
@@ -38,7 +37,7 @@ async def listed(connection: Connection) -> list[JobInfo]:
 async def page(connection: Connection, after: str | None) -> tuple[list[JobInfo], str | None]:
     """Of what is kept there as many as come at once, the oldest of them first, and after which
     id the next ones come; None where these were the last."""
-    answer = await connection.ask("jobs", {"after": after, "limit": _PAGE}, JobPage)
+    answer = await connection.ask("jobs", {"after": after, "limit": MAX_PAGE}, JobPage)
     location, here = connection.location, connection.here
     return sorted((job.info(location, here=here) for job in answer.jobs), key=_age), answer.next
 

@@ -31,6 +31,7 @@ REQUIRED = object()
 # Seconds between TERM and KILL of a job that is stopped.
 STOP_GRACE = 5.0
 MOST_SECONDS = 1e10
+# More jobs than a frame can hold: of a page the agent sends as many as fit.
 MAX_PAGE = 10000
 MOST_OUTPUT = 1 << 62  # bytes of a `max_output`
 MOST_CELLS = 1 << 16  # of a terminal, in each direction

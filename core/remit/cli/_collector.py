@@ -20,6 +20,7 @@ import msgspec
 from remit import Job, JobStateError, RemitError
 from remit._agent.base import fds
 from remit._jobdir import mailbox
+from remit._wire.requests import STOP_GRACE
 from remit.cli import _connecting, _endings, _hints, _stopped
 from remit.cli._collecting import Answer, Assignment
 from remit.cli._gathering import Gathering, StandIn
@@ -27,7 +28,6 @@ from remit.cli._interrupts import beside
 from remit.cli._report import status_of
 from remit.cli._work import Work
 
-_GRACE = 5.0
 # Seconds until what went wrong is tried again.
 _AGAIN = 1.0
 _OVER = "the job is over"
@@ -77,7 +77,7 @@ class _Collector:
                     if self._job is None:
                         scope.cancel()
                     else:
-                        await self._stop(self._job, _GRACE)
+                        await self._stop(self._job, STOP_GRACE)
 
         try:
             async with beside(obey):
@@ -132,14 +132,14 @@ class _Collector:
                         gathering.append(record)
                     except OSError as exc:
                         self._full = exc
-                        await self._stop(job, _GRACE)
+                        await self._stop(job, STOP_GRACE)
             await job.wait()
         except RemitError:
             pass  # a lost link is an end like others: what came is here, and the job is LOST
         except Exception as exc:
             # Without anybody who takes its output the job is not to go on unseen.
             self._note(exc)
-            await self._stop(job, _GRACE)
+            await self._stop(job, STOP_GRACE)
 
     async def _finish(self, job: Job, gathering: Gathering) -> None:
         """Whatever the disk says: while its end is not written down the job is not over."""
@@ -188,7 +188,7 @@ class _Collector:
     def _take(self, inbox: mailbox.Mailbox, job: Job, tasks: anyio.abc.TaskGroup) -> None:
         requests, rung = inbox.read(self._taken)
         if rung:
-            tasks.start_soon(self._stop, job, _GRACE)
+            tasks.start_soon(self._stop, job, STOP_GRACE)
         for name, request in requests:
             self._taken.add(name)
             what = name.partition(b"-")[0]
@@ -254,7 +254,7 @@ async def _signalled(request: object, job: Job) -> dict[str, object]:
 
 def _grace(request: object) -> float:
     grace = request.get("grace") if isinstance(request, dict) else None
-    return float(grace) if isinstance(grace, (int, float)) and 0 <= grace <= 3600 else _GRACE
+    return float(grace) if isinstance(grace, (int, float)) and 0 <= grace <= 3600 else STOP_GRACE
 
 
 def _started(job: Job, work: Work) -> Answer:
