@@ -92,7 +92,7 @@ def test_hubs_have_sessions() -> None:
     session = hub.connect("local:")
     assert hub.session("local:").call(len, "abc") == 3
     session.aclose()
-    with pytest.raises(remit.SessionClosed):
+    with pytest.raises(remit.SessionClosed, match="is closed"):
         session.run(["true"])
     shared = hub.session("local:")
     hub.aclose()

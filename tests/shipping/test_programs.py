@@ -9,6 +9,7 @@ import importlib
 import math
 import pickle
 import pickletools
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -225,9 +226,9 @@ class TestRefusedBySource:
     @pytest.mark.parametrize("name", REFUSED)
     def test_it_says_what_is_in_the_way_and_what_to_do(self, name: str) -> None:
         fn, why, instead = REFUSED[name]
-        with pytest.raises(ShippingError) as caught:
+        words = r"cannot be sent to Python 3\.8\.18 by source: "
+        with pytest.raises(ShippingError, match=words) as caught:
             program(fn, OLD)
-        assert "cannot be sent to Python 3.8.18 by source: " in caught.value.message
         assert why in caught.value.message
         assert instead in caught.value.hint
         assert f"have a {OUR_PYTHON} run it, as in ?python=python3." in caught.value.hint
@@ -281,9 +282,8 @@ class TestRefusedByValue:
         ],
     )
     def test_it_names_what_cannot_be_pickled(self, fn: Callable[..., Any], words: str) -> None:
-        with pytest.raises(ShippingError) as caught:
+        with pytest.raises(ShippingError, match=re.escape(words)) as caught:
             program(fn, OURS)
-        assert words in caught.value.message
         assert caught.value.hint == "make it inside the function, or pass what it can be made from"
 
     def test_a_captured_variable(self) -> None:

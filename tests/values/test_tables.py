@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import re
 import sys
 import tracemalloc
 import warnings
@@ -149,9 +150,8 @@ class Units(np.ndarray[Any, Any]):
     ],
 )
 def test_an_array_that_is_more_than_numbers_is_refused(value: object, words: str) -> None:
-    with pytest.raises(ResultError) as raised:
+    with pytest.raises(ResultError, match=re.escape(words)):
         encode({"a": value})
-    assert words in str(raised.value)
 
 
 def test_a_large_array_is_copied_on_neither_side() -> None:
@@ -328,9 +328,8 @@ class Changing(datetime.tzinfo):
     ],
 )
 def test_a_column_that_has_no_form_is_refused_with_its_path(value: object, words: str) -> None:
-    with pytest.raises(ResultError) as raised:
+    with pytest.raises(ResultError, match=re.escape(words)):
         encode(value)
-    assert words in str(raised.value)
 
 
 @pytest.mark.parametrize(
