@@ -57,7 +57,9 @@ def test_a_command_draws_no_tables_and_asks_no_metadata(cli: Cli) -> None:
     assert "anyio" in found
     assert not found & {"rich", "trio", "cloudpickle", "importlib.metadata", "email"}
     # What functions and zipped packages need is for those who have them.
-    assert not found & {"zipfile", "sysconfig", "remit._values.codec"}
+    assert not found & {"zipfile", "sysconfig", "remit._values.codec", "remit.cli._keeping"}
+    # What the words of programs mean that failed, for whom they failed.
+    assert not found & {"remit_ssh._failures", "remit_container._failures"}
     assert not [name for name in found if name.startswith("remit._shipping.")]
 
 

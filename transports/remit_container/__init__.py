@@ -11,7 +11,6 @@ import attrs
 
 import remit
 from remit.abc import ByteStream, End, Target, Transport
-from remit_container._failures import explain
 
 # What both engines accept as a name; an id is of the same letters.
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", re.ASCII)
@@ -43,6 +42,8 @@ class Container:
 
     def explain(self, target: Target, end: End) -> remit.ConnectError | None:
         """What the engine's words mean: no such container, not running, not allowed."""
+        from remit_container._failures import explain  # its patterns take time to compile
+
         return explain(self.scheme, target, end)
 
     def addresses(self) -> Collection[str]:

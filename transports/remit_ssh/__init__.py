@@ -17,7 +17,6 @@ import attrs
 import remit
 from remit.abc import ByteStream, End, Target, Transport
 from remit_ssh._address import Address, parse_address
-from remit_ssh._failures import explain
 from remit_ssh._hosts import hosts
 from remit_ssh._quiet import is_quiet
 
@@ -60,6 +59,8 @@ class Ssh:
 
     def explain(self, target: Target, end: End) -> remit.ConnectError | None:
         """What ssh's words mean: name not found, refused, host key changed, not let in."""
+        from remit_ssh._failures import explain  # its many patterns are slow to compile
+
         address = parse_address(target)
         return explain(target, shlex.join(["ssh", *_way(target, address)]), address.host, end)
 

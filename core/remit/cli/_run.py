@@ -9,7 +9,7 @@ import anyio
 
 import remit
 from remit import Job, RemitError
-from remit.cli import _connecting, _endings, _given, _hints, _keeping
+from remit.cli import _connecting, _endings, _given, _hints
 from remit.cli._interrupts import STOP, TOLD, Presses, beside
 from remit.cli._output import Outputs
 from remit.cli._report import BROKEN_PIPE, report, say
@@ -142,6 +142,8 @@ class _Run:
     async def _started(self, target: str, stack: AsyncExitStack) -> Job:
         """In a session that is open as long as the stack."""
         if self._keep:
+            from remit.cli import _keeping  # with notes of jobs, which others do not make
+
             kept = _keeping.kept(target, remit.new_job_id(), self._work, {})
             return await stack.enter_async_context(kept)
         options = self._work.options()
