@@ -15,6 +15,12 @@ from testbed.sshd import Sshd
 # As the pages call them: the testbed's names for the accounts. `BEHIND` is behind the first.
 HOSTS = {"server01": "alice", "server02": "bob", "build7": "quiet"}
 BEHIND = "inner"
+# Where the profile of a login has what sites put there.
+SITE = "build7"
+_PROFILE = """\
+module() { [ "$1" = load ] && export LOADEDMODULES="$2"; }
+conda() { [ "$1" = activate ] && export CONDA_DEFAULT_ENV="$2"; }
+"""
 CONTAINER = "web"
 
 
@@ -27,9 +33,10 @@ def hosts(directory: Path) -> Iterator[Path]:
     server = Sshd(directory)
     try:
         with (directory / "sshd_config").open("a") as config:
-            for account, _ in ACCOUNTS.values():
+            for name, (account, _) in ACCOUNTS.items():
+                more = f" HOME={_home_of_site(directory)}" if name == HOSTS[SITE] else ""
                 config.write(
-                    f"Match User {account}\n  SetEnv REMIT_STATE_DIR={directory}/{account}\n"
+                    f"Match User {account}\n  SetEnv REMIT_STATE_DIR={directory}/{account}{more}\n"
                 )
         server.restart()
         text = server.config.read_text()
@@ -46,6 +53,14 @@ def hosts(directory: Path) -> Iterator[Path]:
         yield programs
     finally:
         server.close()
+
+
+def _home_of_site(directory: Path) -> Path:
+    """For bash, which looks for its profile there."""
+    home = directory / "home-of-site"
+    home.mkdir(mode=0o755)
+    (home / ".bash_profile").write_text(_PROFILE)
+    return home
 
 
 def clean(directory: Path) -> None:
