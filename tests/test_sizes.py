@@ -14,8 +14,10 @@ WORDS = 8
 
 # A promise of each: its methods are the names that docs/design.md has, or the tests of a kit.
 PUBLIC = {
+    "remit._jobs.group.JobGroup",
     "remit._jobs.job.Job",
     "remit._session.session.Session",
+    "remit.blocking._groups.JobGroup",
     "remit.blocking._jobs.Job",
     "remit.blocking._session.Session",
     "remit.testing._placement.PlacementConformance",

@@ -28,14 +28,17 @@ if TYPE_CHECKING:
     )
     from remit._executor import Executor
     from remit._hookspecs import hookimpl
+    from remit._jobs.group import JobGroup
     from remit._jobs.job import Job
     from remit._jobs.options import ConnectOptions, RunOptions, StartOptions, Stdin, Word, Work
     from remit._jobs.receiver import Receiver
     from remit._plugins import PluginWarning
     from remit._process import open_process
     from remit._pump import Pumped, open_pump
+    from remit._session.fleet import Fleet, connect_many
     from remit._session.hub import Hub, connect, open_hub, start
     from remit._session.session import Session
+    from remit._session.spread import Results, TargetResult
     from remit._types import (
         PIPE,
         AnyRecord,
@@ -85,11 +88,13 @@ __all__ = [
     "EnumMember",
     "ExceptionRecord",
     "Executor",
+    "Fleet",
     "Gap",
     "GroupFailed",
     "Hub",
     "Job",
     "JobFailed",
+    "JobGroup",
     "JobInfo",
     "JobNotFound",
     "JobState",
@@ -115,6 +120,7 @@ __all__ = [
     "RemoteProtocolError",
     "ResultError",
     "ResultStore",
+    "Results",
     "RunOptions",
     "Session",
     "SessionClosed",
@@ -126,12 +132,14 @@ __all__ = [
     "Struct",
     "Target",
     "TargetError",
+    "TargetResult",
     "Transport",
     "WarningRecord",
     "Word",
     "Work",
     "__version__",
     "connect",
+    "connect_many",
     "hookimpl",
     "lease",
     "new_job_id",

@@ -11,11 +11,14 @@ import atexit
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
 
 from remit._session.hub import Hub
+
+if TYPE_CHECKING:
+    from remit._session.fleet import Fleet
 
 _T = TypeVar("_T")
 
@@ -107,7 +110,7 @@ class Portal:
 
     def __init__(self) -> None:
         self._pid = os.getpid()
-        self._hubs: set[Hub] = set()
+        self._hubs: set[Hub | Fleet] = set()
         self._at_end: list[Callable[[], None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop
@@ -200,7 +203,12 @@ class Portal:
         self._hubs.add(hub)
         return hub
 
-    async def close_hub(self, hub: Hub) -> None:
+    async def open_fleet(self, fleet: Fleet) -> Fleet:
+        """As `open_hub`."""
+        self._hubs.add(await fleet.__aenter__())
+        return fleet
+
+    async def close_hub(self, hub: Hub | Fleet) -> None:
         try:
             await hub.aclose()
         finally:

@@ -27,6 +27,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     ),
     "remit._executor": ("Executor",),
     "remit._hookspecs": ("hookimpl",),
+    "remit._jobs.group": ("JobGroup",),
     "remit._jobs.job": ("Job",),
     "remit._jobs.options": (
         "ConnectOptions",
@@ -40,8 +41,10 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "remit._plugins": ("PluginWarning",),
     "remit._process": ("open_process",),
     "remit._pump": ("Pumped", "open_pump"),
+    "remit._session.fleet": ("Fleet", "connect_many"),
     "remit._session.hub": ("Hub", "connect", "open_hub", "start"),
     "remit._session.session": ("Session",),
+    "remit._session.spread": ("Results", "TargetResult"),
     "remit._types": (
         "PIPE",
         "AnyRecord",

@@ -24,6 +24,11 @@ def new_job_id() -> str:
     return names.id_of(os.urandom(12))
 
 
+def new_group_id() -> str:
+    """A fresh id of a job group: ``g`` and 12 of a-z2-7."""
+    return names.id_of(os.urandom(12), names.GROUP)
+
+
 class JobState(enum.StrEnum):
     """How a job stands. The moves between them are in `remit._wire.states`."""
 

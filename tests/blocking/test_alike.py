@@ -24,8 +24,8 @@ ASYNC_ALONE = {
 FOR_PLUGINS = {
     name for name in remit.__all__ if getattr(getattr(remit, name), "__module__", "") == "remit.abc"
 }
-KINDS = ["Hub", "Job", "Receiver", "Session"]
-FUNCTIONS = ["connect", "open_hub", "start"]
+KINDS = ["Fleet", "Hub", "Job", "JobGroup", "Receiver", "Results", "Session"]
+FUNCTIONS = ["connect", "connect_many", "open_hub", "start"]
 
 
 def test_the_same_names_are_public() -> None:

@@ -27,6 +27,7 @@ from remit._jobs.request import Function, Start
 from remit._jobs.result import FunctionResult
 from remit._jobs.stdin import JobStdin
 from remit._jobs.stores import Store
+from remit._jobs.turn import Turn
 from remit._link.messages import JobMap, Stopped
 from remit._link.notify import Notifier
 from remit._types import CommandResult, JobInfo, JobState, Outcome
@@ -48,6 +49,7 @@ class Backing(ABC):
         self.port = port
         self.info = info  # the last news
         self.notifier = Notifier(f"job {info.id}")  # the state changed, or stdin has room
+        self.turn = Turn(self.notifier)
         self.teller = Teller(info.id, info.location, port.trust)
         self.opened: Store | None = None
         self.receivers: weakref.WeakSet[Receiver] = weakref.WeakSet()
@@ -116,6 +118,7 @@ class Backing(ABC):
         receiver = Receiver(
             self.store, self.teller, position, self.check_end, follow=follow, consume=consume
         )
+        receiver.before = self.turn.wait
         self.receivers.add(receiver)
         self.notifier.notify()
         return receiver
@@ -245,6 +248,7 @@ class Live(Backing):
         await self.take_back()
 
     async def ask(self, verb: str, answer: type[Any], **arguments: Any) -> Any:
+        await self.turn.check(f"job {self.info.id} is {self.info.state}")
         asked = {"job": self.info.id, **arguments}
         if verb == "signal":
             # Once: where the link is lost over it, it may have been sent.
@@ -252,7 +256,13 @@ class Live(Backing):
         return await self.port.ask(verb, asked, answer)
 
     async def stop(self, grace: float = 5.0) -> list[str]:
-        answer: Stopped = await self.ask("stop", Stopped, grace=check_grace(grace))
+        grace = check_grace(grace)
+        self.turn.give_up()
+        await self.turn.wait()
+        if not self.turn.came:
+            await anyio.lowlevel.checkpoint()
+            return []
+        answer: Stopped = await self.ask("stop", Stopped, grace=grace)
         self.hear(answer.job)
         return answer.survivors
 
@@ -267,7 +277,7 @@ def check_grace(grace: object) -> float:
 
 def announced(port: Port, request: Start) -> JobInfo:
     """What is known of a job before the target has answered."""
-    return JobInfo(
+    info = JobInfo(
         id=request.id,
         name=request.settings.name,
         state=JobState.PENDING,
@@ -277,3 +287,4 @@ def announced(port: Port, request: Start) -> JobInfo:
         lifetime=request.lifetime,
         has_more_data=True,
     )
+    return attrs.evolve(info, group=request.group)

@@ -300,15 +300,20 @@ class Job(Generic[_T]):
         """Writes to the stdin of a job started with ``stdin=remit.PIPE``. Waits while the job
         does not read. Raises JobStateError once it no longer reads. Cancelled, a part may have
         been sent."""
-        await _stdin_of(self._backing).send(data)
+        stdin = _stdin_of(self._backing)
+        await self._backing.turn.wait()
+        await stdin.send(data)
 
     async def send_eof(self) -> None:
         """Closes that stdin. Twice is quiet."""
-        await _stdin_of(self._backing).send_eof()
+        stdin = _stdin_of(self._backing)
+        await self._backing.turn.wait()
+        await stdin.send_eof()
 
 
 async def result_of(backing: Backing, *, check: bool) -> Any:
     """As `Job.result`; without ``check`` that of a command that exited, whatever its status."""
+    await backing.turn.wait()
     if backing.runs_function:
         return await FunctionResult(backing, backing.store, backing.teller).wait()
     return await CommandOutput(backing, backing.store).wait(check=check)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
 from remit._errors import JobNotFound, LinkLost, RemitError
 from remit._jobs import save
@@ -21,7 +22,7 @@ from remit._jobs.spool_reader import Spool
 from remit._link.link import Link
 from remit._link.listener import own_trouble
 from remit._link.messages import JobMap, JobPage, Nothing, Saved
-from remit._types import JobInfo, JobState, LogoutWarning, Outcome
+from remit._types import JobInfo, JobState, LogoutWarning, Outcome, Record
 from remit._wire.sanitize import one_line
 from remit._wire.streams import TASK
 from remit.abc import Placement, Position, StoreReader
@@ -140,6 +141,9 @@ class KeptJob(Live):
     # -- what is asked of it
 
     async def refresh(self) -> None:
+        if not self.turn.is_known:
+            await anyio.lowlevel.checkpoint()
+            return
         page = await self.port.ask("find", {"name": self.info.id}, JobPage)
         for job in page.jobs:
             if job.id == self.info.id:
@@ -155,6 +159,8 @@ class KeptJob(Live):
         """``leave``: what the job has left behind, if it is over, runs on."""
         if force and not self.info.state.finished:
             await self.stop()  # so that its handles know how it ended
+        if not self.turn.came:
+            return
         await _ask_removal(self.port, self.info.id, force=force, leave=leave)
         self.port.jobs.unwatch(self)
         self.channel.close()
@@ -231,6 +237,18 @@ async def _ask_removal(port: Port, job_id: str, **how: bool) -> None:
             return
 
 
+class _Empty:
+    """The results of a job that was never asked for: `remit.abc.StoreReader`."""
+
+    async def next(self) -> Record | None:
+        await anyio.lowlevel.checkpoint()
+        return None
+
+    def used(self, record: Record) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class _Channel:
     """What a placement is given of a kept job: `remit.abc.Channel`."""
 
@@ -265,4 +283,6 @@ class _Channel:
 
     def open_reader(self, position: Position | None, *, follow: bool, consume: bool) -> StoreReader:
         job = self._kept()
+        if not job.turn.came:
+            return _Empty()
         return job.spool.read(job, position, follow=follow, consume=consume)

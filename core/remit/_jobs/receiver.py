@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import cast
 
 import anyio.lowlevel
@@ -62,6 +62,7 @@ class Receiver(AsyncIterator[AnyRecord]):
         self._splitter: Splitter | None = None
         self._said: deque[tuple[Said | None, Record]] = deque()  # and what they came in
         self._over = False
+        self.before: Callable[[], Awaitable[None]] | None = None  # awaited before the first step
 
     def __repr__(self) -> str:
         how = ["over"] if self._over else []
@@ -85,6 +86,8 @@ class Receiver(AsyncIterator[AnyRecord]):
         if self._over:
             raise self._end()
         if self._reader is None:
+            if self.before is not None:
+                await self.before()
             self._reader = self._store.read(
                 self._position, follow=self._follow, consume=self._consume
             )

@@ -45,6 +45,7 @@ class Start:
     env: Mapping[bytes, bytes | None]
     limits: Mapping[str, Any]
     settings: StartSettings
+    group: str | None = None  # the id of the job group that it is a child of
 
     @classmethod
     def of(
@@ -54,6 +55,7 @@ class Start:
         settings: StartSettings,
         placement: Placement,
         here: bool,
+        group: str | None = None,
     ) -> Start:
         """Checks all. ``here``: without a ``cwd`` the caller's is meant. Raises ValueError or
         TypeError saying what cannot be right."""
@@ -64,7 +66,7 @@ class Start:
             )
         if callable(work) and not placement.spools:
             _no_start_variables(settings.env or {})
-        return cls(
+        start = cls(
             id=_id(settings.id),
             work=_work(work, args, settings.python),
             placement=placement,
@@ -74,6 +76,7 @@ class Start:
             limits=_limits(settings, placement),
             settings=settings,
         )
+        return attrs.evolve(start, group=group)
 
     def arguments(self) -> dict[str, Any]:
         """The fields of the `start` verb, but for those of functions: docs/wire.md."""
@@ -82,7 +85,7 @@ class Start:
             "command": _command(self.work),
             "cwd": self.cwd,
             "env": self.env,
-            "group": None,
+            "group": self.group,
             "placement": self.placement.name,
             "spool": self.placement.spools,
             "lifetime": self.lifetime,

@@ -81,10 +81,8 @@ class ReturnJob(Live):
 
     def accepted(self, news: JobMap) -> None:
         self.info = attrs.evolve(self.info, created=moment(news.created))
-        request = self._request
-        self.open_store(
-            request.placement, lambda: _Channel(self), takes=request.settings.full == "block"
-        )
+        if self.opened is None:
+            prepare(self)
         self.port.jobs.returned.add(self)
         self.hear(news)
 
@@ -166,6 +164,7 @@ class ReturnJob(Live):
 
     async def ask(self, verb: str, answer: type[Any], **arguments: Any) -> Any:
         """Over its own link, which it does not outlive."""
+        await self.turn.check(f"job {self.info.id} is {self.info.state}")
         if self._cut is not None:
             raise self._cut.again()
         return await self.channel.ask(verb, {"job": self.info.id, **arguments}, answer)
@@ -206,6 +205,12 @@ class ReturnJob(Live):
             self.opened.cancel_tasks()
             await self.opened.try_aclose()
             self.port.stores.forget(self.opened)
+
+
+def prepare(job: ReturnJob) -> None:
+    """Opens its store, before it is asked for or once it is accepted. Raises PluginError."""
+    takes = job._request.settings.full == "block"
+    job.open_store(job._request.placement, lambda: _Channel(job), takes=takes)
 
 
 class EndedJob(Backing):

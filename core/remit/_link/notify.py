@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Generic, TypeVar
 
@@ -21,12 +22,22 @@ class Notifier:
         """``what`` it belongs to, for who waits in another loop; or the loop, where that is
         known."""
         self._event: anyio.Event | None = None
+        self._others: weakref.WeakSet[Notifier] | None = None
         self._home = Home(what) if isinstance(what, str) else what
 
     def notify(self) -> None:
         if self._event is not None:
             self._event.set()
             self._event = None
+        if self._others is not None:
+            for other in self._others:
+                other.notify()
+
+    def hand_on(self, other: Notifier) -> None:
+        """``other`` is notified as well, for as long as somebody holds it."""
+        if self._others is None:
+            self._others = weakref.WeakSet()
+        self._others.add(other)
 
     def check(self) -> None:
         """Raises RuntimeError in another event loop."""

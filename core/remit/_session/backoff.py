@@ -32,22 +32,27 @@ def jitter() -> float:
 class Backoff:
     """Between the loss of a link and the next one. Times are those of one clock, in seconds."""
 
-    def __init__(self, limit: float | None) -> None:
-        """``limit``: how long after the loss another is looked for; None: for ever."""
+    def __init__(self, limit: float | None, retries: int = 0) -> None:
+        """``limit``: how long after the loss another is looked for; None: for ever. ``retries``:
+        how often the first link is tried for again."""
         self._limit = math.inf if limit is None else limit
         self._attempt = 0
-        self._give_up_at = -math.inf  # before the first link nothing is tried again
+        self._retries = retries
+        self._give_up_at = -math.inf  # none was lost
 
     def lost(self, now: float) -> None:
         """A link was lost just now."""
         self._attempt = 0
+        self._retries = 0
         self._give_up_at = now + self._limit
 
     def is_over(self, now: float) -> bool:
-        return now >= self._give_up_at
+        return now >= self._give_up_at and self._attempt >= self._retries
 
     def pause(self, now: float) -> float:
         """Seconds to wait before the next attempt, which counts as made."""
         self._attempt += 1
         pause = wait_before(self._attempt, jitter())
+        if self._give_up_at == -math.inf:
+            return pause
         return min(pause, max(0.0, self._give_up_at - now))

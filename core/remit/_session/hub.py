@@ -21,6 +21,7 @@ from remit._session.settings import Settings, connecting
 from remit._session.shared import SharedSessions
 from remit._target import parse_target
 from remit._types import CommandResult, OnStatus
+from remit.abc import Target, Transport
 
 _T = TypeVar("_T")
 _Args = TypeVarTuple("_Args")
@@ -135,19 +136,20 @@ class Hub:
         return await self._shared.get((target, settings), partial(self._connect, target, settings))
 
     async def _connect(self, target: str, settings: Settings) -> Session:
-        parsed, transport = parse_target(
-            target, plugins(), via=settings.via, connect_timeout=settings.connect_timeout
-        )
-        tasks = self._check_open()
-        session = Session(parsed, transport, plugins(), settings)
-        self._sessions.add(session)
-        tasks.start_soon(self._serve, session)
+        self._check_open()
+        session = unopened(target, settings)
+        self._open_soon(session)
         try:
             await session._connection.ready()
         except BaseException:
             await session.aclose()
             raise
         return session
+
+    def _open_soon(self, session: Session) -> None:
+        tasks = self._check_open()
+        self._sessions.add(session)
+        tasks.start_soon(self._serve, session)
 
     def _check_open(self) -> anyio.abc.TaskGroup:
         """The tasks of the hub. Raises RuntimeError in another event loop, and once it is left."""
@@ -165,6 +167,18 @@ class Hub:
             await session._life.serve()
         finally:
             self._sessions.discard(session)
+
+
+def unopened(target: str, settings: Settings, retries: int = 0) -> Session:
+    """A session that a hub has not opened yet. Raises ValueError and TargetError."""
+    return Session(*parsed(target, settings), plugins(), settings, retries)
+
+
+def parsed(target: str, settings: Settings) -> tuple[Target, Transport]:
+    """What is reached, and how. Raises ValueError and TargetError."""
+    return parse_target(
+        target, plugins(), via=settings.via, connect_timeout=settings.connect_timeout
+    )
 
 
 def open_hub() -> Hub:

@@ -17,14 +17,20 @@ from remit._types import SessionState
 class Life:
     """Of one session. Times are the event loop's, so a loop whose clock jumps makes them short."""
 
-    def __init__(self, connection: Connection, dialer: Dialing) -> None:
+    def __init__(self, connection: Connection, dialer: Dialing, retries: int = 0) -> None:
+        """``retries``: how often the first link is tried for again."""
         self._connection = connection
         self._dialer = dialer
+        self._retries = retries
         self._scope = anyio.CancelScope()
+        self._begun = False
         self._gone = anyio.Event()
 
     async def serve(self) -> None:
         """Everything the session does by itself, in one task of its hub. Raises nothing."""
+        if self._gone.is_set():
+            return
+        self._begun = True
         try:
             async with self._connection.stores.serving():
                 await self._talk_on()
@@ -42,7 +48,7 @@ class Life:
     async def _live(self) -> None:
         """One link after another; the connection's ``trouble`` says why there is no other."""
         connection = self._connection
-        backoff = Backoff(connection.settings.reconnect)
+        backoff = Backoff(connection.settings.reconnect, self._retries)
         while True:
             try:
                 lost = await self._dialer.converse(connection)
@@ -81,6 +87,7 @@ class Life:
         """As `Session.aclose`."""
         connection = self._connection
         connection.home.check()
+        self.never_begin()
         if not connection.closing:
             connection.closing = True
             if connection.tasks.are_run and connection.state is SessionState.OPEN:
@@ -89,6 +96,13 @@ class Life:
                 connection.parting = True
                 self._scope.cancel()
         await outlast(self._gone)
+
+    def never_begin(self) -> None:
+        """Ends it where nobody serves it yet."""
+        if not self._begun and not self._gone.is_set():
+            self._connection.closing = self._connection.parting = True
+            self._gone.set()
+            self._connection.over()
 
     async def _part(self) -> None:
         """Lets what is being taken back come to its end, and takes leave of the agent."""

@@ -12,7 +12,6 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from functools import partial
 from types import ModuleType
 from typing import Any, Literal, TypeVar, TypeVarTuple, Unpack, overload
 
@@ -22,14 +21,8 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from remit._amounts import count, seconds
-from remit._errors import (
-    JobStateError,
-    LinkLost,
-    SessionClosed,
-)
 from remit._jobs.backing import Live
 from remit._jobs.job import Job, outcome_within
-from remit._jobs.kept_job import KeptJob
 from remit._jobs.options import (
     Full,
     Leftovers,
@@ -42,14 +35,12 @@ from remit._jobs.options import (
     Word,
     Work,
 )
-from remit._jobs.request import Start
-from remit._jobs.return_job import ReturnJob
 from remit._link.carrier import Carrier
 from remit._link.messages import Hello
 from remit._link.statuses import Statuses
 from remit._plugins import Plugins
 from remit._public import named_as_written
-from remit._session import listing
+from remit._session import listing, starting
 from remit._session.calls import call
 from remit._session.connection import Connection
 from remit._session.dialing import Dialer
@@ -73,12 +64,19 @@ class Session:
     """
 
     def __init__(
-        self, target: Target, transport: Transport, plugins: Plugins, settings: Settings
+        self,
+        target: Target,
+        transport: Transport,
+        plugins: Plugins,
+        settings: Settings,
+        retries: int = 0,
     ) -> None:
+        """``retries``: how often the first link is tried for again."""
         carrier = Carrier(transport, plugins)
         self._connection = Connection(target, carrier, plugins, settings)
         statuses = Statuses(str(target), settings.on_status)
-        self._life = Life(self._connection, Dialer(target, carrier, settings.silence, statuses))
+        dialer = Dialer(target, carrier, settings.silence, statuses)
+        self._life = Life(self._connection, dialer, retries)
 
     # -- what it is
 
@@ -205,22 +203,8 @@ class Session:
         return Job(await self._begin(work, args, settings))
 
     async def _begin(self, work: Work, args: tuple[Any, ...], settings: StartSettings) -> Live:
-        connection = self._connection
-        placement = connection.plugins.placement(settings.placement)
-        request = Start.of(work, args, settings, placement, connection.in_own_directory)
-        if request.id in connection.seals:
-            raise JobStateError(f"job {request.id} was given up; its id cannot be used again")
-        kept = placement.spools
-        job: Live = KeptJob.asked(connection, request) if kept else ReturnJob(connection, request)
-        try:
-            await job.begin()
-        except BaseException as exc:
-            # What has failed was not run for us. What ran under an id that the caller named is an
-            # earlier start's then, and its job's results are there to be fetched.
-            lost = not isinstance(exc, Exception) or isinstance(exc, (LinkLost, SessionClosed))
-            spare = settings.id is not None and not lost
-            await connection.tasks.see_through(partial(job.take_back, spare=spare))
-            raise
+        job = starting.announce(self._connection, work, args, settings)
+        await starting.begin(self._connection, job, named=settings.id is not None)
         return job
 
     @overload

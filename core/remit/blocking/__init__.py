@@ -39,6 +39,7 @@ from remit._errors import (
 )
 from remit._jobs.options import ConnectOptions, RunOptions, StartOptions, Stdin, Word, Work
 from remit._plugins import PluginWarning
+from remit._session.spread import TargetResult
 from remit._types import (
     PIPE,
     AnyRecord,
@@ -63,6 +64,8 @@ from remit._types import (
 )
 from remit._values.limits import Limits
 from remit._values.placeholders import EnumMember, ExceptionRecord, Struct
+from remit.blocking._fleet import Fleet, connect_many
+from remit.blocking._groups import JobGroup, Results
 from remit.blocking._hub import Hub, connect, open_hub, start
 from remit.blocking._jobs import Job, Receiver
 from remit.blocking._session import Session
@@ -77,11 +80,13 @@ __all__ = [
     "ConnectOptions",
     "EnumMember",
     "ExceptionRecord",
+    "Fleet",
     "Gap",
     "GroupFailed",
     "Hub",
     "Job",
     "JobFailed",
+    "JobGroup",
     "JobInfo",
     "JobNotFound",
     "JobState",
@@ -103,6 +108,7 @@ __all__ = [
     "RemitError",
     "RemoteProtocolError",
     "ResultError",
+    "Results",
     "RunOptions",
     "Session",
     "SessionClosed",
@@ -113,10 +119,12 @@ __all__ = [
     "Stream",
     "Struct",
     "TargetError",
+    "TargetResult",
     "WarningRecord",
     "Word",
     "Work",
     "connect",
+    "connect_many",
     "lease",
     "new_job_id",
     "open_hub",
@@ -124,7 +132,7 @@ __all__ = [
     "start",
 ]
 
-for _kind in (Hub, Job, Receiver, Session):
+for _kind in (Fleet, Hub, Job, JobGroup, Receiver, Results, Session):
     _kind.__module__ = __name__  # as users write it
-for _function in (connect, open_hub, start):
+for _function in (connect, connect_many, open_hub, start):
     _function.__module__ = __name__

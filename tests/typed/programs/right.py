@@ -162,3 +162,15 @@ async def shown(job: remit.Job, show: Callable[[remit.AnyRecord], None]) -> None
 
 async def wider(session: remit.Session) -> None:
     of_any(await session.start(add, 1, 2))
+
+
+async def fleets(fleet: remit.Fleet) -> None:
+    reveal_type(await fleet.run(["true"], check=True))  # list[TargetResult[CommandResult]]
+    reveal_type(await fleet.run(add, 1, 2))  # list[TargetResult[int]]
+    reveal_type(await fleet.call(later, 1))  # list[TargetResult[str]]
+    reveal_type(await (await fleet.start("true", halt="soon")).result())  # list[CommandResult]
+    reveal_type(await (await fleet.start(count, 1, throttle=2)).result())  # list[list[float]]
+    async for one in fleet.call(count, 1):
+        reveal_type(one.result)  # list[float] | None
+    async for value in fleet.map(str, [1, 2]):
+        reveal_type(value)  # str

@@ -79,3 +79,12 @@ async def results(session: remit.Session) -> None:
     (await session.run(["true"])).stdout.encode()  # wrong
     session.call(add, 1, 2) + 1  # wrong
     print(text, number, done, job)
+
+
+async def fleets(fleet: remit.Fleet) -> None:
+    await fleet.run(["true"], tiemout=3)  # wrong
+    await fleet.run(add, 1)  # wrong
+    await fleet.call(add, "x")  # wrong
+    await fleet.start(["true"], throttle="2")  # wrong
+    fleet.map(add, ["x"])  # wrong
+    remit.connect_many(["local:"], slience=3.0)  # wrong
