@@ -1,10 +1,8 @@
 """Where the pages' commands run: a directory of their own, and the computers that they name."""
 
-import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +11,7 @@ import pytest
 
 from docs import places
 from docs.pages import ROOT, Section
-from docs.world import World
+from docs.world import World, remove_all_jobs
 from testbed import needs
 from testbed.containers import Engine
 
@@ -71,21 +69,4 @@ def world(
         shutil.copy(directory / "ssh_config", here / "my_config")
     yield World(here, env)
     for target in targets:
-        _remove_all_jobs(target, env)
-
-
-def _remove_all_jobs(target: str, env: dict[str, str]) -> None:
-    words = [] if target == "local:" else [target]
-    on = [] if target == "local:" else ["--on", target]
-    listed = _remit(["jobs", "--json", *words], env)
-    if ids := [job["id"] for job in json.loads(listed)]:
-        _remit(["rm", "--force", *on, *ids], env)
-
-
-def _remit(words: list[str], env: dict[str, str]) -> str:
-    argv = [sys.executable, "-m", "remit.cli", *words]
-    done = subprocess.run(
-        argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+        remove_all_jobs(target, env)

@@ -1,5 +1,6 @@
 """Runs the blocks of one section, in order, and says where a page is not so."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -127,3 +128,21 @@ def _check_status(done: Done, steps: Sequence[Command], where: str) -> None:
     shown = len(steps) > 1 and "$?" in steps[1].words
     if done.status != 0 and not shown:
         raise NotSo(f"{where}: {steps[0].words}\nended with {done.status}\n{done.printed}")
+
+
+def remove_all_jobs(target: str, env: dict[str, str]) -> None:
+    """All that is known of there, whatever it does."""
+    words = [] if target == "local:" else [target]
+    on = [] if target == "local:" else ["--on", target]
+    listed = _remit(["jobs", "--json", *words], env)
+    if ids := [job["id"] for job in json.loads(listed)]:
+        _remit(["rm", "--force", *on, *ids], env)
+
+
+def _remit(words: list[str], env: dict[str, str]) -> str:
+    argv = [sys.executable, "-m", "remit.cli", *words]
+    done = subprocess.run(
+        argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
