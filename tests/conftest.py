@@ -1,6 +1,7 @@
 """What every test has: both event loops, and a state directory that is not the account's own."""
 
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,3 +51,11 @@ def _private_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
             path.chmod(0o700)
             patch.setenv(name, str(path))
         yield
+        _end_connections(path / "remit")
+
+
+def _end_connections(directory: Path) -> None:
+    """Those of ssh that a test left for the next command."""
+    for socket in directory.iterdir() if directory.exists() else ():
+        words = ["ssh", "-o", f"ControlPath={socket}", "-O", "exit", "nowhere"]
+        subprocess.run(words, capture_output=True, timeout=10.0)

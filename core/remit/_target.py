@@ -19,7 +19,12 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def parse_target(
-    text: str, plugins: Plugins, *, via: Sequence[str] = (), connect_timeout: float = 30.0
+    text: str,
+    plugins: Plugins,
+    *,
+    via: Sequence[str] = (),
+    connect_timeout: float = 30.0,
+    persist: float = 0.0,
 ) -> tuple[Target, Transport]:
     """The target and its transport. ``via``: words that stand before the interpreter there, as
     ``?via=`` has them; the target says them then, if it has options. Raises TargetError for what
@@ -57,6 +62,7 @@ def parse_target(
         options=options,
         text=text,
         connect_timeout=connect_timeout,
+        persist=persist,
     )
     if isinstance(transport, ChecksTarget):
         try:

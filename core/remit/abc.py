@@ -28,6 +28,7 @@ __all__ = [
     "FunctionFailure",
     "HasFileno",
     "IsHere",
+    "KeepsConnections",
     "KnowsAddresses",
     "OutlivesSession",
     "Placement",
@@ -58,6 +59,8 @@ class Target:
 
     ``text`` is what the user wrote, ``connect_timeout`` the seconds that the whole of connecting
     may take; a transport may hand its tool a shorter limit so that the tool's own words are seen.
+    ``persist``: for how many seconds a connection may stay for the next who comes, where a
+    transport can have several over one; 0: not at all.
     """
 
     scheme: str
@@ -65,6 +68,7 @@ class Target:
     options: Mapping[str, str] = attrs.field(factory=dict)
     text: str = ""
     connect_timeout: float = 30.0
+    persist: float = 0.0
 
     def __str__(self) -> str:
         return self.text or f"{self.scheme}:{self.address}"
@@ -168,6 +172,23 @@ class KnowsAddresses(Protocol):
     def addresses(self) -> Collection[str]:
         """Those that are known without asking for long: somebody waits with a finger on Tab. Never
         raises; empty where none is known."""
+
+
+@runtime_checkable
+class KeepsConnections(Protocol):
+    """A transport whose connection may stay for those that come after: `Target.persist`, ``remit
+    login`` and ``remit doctor``."""
+
+    def keep(self, target: Target, seconds: float) -> str:
+        """Opens a connection on the caller's terminal, which may ask its user, and leaves it there
+        until so long after its last use. Words that say so. It takes as long as its user does.
+        Raises ConnectError."""
+
+    def let_go(self, target: Target) -> bool:
+        """Ends it; whether there was one."""
+
+    def kept(self, target: Target) -> str:
+        """How the next who comes is connected, in words: by which connection, or why by none."""
 
 
 @runtime_checkable

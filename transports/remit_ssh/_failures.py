@@ -96,7 +96,7 @@ _FAILURES = (
         r"Permission denied(?: \(.*|, please.*)\Z|[Aa]uthentication failed.*\Z"
         r"|Too many authentication failures(?:\nDisconnected from .*)?\Z",
         "{host} did not let us in",
-        "`{ssh} {host}` to see what it asks for; a key by ?key=FILE, or `ssh-add`",
+        "`{ssh} {host}` to see what it asks for; a key by ?key=FILE, `ssh-add`, or `remit login`",
         kind=remit.AuthenticationError,
         lasting=True,
     ),

@@ -45,6 +45,7 @@ class StartOptions(TypedDict, total=False):
     cwd: Word | None
     env: Mapping[str, str | None] | None
     stdin: Stdin
+    login: bool
     timeout: float | None
     merge: bool
     leftovers: Leftovers
@@ -66,6 +67,7 @@ class StartSettings:
     cwd: Word | None = None
     env: Mapping[str, str | None] | None = None
     stdin: Stdin = None
+    login: bool = False
     timeout: float | None = None
     merge: bool = False
     leftovers: Leftovers = "leave"

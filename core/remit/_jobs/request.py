@@ -60,6 +60,8 @@ class Start:
         """Checks all. ``here``: without a ``cwd`` the caller's is meant. Raises ValueError or
         TypeError saying what cannot be right."""
         settings = _checked(settings, placement)
+        if settings.login and not isinstance(work, str):
+            raise ValueError("login=True is for a line, a str: the login shell is to run it")
         if settings.on_max == "truncate" and callable(work):
             raise ValueError(
                 "records of a function cannot be truncated; on_max='stop' is available"
@@ -82,7 +84,7 @@ class Start:
         """The fields of the `start` verb, but for those of functions: docs/wire.md."""
         said = {
             "id": self.id,
-            "command": _command(self.work),
+            "command": _command(self.work, login=self.settings.login),
             "cwd": self.cwd,
             "env": self.env,
             "group": self.group,
@@ -119,6 +121,7 @@ def _checked(settings: StartSettings, placement: Placement) -> StartSettings:
         name=_name(settings.name),
         stdin=_stdin(settings.stdin, placement),
         timeout=None if timeout is None else seconds("timeout", timeout, above=0),
+        login=bool(settings.login),
         merge=bool(settings.merge),
         buffer_limit=count("buffer_limit", settings.buffer_limit, least=1, unit="byte"),
         max_output=None if max_output is None else _output(max_output),
@@ -147,11 +150,11 @@ def own_directory() -> bytes:
         ) from exc
 
 
-def _command(work: str | tuple[str, ...] | Function) -> dict[str, Any]:
+def _command(work: str | tuple[str, ...] | Function, *, login: bool) -> dict[str, Any]:
     if isinstance(work, Function):
         return {"function": work.name}
     if isinstance(work, str):
-        return {"line": os.fsencode(work)}
+        return {"line": os.fsencode(work), **({"login": True} if login else {})}
     return {"argv": [os.fsencode(word) for word in work]}
 
 

@@ -1,4 +1,5 @@
-"""What goes for all sessions of this process: how long their agents wait, and are waited for."""
+"""What goes for all sessions of this process: how long their agents wait and are waited for, and
+how long connections stay."""
 
 from __future__ import annotations
 
@@ -19,6 +20,8 @@ class Callers:
     # Seconds that an agent waits for a caller that says nothing; None: those of ``silence``. A
     # program that is stopped or sleeps with its computer is silent, and comes back.
     patience: float | None = None
+    # Seconds that a connection may stay for the next caller, as `remit.abc.Target.persist`.
+    persist: float = 0.0
     # Seconds that an agent has for an orderly end.
     farewell = CLOSE_GRACE
     _leaving: ClassVar[set[anyio.CancelScope]] = set()

@@ -16,6 +16,7 @@ from remit._jobs.options import JobOptions, Word, Work
 from remit._link.background import Home, outlast, spawn
 from remit._plugins import plugins
 from remit._public import named_as_written
+from remit._session.farewell import Callers
 from remit._session.session import Session
 from remit._session.settings import Settings, connecting
 from remit._session.shared import SharedSessions
@@ -177,7 +178,11 @@ def unopened(target: str, settings: Settings, retries: int = 0) -> Session:
 def parsed(target: str, settings: Settings) -> tuple[Target, Transport]:
     """What is reached, and how. Raises ValueError and TargetError."""
     return parse_target(
-        target, plugins(), via=settings.via, connect_timeout=settings.connect_timeout
+        target,
+        plugins(),
+        via=settings.via,
+        connect_timeout=settings.connect_timeout,
+        persist=Callers.persist,
     )
 
 

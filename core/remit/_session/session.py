@@ -165,6 +165,7 @@ class Session:
         cwd: Word | None = None,
         env: Mapping[str, str | None] | None = None,
         stdin: Stdin = None,
+        login: bool = False,
         timeout: float | None = None,
         merge: bool = False,
         leftovers: Leftovers = "leave",
@@ -178,7 +179,8 @@ class Session:
 
         ``work``: a sequence of words (no shell), a str (a ``/bin/sh`` line), or a function.
         ``stdin``: bytes, an open binary file, an async iterable of bytes, `PIPE` (then `Job.send`).
-        ``env``: variables that are added; those that are None are removed.
+        ``env``: variables that are added; those that are None are removed. With ``login`` a line is
+        run by the account's login shell, for what only logins read: profile, modules, conda.
         ``merge`` sends stderr with stdout. ``timeout`` seconds after its start the job is stopped
         and FAILED. ``full``: what becomes of the output of a return job that nobody reads once
         ``buffer_limit`` bytes are held here: ``spill`` to a temporary file, ``block`` the job, or
@@ -197,8 +199,8 @@ class Session:
         """
         self._connection.home.check()
         settings = StartSettings(
-            *(placement, lifetime, name, id, cwd, env, stdin, timeout, merge),
-            *(leftovers, full, buffer_limit, max_output, on_max, python),
+            *(placement, lifetime, name, id, cwd, env, stdin, login),
+            *(timeout, merge, leftovers, full, buffer_limit, max_output, on_max, python),
         )
         return Job(await self._begin(work, args, settings))
 

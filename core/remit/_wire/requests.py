@@ -128,7 +128,9 @@ def _command(name: str, value: Fields) -> Fields:
         words = []
     if not words or not all(isinstance(word, bytes) and b"\0" not in word for word in words):
         raise refused("a command is an argv or a line, of bytes without a NUL")
-    return {"argv": argv} if line is None else {"line": line}
+    if line is None:
+        return {"argv": argv}
+    return {"line": line, "login": True} if value.get("login") is True else {"line": line}
 
 
 def _environment(name: str, value: dict[bytes, bytes | None]) -> dict[bytes, bytes | None]:

@@ -60,6 +60,7 @@ class Assignment(msgspec.Struct, kw_only=True):
     name: str | None
     timeout: float | None
     leftovers: Leftovers
+    login: bool
     stdin: int | None
     connect_timeout: float | None
 
@@ -72,6 +73,7 @@ class Assignment(msgspec.Struct, kw_only=True):
             name=work.name,
             timeout=work.timeout,
             leftovers=work.leftovers,
+            login=work.login,
             stdin=work.stdin,
             connect_timeout=_connecting.timeout,
         )
@@ -81,6 +83,7 @@ class Assignment(msgspec.Struct, kw_only=True):
             name=self.name,
             timeout=self.timeout,
             leftovers=self.leftovers,
+            login=self.login,
             stdin=self.stdin,
             **self.command.facts(),
         )

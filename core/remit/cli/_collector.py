@@ -42,6 +42,7 @@ def main() -> None:
     assignment = _assignment(sys.stdin.buffer.read())
     _stopped.expect()
     _connecting.timeout = assignment.connect_timeout
+    _connecting.reuse()
     # Before there are threads and an event loop, which a fork would halve.
     collector = _Collector(assignment, StandIn())
     anyio.run(collector.run)

@@ -7,9 +7,17 @@ from typing import Any
 
 import remit
 from remit import Session
+from remit._session.farewell import Callers
 
 # Seconds, as `--connect-timeout` says; None: as remit's functions have it.
 timeout: float | None = None
+# How long a connection stays for the next command, where its transport can have that.
+PERSIST = 60.0
+
+
+def reuse() -> None:
+    """From now on connections are reused."""
+    Callers.persist = PERSIST
 
 
 def connect(target: str, **options: Any) -> AbstractAsyncContextManager[Session]:

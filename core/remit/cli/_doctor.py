@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,6 +15,8 @@ import remit
 from remit import RemitError, Session
 from remit._plugins import plugins
 from remit._target import parse_target
+from remit._target import via as through
+from remit.abc import KeepsConnections
 from remit.cli import _connecting
 from remit.cli._render import array
 from remit.cli._report import FAILED, OK, answer, write_all
@@ -79,11 +82,15 @@ async def doctor(target: str, *, as_json: bool) -> int:
 async def examine(target: str) -> AsyncIterator[Finding]:
     """What there is to find; ends where the next step needs what the last one lacks."""
     try:
-        parsed, transport = parse_target(target, plugins())
+        parsed, transport = parse_target(target, plugins(), persist=_connecting.PERSIST)
     except RemitError as exc:
         yield _problem("transport", exc)
         return
     yield Finding("transport", True, f"{parsed.scheme}: by {type(transport).__module__}")
+    if words := through(parsed):
+        yield Finding("via", True, shlex.join(words))
+    if isinstance(transport, KeepsConnections):
+        yield Finding("reuse", True, transport.kept(parsed))
     begun = time.monotonic()
     try:
         async with _connecting.connect(target, reconnect=0) as session:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ class Work:
     env: dict[str, str] = attrs.field(factory=dict, repr=False)
     timeout: float | None = None
     leftovers: Leftovers = "leave"
+    login: bool = False
     stdin: int | None = None  # a descriptor: `_given.opened`
 
     def words(self) -> str | list[str]:
@@ -45,6 +47,7 @@ class Work:
             "env": self.env,
             "timeout": self.timeout,
             "leftovers": self.leftovers,
+            "login": self.login,
             "stdin": None if self.stdin is None else _given.again(self.stdin),
         }
 
@@ -58,6 +61,7 @@ def parse(
     env: Sequence[str] = (),
     timeout: str | None = None,
     leftovers: str = "leave",
+    login: bool = False,
 ) -> Work:
     """``command`` is what stands after ``--``, None without one. Raises UsageError."""
     if not command:
@@ -72,12 +76,14 @@ def parse(
     if leftovers not in LEFTOVERS:
         raise UsageError(f"--leftovers {leftovers!r}", hint="--leftovers stop, or leave")
     work = Work(
-        command=command[0] if shell else tuple(command),
+        # A login shell runs lines: it is given the words as they are.
+        command=command[0] if shell else shlex.join(command) if login else tuple(command),
         name=name,
         cwd=cwd,
         env=dict(map(_variable, env)),
         timeout=None if timeout is None else seconds("--timeout", timeout, positive=True),
         leftovers="stop" if leftovers == "stop" else "leave",
+        login=login,
     )
     with usage():
         check_words(work.words(), name=work.name, cwd=work.cwd, env=work.env)

@@ -146,13 +146,19 @@ def _start(
     env: dict[bytes, bytes],
     *fds: int,
 ) -> _Start:
-    line = command.get("line")
-    argv = list(command["argv"]) if line is None else [b"/bin/sh", b"-c", line]
+    line, program = command.get("line"), None
+    if command.get("login"):
+        from remit._agent.base import login  # few jobs are started so
+
+        program = login.shell()
+        argv = login.words(program, command["line"])
+    else:
+        argv = list(command["argv"]) if line is None else [b"/bin/sh", b"-c", line]
     manner: dict[str, Any] = command.get("manner") or {}
     environment = {} if manner.get("whole") else account()
     change(environment, env)
     environment[b"REMIT_JOB"] = job_id
-    return _Start(argv, cwd, environment, fds, manner=manner)
+    return _Start(argv, cwd, environment, fds, manner=manner, program=program)
 
 
 def _fork(make: Callable[[], _Start]) -> int:
@@ -247,8 +253,10 @@ class _Start:
         stdio: tuple[int, ...],
         in_terminal: bool = False,
         manner: dict[str, Any] | None = None,
+        program: bytes | None = None,
     ) -> None:
         self._argv = argv
+        self._program = argv[0] if program is None else program
         self._cwd = START if cwd is None else cwd
         self._env = env
         self._stdio = stdio
@@ -266,7 +274,7 @@ class _Start:
         """Whether nothing but the system's own file system is touched on the way to its program."""
         if not self.stays:
             return False
-        name = self._argv[0]
+        name = self._program
         if b"/" in name:
             return name.startswith(_SYSTEM)
         for directory in self._path():
@@ -326,7 +334,7 @@ class _Start:
 
     def _each(self, run: Callable[[bytes], int]) -> int:
         """Runs the first program of that name on the job's own PATH."""
-        name = self._argv[0]
+        name = self._program
         if not name:
             raise SpawnError("program", errno.ENOENT, "no such program: the name is empty")
         if b"/" in name:

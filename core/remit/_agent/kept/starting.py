@@ -92,7 +92,7 @@ def _job(order: Order) -> dict[str, Any]:
     """What job.json says: neither values of the environment nor stdin."""
     asked, command = order.asked, order.asked["command"]
     if "line" in command:
-        command = {"line": json.from_bytes(command["line"])}
+        command = dict(command, line=json.from_bytes(command["line"]))
     elif "argv" in command:
         command = {"argv": [json.from_bytes(word) for word in command["argv"]]}
     job = {

@@ -32,6 +32,7 @@ COMMANDS = {
     "signal": (_JOBS, "Send a signal to a job."),
     "prune": (_TARGETS, "Remove jobs kept on TARGET that are over: the old ones, or the oldest."),
     "enter": (_TARGETS, "Open a terminal there."),
+    "login": (_TARGETS, "Open a connection to TARGET for the commands that come after."),
     "transports": (_TARGETS, "List the ways to reach a target, and faulty plugins."),
     "doctor": (_TARGETS, "Look step by step at what works on TARGET."),
     "completion": (_TARGETS, "Print what bash, zsh or fish reads so that Tab completes."),

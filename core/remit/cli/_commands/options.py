@@ -49,7 +49,7 @@ def _keep_connect_timeout(_: click.Context, _param: click.Parameter, text: str |
         _connecting.timeout = limit
 
 
-def _complete_target(_: click.Context, _param: click.Parameter, begun: str) -> list[Any]:
+def complete_target(_: click.Context, _param: click.Parameter, begun: str) -> list[Any]:
     from remit.cli import _completing
 
     return _completing.targets(begun)
@@ -75,13 +75,13 @@ sudo = option(
     help="As USER there, root by default: `sudo -n -u USER --` before remit's agent.",
 )
 reaching = together(connect_timeout, sudo)
-target = together(argument("target", "TARGET", shell_complete=_complete_target), reaching)
+target = together(argument("target", "TARGET", shell_complete=complete_target), reaching)
 targets = together(
-    argument("targets", "TARGET…", nargs=-1, required=True, shell_complete=_complete_target),
+    argument("targets", "TARGET…", nargs=-1, required=True, shell_complete=complete_target),
     reaching,
 )
 perhaps_target = together(
-    argument("target", "[TARGET]", required=False, shell_complete=_complete_target),
+    argument("target", "[TARGET]", required=False, shell_complete=complete_target),
     reaching,
 )
 job = argument("job", "JOB", shell_complete=_complete_job)
@@ -92,7 +92,7 @@ on = together(
         "--on",
         metavar="TARGET",
         help="Look for JOB on this target.",
-        shell_complete=_complete_target,
+        shell_complete=complete_target,
     ),
     reaching,
 )
@@ -106,6 +106,7 @@ work = together(
         "--env", metavar="NAME=VALUE", multiple=True, help="A variable; NAME alone: as it is here."
     ),
     option("--shell", is_flag=True, help="The one word after -- is a /bin/sh line."),
+    option("--login", is_flag=True, help="By the account's login shell, as after a login."),
     option("--timeout", metavar="TIME", help="Stop it after so long: 90s, 15m, 2h30m."),
     option(
         "--leftovers",
@@ -114,7 +115,7 @@ work = together(
         help="What outlives it: leave it (default) or stop.",
     ),
 )
-WORK = ("cwd", "env", "shell", "timeout", "leftovers")
+WORK = ("cwd", "env", "shell", "login", "timeout", "leftovers")
 
 
 def taken(words: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -128,9 +129,10 @@ def run_async(function: Callable[..., Awaitable[Any]], *args: Any, **options: An
 
     import anyio
 
-    from remit.cli import _interrupts, _stopped
+    from remit.cli import _connecting, _interrupts, _stopped
 
     _stopped.expect()
+    _connecting.reuse()
     work = functools.partial(function, *args, **options)
     return anyio.run(_interrupts.cut_short_by_ctrl_c, work)
 

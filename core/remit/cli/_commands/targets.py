@@ -56,6 +56,28 @@ def enter_command(command: list[str] | None, /, target: str) -> None:
     options.exit_with(enter, target, command=command)
 
 
+@click.command(
+    "login",
+    cls=Command,
+    examples=("remit login server01", "remit login --for 8h server01", "remit login --exit web1"),
+)
+@options.argument("target", "TARGET", shell_complete=options.complete_target)
+@options.connect_timeout
+@option("--for", "stay", metavar="TIME", default="1h", help="After its last use, 1h by default.")
+@option("--exit", "leave", is_flag=True, help="Close it.")
+def login_command(target: str, stay: str, leave: bool) -> None:
+    """Open a connection to TARGET for the commands that come after.
+
+    On this terminal, so that a password or a one-time code can be given.
+    """
+    from remit.cli import _amounts
+
+    seconds = _amounts.seconds("--for", stay, positive=True)
+    from remit.cli import _login
+
+    raise SystemExit(_login.logout(target) if leave else _login.login(target, stay=seconds))
+
+
 @click.command("transports", cls=Command, examples=("remit transports",))
 @options.as_json
 def transports_command(as_json: bool) -> None:
