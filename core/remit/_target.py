@@ -29,16 +29,7 @@ def parse_target(
     """The target and its transport. ``via``: words that stand before the interpreter there, as
     ``?via=`` has them; the target says them then, if it has options. Raises TargetError for what
     can never be right."""
-    if not text:
-        raise TargetError(
-            "the target is empty", hint="local:, or SCHEME:ADDRESS; `remit transports`"
-        )
-    if _NO_TEXT.search(text):
-        raise TargetError(
-            f"the target {text!r} holds a byte that is not UTF-8", hint="%XX in options"
-        )
-    if _CONTROL.search(text):
-        raise TargetError(f"the target {text!r} holds a control character")
+    _check_text(text)
     scheme, transport, rest = _split_scheme(text, plugins)
     raw = isinstance(transport, TakesRawAddress) and transport.raw_address
     address, _, query = (rest, "", "") if raw else rest.partition("?")
@@ -72,6 +63,19 @@ def parse_target(
         except BaseException as exc:
             raise PluginError.of(plugins.whose(transport), "check()", exc) from exc
     return target, transport
+
+
+def _check_text(text: str) -> None:
+    if not text:
+        raise TargetError(
+            "the target is empty", hint="local:, or SCHEME:ADDRESS; `remit transports`"
+        )
+    if _NO_TEXT.search(text):
+        raise TargetError(
+            f"the target {text!r} holds a byte that is not UTF-8", hint="%XX in options"
+        )
+    if _CONTROL.search(text):
+        raise TargetError(f"the target {text!r} holds a control character")
 
 
 def _split_scheme(text: str, plugins: Plugins) -> tuple[str, Transport, str]:

@@ -209,7 +209,7 @@ def test_doctor_finds_a_target_well(cli: Cli, alice: str) -> None:
     assert [item for item in told if not item["ok"]] == []
     findings = {item["step"]: item for item in told}
     assert list(findings) == [
-        *("transport", "agent", "python", "state", "clock", "lingering", "round trip")
+        *("transport", "reuse", "agent", "python", "state", "clock", "lingering", "round trip")
     ]
     assert "as remit_alice on " in findings["agent"]["evidence"]
     assert "/python3" in findings["python"]["evidence"]

@@ -66,6 +66,8 @@ class Guarded:
         self._dead()
         try:
             async with self._alone as alone:
+                if self._spoke.is_set():
+                    return
                 self._stream = alone
                 for scope in self._waiting:
                     scope.cancel()
@@ -76,20 +78,25 @@ class Guarded:
     # -- the stream
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
+        """As `remit.abc.ByteStream.receive`."""
         while True:
             with anyio.CancelScope() as scope:
                 self._waiting.add(scope)
+                stream = self._stream
                 try:
-                    data = await self._stream.receive(max_bytes)
-                    self._spoke.set()
-                    return data
+                    data = await stream.receive(max_bytes)
+                    if stream is self._stream:
+                        self._spoke.set()
+                        return data
                 finally:
                     self._waiting.discard(scope)
 
     async def send(self, data: bytes) -> None:
+        """As `remit.abc.ByteStream.send`."""
         await self._stream.send(data)
 
     async def wait(self) -> End:
+        """As `remit.abc.ByteStream.wait`."""
         while True:
             with anyio.CancelScope() as scope:
                 self._waiting.add(scope)
@@ -100,9 +107,11 @@ class Guarded:
 
     @property
     def stderr_tail(self) -> bytes:
+        """As `remit.abc.ByteStream.stderr_tail`."""
         return self._stream.stderr_tail
 
     def fileno(self) -> int:
+        """As `remit.abc.HasFileno.fileno`."""
         assert isinstance(self._stream, HasFileno)
         return self._stream.fileno()
 

@@ -27,6 +27,7 @@ class Command(msgspec.Struct, kw_only=True):
 
     argv: list[bytes] | None
     line: bytes | None
+    login: bool
     cwd: bytes | None
     env: dict[bytes, bytes]
 
@@ -36,6 +37,7 @@ class Command(msgspec.Struct, kw_only=True):
         return cls(
             argv=None if line is not None else [os.fsencode(word) for word in work.command],
             line=None if line is None else os.fsencode(line),
+            login=work.login,
             cwd=None if work.cwd is None else os.fsencode(work.cwd),
             env={os.fsencode(name): os.fsencode(value) for name, value in work.env.items()},
         )
@@ -46,6 +48,7 @@ class Command(msgspec.Struct, kw_only=True):
             "command": os.fsdecode(self.line)
             if self.line is not None
             else tuple(os.fsdecode(word) for word in self.argv or ()),
+            "login": self.login,
             "cwd": None if self.cwd is None else os.fsdecode(self.cwd),
             "env": {os.fsdecode(name): os.fsdecode(value) for name, value in self.env.items()},
         }
@@ -60,7 +63,6 @@ class Assignment(msgspec.Struct, kw_only=True):
     name: str | None
     timeout: float | None
     leftovers: Leftovers
-    login: bool
     stdin: int | None
     connect_timeout: float | None
 
@@ -73,7 +75,6 @@ class Assignment(msgspec.Struct, kw_only=True):
             name=work.name,
             timeout=work.timeout,
             leftovers=work.leftovers,
-            login=work.login,
             stdin=work.stdin,
             connect_timeout=_connecting.timeout,
         )
@@ -83,7 +84,6 @@ class Assignment(msgspec.Struct, kw_only=True):
             name=self.name,
             timeout=self.timeout,
             leftovers=self.leftovers,
-            login=self.login,
             stdin=self.stdin,
             **self.command.facts(),
         )
