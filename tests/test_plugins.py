@@ -193,7 +193,7 @@ def test_a_listener_that_raises_is_reported_and_the_rest_are_told() -> None:
     plugins = Plugins([])
     for name, plugin in (("one", Good()), ("bad", Bad()), ("two", Good())):
         plugins.add(plugin, name)
-    facts = {"job": None, "old": None, "new": JobState.RUNNING}
+    facts: dict[str, Any] = {"job": None, "old": None, "new": JobState.RUNNING}
     with pytest.warns(PluginWarning, match="'bad' is faulty: LookupError: not today"):
         plugins.notify("remit_job_changed", **facts)
     plugins.notify("remit_job_changed", **facts)  # said once, not for each record

@@ -183,6 +183,16 @@ class GroupFailed(JobFailed):
         self.failures = failures
 
 
+class JobRefused(RemitError):
+    """A plugin, named by ``plugin``, will not have the job started; nothing was sent."""
+
+    def __init__(
+        self, message: str, *, plugin: str = "", evidence: str = "", hint: str = ""
+    ) -> None:
+        super().__init__(message, evidence=evidence, hint=hint)
+        self.plugin = plugin
+
+
 class JobNotFound(RemitError):
     """No job of that id, name or prefix is kept there.
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import click
 
     from remit._types import AnyRecord, JobInfo, JobState
-    from remit.abc import FunctionFailure, Placement, Transport
+    from remit.abc import FunctionFailure, JobRequest, Placement, Transport
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -33,6 +33,12 @@ def remit_transports() -> list[Transport]:  # type: ignore[empty-body]
 @_hookspec
 def remit_placements() -> list[Placement]:  # type: ignore[empty-body]
     """The placements that the plugin brings."""
+
+
+@_hookspec
+def remit_job_starting(request: JobRequest) -> None:
+    """A job is about to be started by this process: add to its environment, or refuse it. Called in
+    the event loop: be quick."""
 
 
 @_hookspec

@@ -8,7 +8,7 @@ import logging
 import re
 import threading
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -159,10 +159,14 @@ class Plugins:
 
     # -- hooks
 
-    def notify(self, hook: str, **facts: Any) -> None:
-        """Calls every plugin's ``hook``; one that raises is reported and does not hurt the rest."""
+    def notify(
+        self, hook: str, each: Callable[[str], Mapping[str, Any]] | None = None, **facts: Any
+    ) -> None:
+        """Calls every plugin's ``hook``; one that raises is reported and does not hurt the rest.
+        ``each`` gives facts for one plugin, by its name."""
         for implementation in getattr(self._manager.hook, hook).get_hookimpls():
-            arguments = [facts[name] for name in implementation.argnames]
+            told = facts if each is None else each(implementation.plugin_name)
+            arguments = [told[name] for name in implementation.argnames]
             with self._guarded(implementation.plugin_name, hook):
                 implementation.function(*arguments)
 

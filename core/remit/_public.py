@@ -14,6 +14,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "GroupFailed",
         "JobFailed",
         "JobNotFound",
+        "JobRefused",
         "JobStateError",
         "LinkLost",
         "LocalProtocolError",

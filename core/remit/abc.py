@@ -28,6 +28,7 @@ __all__ = [
     "FunctionFailure",
     "HasFileno",
     "IsHere",
+    "JobRequest",
     "KeepsConnections",
     "KnowsAddresses",
     "OutlivesSession",
@@ -342,3 +343,56 @@ class Placement(Protocol):
 
     def open_store(self, job: JobInfo, channel: Channel) -> ResultStore:
         """The store of one job, on the caller's side."""
+
+
+# -- what the hook remit_job_starting is given
+
+
+class JobRequest(Protocol):
+    """A job that is about to be started. What is in it has been checked already."""
+
+    @property
+    def target(self) -> str:
+        """The target of its session."""
+
+    @property
+    def location(self) -> str:
+        """Where it is to run, for people."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+
+    @property
+    def name(self) -> str | None:
+        """Its name."""
+
+    @property
+    def command(self) -> str | tuple[str, ...]:
+        """A line, words, or the name of a function."""
+
+    @property
+    def is_function(self) -> bool:
+        """Whether it is a function."""
+
+    @property
+    def placement(self) -> str:
+        """The name of its placement."""
+
+    @property
+    def lifetime(self) -> str:
+        """``session``, ``detached`` or ``lease``."""
+
+    @property
+    def cwd(self) -> str | None:
+        """Where it is to run there; None: where jobs begin."""
+
+    @property
+    def env(self) -> Mapping[str, str | None]:
+        """What is added to its environment, by plugins asked before too; None: removed."""
+
+    def add_env(self, name: str, value: str | None) -> None:
+        """Adds a variable, or with None has it removed. Raises ValueError and TypeError."""
+
+    def refuse(self, reason: str) -> None:
+        """Has nothing started: `remit.JobRefused` with this reason."""

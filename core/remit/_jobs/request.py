@@ -55,7 +55,6 @@ class Start:
         settings: StartSettings,
         placement: Placement,
         here: bool,
-        group: str | None = None,
     ) -> Start:
         """Checks all. ``here``: without a ``cwd`` the caller's is meant. Raises ValueError or
         TypeError saying what cannot be right."""
@@ -66,19 +65,17 @@ class Start:
             raise ValueError(
                 "records of a function cannot be truncated; on_max='stop' is available"
             )
-        if callable(work) and not placement.spools:
-            _no_start_variables(settings.env or {})
         start = cls(
             id=_id(settings.id),
             work=_work(work, args, settings.python),
             placement=placement,
             lifetime=_lifetime(settings.lifetime, placement),
             cwd=_cwd(settings.cwd, here),
-            env=_env(settings.env),
+            env={},
             limits=_limits(settings, placement),
             settings=settings,
         )
-        return attrs.evolve(start, group=group)
+        return attrs.evolve(start, env=environment(settings.env, start))
 
     def arguments(self) -> dict[str, Any]:
         """The fields of the `start` verb, but for those of functions: docs/wire.md."""
@@ -97,6 +94,13 @@ class Start:
         # All else goes under the name that it has here.
         same = [field.name for field in JOB_FIELDS if field.name not in said]
         return said | {name: getattr(self.settings, name) for name in same}
+
+
+def environment(env: Mapping[str, str | None] | None, start: Start) -> dict[bytes, bytes | None]:
+    """``env`` for that job. Raises ValueError and TypeError for what it cannot be."""
+    if isinstance(start.work, Function) and not start.placement.spools:
+        _no_start_variables(env or {})
+    return _env(env)
 
 
 def check_words(

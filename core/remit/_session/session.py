@@ -193,7 +193,7 @@ class Session:
         are kept (a `Gap` stands for what was freed before it was read).
 
         A job whose program or directory is missing is FAILED with reason ``start-failed``. Raises
-        ValueError or TypeError, before anything is sent, for what can never be right; LinkLost,
+        ValueError or TypeError (JobRefused: a plugin did), before anything is sent; LinkLost,
         SessionClosed, TargetError (no state directory to keep in), JobStateError (the id is taken
         back). Cancelled, the start is taken back: the job is stopped, removed and sealed.
         """

@@ -5,12 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import attrs
+
 from remit._errors import JobStateError, LinkLost, SessionClosed
 from remit._jobs.backing import Live
 from remit._jobs.kept_job import KeptJob
 from remit._jobs.options import StartSettings, Work
-from remit._jobs.request import Start
 from remit._jobs.return_job import ReturnJob
+from remit._jobs.starting import requested
 from remit._session.connection import Connection
 
 
@@ -22,14 +24,14 @@ def announce(
     group: str | None = None,
 ) -> Live:
     """A job that is not asked for yet. Raises ValueError, TypeError and JobStateError for what can
-    never be right."""
+    never be right, and JobRefused where a plugin will not have it."""
     placement = connection.plugins.placement(settings.placement)
-    request = Start.of(work, args, settings, placement, connection.in_own_directory, group)
+    request = requested(connection, work, args, settings, placement)
     if request.id in connection.seals:
         raise JobStateError(f"job {request.id} was given up; its id cannot be used again")
     if placement.spools:
-        return KeptJob.asked(connection, request)
-    return ReturnJob(connection, request)
+        return KeptJob.asked(connection, attrs.evolve(request, group=group))
+    return ReturnJob(connection, attrs.evolve(request, group=group))
 
 
 async def begin(connection: Connection, job: Live, *, named: bool = False) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from remit import (
     ConnectError,
     JobFailed,
+    JobRefused,
     LinkLost,
     RemitError,
     RemoteProtocolError,
@@ -21,6 +22,7 @@ from remit._wire.sanitize import harmless
 OK = 0
 FAILED = 1  # it did not work
 USAGE = 2
+NOT_ALLOWED = 126  # what may not be run, as a shell has it
 LINK = 255  # the link failed
 BROKEN_PIPE = 128 + 13  # as a program that SIGPIPE ends
 
@@ -103,6 +105,8 @@ def status_of(error: BaseException) -> int:
     """The exit status that tells ``error``."""
     if isinstance(error, ToldElsewhere):
         return error.status
+    if isinstance(error, JobRefused):
+        return NOT_ALLOWED
     if isinstance(error, (TargetError, UsageError)):
         return USAGE
     if isinstance(error, (ConnectError, LinkLost, RemoteProtocolError, SessionClosed)):
