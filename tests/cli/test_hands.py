@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,26 @@ def test_a_name_that_an_unfinished_job_bears_is_refused(cli: Cli, how: list[str]
     cli("stop", job)
     again = cli.answer("start", *how, "--name", "one", "local:", "--", "true")
     cli("wait", again)
+
+
+@pytest.mark.parametrize("how", [["start"], ["start", "--keep"]])
+def test_of_starts_of_one_name_at_the_same_moment_one_passes(cli: Cli, how: list[str]) -> None:
+    line = [*how, "--name", "one", "local:", "--", "sleep", "1000"]
+    with ExitStack() as stack:
+        started = [stack.enter_context(cli.running(*line)) for _ in range(3)]
+        assert sorted(process.wait(LIMIT) for process in started) == [0, 1, 1]
+    assert [job["state"] for job in cli.listed().values()] == ["RUNNING"]
+
+
+@pytest.mark.parametrize("how", [["start"], ["start", "--keep"]])
+def test_several_targets_are_a_group_that_shares_a_name(cli: Cli, how: list[str]) -> None:
+    cli(*how, "--name", "one", "local:", "local:", "--", "sleep", "1000")
+    jobs = json.loads(cli("jobs", "--json").stdout)
+    assert len(jobs) == 2
+    assert {job["name"] for job in jobs} == {"one"}
+    (group,) = {job["group"] for job in jobs}
+    assert group[0] == "g"
+    cli("rm", "--force", *(job["id"] for job in jobs))
 
 
 @pytest.mark.parametrize("how", [[], ["--keep"]])

@@ -287,4 +287,4 @@ def announced(port: Port, request: Start) -> JobInfo:
         lifetime=request.lifetime,
         has_more_data=True,
     )
-    return attrs.evolve(info, group=request.group)
+    return attrs.evolve(info, group=request.settings.group)

@@ -76,6 +76,9 @@ class StartSettings:
     max_output: int | None = None
     on_max: OnMax = "stop"
     python: str | None = None
+    # Not for users to say.
+    group: str | None = None  # the id of the job group that it is a child of
+    unique: bool = False  # no unfinished job on the target may bear the name
 
 
 class RunOptions(StartOptions, total=False):

@@ -45,7 +45,6 @@ class Start:
     env: Mapping[bytes, bytes | None]
     limits: Mapping[str, Any]
     settings: StartSettings
-    group: str | None = None  # the id of the job group that it is a child of
 
     @classmethod
     def of(
@@ -84,7 +83,6 @@ class Start:
             "command": _command(self.work, login=self.settings.login),
             "cwd": self.cwd,
             "env": self.env,
-            "group": self.group,
             "placement": self.placement.name,
             "spool": self.placement.spools,
             "lifetime": self.lifetime,

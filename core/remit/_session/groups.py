@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 import anyio
+import attrs
 
 from remit._errors import JobNotFound, LinkLost, RemitError, SessionClosed, text_of
 from remit._jobs.backing import Live
@@ -40,7 +41,8 @@ def start_group(
     """Its children are PENDING, and have their turns from now on. Raises ValueError, TypeError and
     PluginError."""
     group = new_group_id()
-    jobs = [announce(one.session._connection, work, args, settings, group) for one in members]
+    settings = attrs.evolve(settings, group=group)
+    jobs = [announce(one.session._connection, work, args, settings) for one in members]
     for job in jobs:
         if isinstance(job, ReturnJob):
             prepare(job)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import attrs
-
 from remit._errors import JobStateError, LinkLost, SessionClosed
 from remit._jobs.backing import Live
 from remit._jobs.kept_job import KeptJob
@@ -21,7 +19,6 @@ def announce(
     work: Work,
     args: tuple[Any, ...],
     settings: StartSettings,
-    group: str | None = None,
 ) -> Live:
     """A job that is not asked for yet. Raises ValueError, TypeError and JobStateError for what can
     never be right, and JobRefused where a plugin will not have it."""
@@ -30,8 +27,8 @@ def announce(
     if request.id in connection.seals:
         raise JobStateError(f"job {request.id} was given up; its id cannot be used again")
     if placement.spools:
-        return KeptJob.asked(connection, attrs.evolve(request, group=group))
-    return ReturnJob(connection, attrs.evolve(request, group=group))
+        return KeptJob.asked(connection, request)
+    return ReturnJob(connection, request)
 
 
 async def begin(connection: Connection, job: Live, *, named: bool = False) -> None:

@@ -233,6 +233,7 @@ JOB_FIELDS = (
     Field("cwd", PATH, None),
     Field("env", ENVIRONMENT, dict),
     Field("name", NAME, None),
+    Field("unique", BOOL, False),
     Field("group", STR, None),
     Field("placement", STR, None),
     Field("spool", BOOL, REQUIRED),

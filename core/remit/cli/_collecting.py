@@ -30,6 +30,7 @@ class Command(msgspec.Struct, kw_only=True):
     login: bool
     cwd: bytes | None
     env: dict[bytes, bytes]
+    group: str | None
 
     @classmethod
     def of(cls, work: Work) -> Command:
@@ -40,6 +41,7 @@ class Command(msgspec.Struct, kw_only=True):
             login=work.login,
             cwd=None if work.cwd is None else os.fsencode(work.cwd),
             env={os.fsencode(name): os.fsencode(value) for name, value in work.env.items()},
+            group=work.group,
         )
 
     def facts(self) -> dict[str, Any]:
@@ -50,6 +52,7 @@ class Command(msgspec.Struct, kw_only=True):
             else tuple(os.fsdecode(word) for word in self.argv or ()),
             "login": self.login,
             "cwd": None if self.cwd is None else os.fsdecode(self.cwd),
+            "group": self.group,
             "env": {os.fsdecode(name): os.fsdecode(value) for name, value in self.env.items()},
         }
 

@@ -11,9 +11,10 @@ import signal
 import time
 from contextlib import suppress
 
-from remit import Job, Record, TargetError
+from remit import Job, JobStateError, Record, TargetError
 from remit._agent.base import fds
-from remit._jobdir import files, json, liveness, mailbox, proc, removal, statedir
+from remit._jobdir import files, json, liveness, mailbox, proc, removal, sole, statedir
+from remit._wire.refusal import Refused
 from remit.cli import _state
 from remit.cli._work import Work
 
@@ -71,7 +72,12 @@ class Gathering:
 
     def _fill(self, facts: dict[str, object], stand_in: StandIn) -> None:
         files.claim(self._dir)
-        files.write_json(self._dir, files.JOB, facts)
+        try:
+            with sole.bearer(self._jobs, facts):
+                files.write_json(self._dir, files.JOB, facts)
+        except Refused as exc:
+            evidence, hint = exc.evidence or "", exc.hint or ""
+            raise JobStateError(exc.message, evidence=evidence, hint=hint) from exc
         files.prepare(self._dir)
         liveness.take(self._dir)
         self.inbox = mailbox.Mailbox(self._dir)
@@ -155,7 +161,7 @@ def _facts(job_id: str, work: Work, location: str) -> dict[str, object]:
         "format": files.FORMAT,
         "id": job_id,
         "name": work.name,
-        "group": None,
+        "group": work.group,
         "command": command,
         "cwd": None if work.cwd is None else _text(work.cwd),
         "created": time.time(),

@@ -44,8 +44,5 @@ def version() -> str:
 
 
 def show(text: str) -> None:
-    """Prints help."""
-    try:
-        write_all(1, text.encode("utf-8", "backslashreplace"))
-    except BrokenPipeError:
-        raise SystemExit(1) from None
+    """Prints help. Raises BrokenPipeError once nobody reads."""
+    write_all(1, text.encode("utf-8", "backslashreplace"))

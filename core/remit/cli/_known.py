@@ -28,13 +28,14 @@ class Note(msgspec.Struct, kw_only=True, frozen=True):
     id: str
     target: str
     name: str | None = None
+    group: str | None = None
     command: str | tuple[str, ...] = ""
     location: str = ""
     created: Annotated[datetime, msgspec.Meta(tz=True)]
 
     def unreachable(self, problem: str) -> JobInfo:
         """The job while its target cannot be asked: it may well run on."""
-        same = {name: getattr(self, name) for name in ("id", "name", "command", "created")}
+        same = {name: getattr(self, name) for name in ("id", "name", "group", "command", "created")}
         return JobInfo(
             **same,
             state=JobState.DISCONNECTED,

@@ -11,8 +11,9 @@ import anyio
 
 import remit
 from remit import RemitError
+from remit._types import new_group_id
 from remit._wire.requests import ON_MAX
-from remit.cli import _amounts, _endings, _given, _hints, _keeping, _local
+from remit.cli import _amounts, _endings, _given, _hints, _keeping
 from remit.cli._interrupts import Interrupts
 from remit.cli._report import BROKEN_PIPE, FAILED, OK, UsageError, answer, report, say
 from remit.cli._work import Work
@@ -52,8 +53,8 @@ async def start(
     ``kept``: what `limits` says.
     """
     begin: Begin = partial(_kept, limits=kept or {}) if keep else _collected
-    if work.name is not None and not keep:
-        _keeping.refuse_borne(work.name, _local.jobs())
+    if len(targets) > 1:
+        work = work.of_group(new_group_id())
     lines = _Lines(targets)
     status = OK
     limiter = anyio.CapacityLimiter(throttle)

@@ -27,6 +27,7 @@ class Work:
     timeout: float | None = None
     leftovers: Leftovers = "leave"
     login: bool = False
+    group: str | None = None
     stdin: int | None = None  # a descriptor: `_given.opened`
 
     def words(self) -> str | list[str]:
@@ -36,6 +37,10 @@ class Work:
     def given(self, stdin: int) -> Work:
         """It, with something to read."""
         return attrs.evolve(self, stdin=stdin)
+
+    def of_group(self, group: str) -> Work:
+        """It, as one of several."""
+        return attrs.evolve(self, group=group)
 
     def options(self) -> dict[str, Any]:
         """What `Session.start` takes beside it. A stdin is opened anew."""

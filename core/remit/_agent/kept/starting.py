@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from remit._agent.base import logind
 from remit._agent.kept import forkserver, supervisor, unsupervised
 from remit._agent.kept.lookup import open_job
-from remit._jobdir import files, json, lease, removal, retention, statedir, views
+from remit._jobdir import files, json, lease, removal, retention, sole, statedir, views
 from remit._jobdir.statedir import State
 from remit._wire import states
 from remit._wire.msgpack import pack
@@ -53,7 +53,11 @@ def start(
         return _answer_again(dir_fd, job_id)
     try:
         work = _work(order.asked)
-        _prepare(dir_fd, order, work)
+        if order.asked["unique"]:
+            with sole.bearer(jobs_fd, order.asked):
+                _prepare(dir_fd, order, work)
+        else:
+            _prepare(dir_fd, order, work)
         os.fsync(jobs_fd)
         forkserver.order(source, work, _given(order), dir_fd, death_pipe)
     except (OSError, Refused) as exc:
