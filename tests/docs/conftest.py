@@ -58,7 +58,8 @@ def world(
             request.getfixturevalue(f"{engine}_web")
             targets.append(f"{engine}:{places.CONTAINER}")
     env = {
-        **os.environ,
+        # What this run of the tests is told is not for those that a page runs.
+        **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
         "PATH": os.pathsep.join([*search, os.environ["PATH"]]),
         "REMIT_STATE_DIR": str(state_dir),
         "COLUMNS": "200",

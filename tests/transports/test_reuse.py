@@ -315,7 +315,7 @@ def test_a_person_logs_in_and_commands_go_by_that(
     assert b"the connection stays 600 s after its last use" in shown
     before = logins(sshd)
     assert cli.answer("run", locked, "--", "echo", "in") == "in"
-    assert "a connection of remit's stands" in cli.answer("doctor", locked)
+    assert "a connection of remit's is open" in cli.answer("doctor", locked)
     assert logins(sshd) == before
     assert len(masters(runtime)) == 1
     assert cli.answer("login", "--exit", locked).endswith("the connection is closed")

@@ -155,8 +155,8 @@ class Ssh:
             return f"each session has a connection of its own: {exc}"
         by = "of remit's" if reuse.own else "of the account's own ssh_config"
         if self._control("check", target, reuse):
-            return f"a connection {by} stands, and is used: {reuse.path}"
-        return f"the next connection stays for those that come after, by {by[3:]} {reuse.path}"
+            return f"a connection {by} is open, and is used: {reuse.path}"
+        return f"none is open; the next one stays open for later commands: {reuse.path}"
 
     def _reuse(self, target: Target, persist: str) -> Reuse:
         try:
