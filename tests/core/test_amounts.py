@@ -16,6 +16,7 @@ import remit
 import remit.abc
 from remit._jobs.options import StartSettings
 from remit._session.settings import Settings
+from remit._types import new_group_id
 
 from .conftest import Play
 from .fake_agent import agent_script
@@ -58,6 +59,14 @@ GIVEN: dict[tuple[str, str], tuple[str, list[Any]]] = {
     ("Session.prune", "older_than"): ("seconds", [*FINITE[1], 1e11]),
     ("Session.prune", "max_total"): COUNT,
     ("Job.stop", "grace"): ("seconds", [*FINITE[1], 3600.1]),
+    ("JobGroup.stop", "grace"): ("seconds", [*FINITE[1], 3600.1]),
+    ("connect_many", "throttle"): SOME,
+    ("connect_many", "retries"): COUNT,
+    ("Fleet.start", "throttle"): SOME,
+    ("Fleet.run", "throttle"): SOME,
+    ("Fleet.call", "throttle"): SOME,
+    ("Fleet.map", "limit"): SOME,
+    ("Fleet.map", "retries"): COUNT,
     ("lease", "seconds"): POSITIVE,
     ("Lease", "seconds"): POSITIVE,
     ("RecordDecoder", "offset"): COUNT,
@@ -70,11 +79,24 @@ GIVEN: dict[tuple[str, str], tuple[str, list[Any]]] = {
 TOLD = {
     # What is made of these is handed on to `Settings`.
     *("connect", "Hub.connect", "Hub.session"),
+    *("Fleet", "Session"),  # made by `connect_many` and `connect`
+    "KeepsConnections.keep",  # called by remit
     # What was heard of a job, a record or a program: made by remit, and by stores and transports.
-    *("Gap", "LogRecord", "Outcome", "Progress", "Pruned", "Record", "WarningRecord", "End"),
+    *(
+        "Gap",
+        "JobInfo",
+        "LogRecord",
+        "Outcome",
+        "Progress",
+        "Pruned",
+        "Record",
+        "WarningRecord",
+        "End",
+    ),
     *("CommandResult", "DecodedRecord", "Target", "Channel.grant", "ByteStream.receive"),
     "progress",  # a message for people
     "open_pump",  # a descriptor
+    *("Job.signal", "JobGroup.signal"),  # a number that is a name: tests/core/test_signals.py
 }
 
 
@@ -129,9 +151,10 @@ def _wrong() -> Iterator[tuple[str, str, Any]]:
 class Uses:
     """Each public callable with one number given."""
 
-    def __init__(self, session: remit.Session, job: remit.Job) -> None:
+    def __init__(self, session: remit.Session, job: remit.Job, fleet: remit.Fleet) -> None:
         self._session = session
         self._job = job
+        self._fleet = fleet
 
     async def use(self, name: str, **given: Any) -> None:
         if name == "Settings":
@@ -149,6 +172,16 @@ class Uses:
             await self._session.prune(**given)
         elif name == "Job.stop":
             await self._job.stop(**given)
+        elif name == "JobGroup.stop":
+            await remit.JobGroup(new_group_id(), [self._job]).stop(**given)
+        elif name == "connect_many":
+            remit.connect_many(["fake:"], **given)
+        elif name == "Fleet.start":
+            await self._fleet.start(["true"], **given)
+        elif name == "Fleet.run":
+            await self._fleet.run(["true"], **given)
+        elif name in ("Fleet.call", "Fleet.map"):
+            getattr(self._fleet, name.partition(".")[2])(abs, [1], **given)
         else:
             getattr(remit if hasattr(remit, name) else remit.abc, name)(**given)
 
@@ -161,8 +194,8 @@ async def test_each_is_refused_by_its_name_with_what_was_given(play: Play) -> No
             asked.append(verb)
 
     play(agent_script(serve))
-    async with remit.connect("fake:") as session:
-        uses = Uses(session, _a_job(session))
+    async with remit.connect("fake:") as session, remit.connect_many(["fake:"]) as fleet:
+        uses = Uses(session, _a_job(session), fleet)
         for name, number, value in _wrong():
             with pytest.raises((TypeError, ValueError)) as refused:
                 await uses.use(name, **{number: value})
