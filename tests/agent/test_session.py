@@ -144,6 +144,7 @@ class TestSignsOfLife:
         self, bring_up: Callable[..., Wire]
     ) -> None:
         wire = bring_up(silence=0.6)
+        wire.run("true")  # what the first request needs is imported
         assert 4 <= wire.pings_in(1.6) <= 9
 
     def test_a_caller_that_is_heard_is_alive(self, bring_up: Callable[..., Wire]) -> None:
@@ -151,13 +152,22 @@ class TestSignsOfLife:
         wire.settle(1.5)
         assert wire.run("echo", "on").stdout == b"on\n"
 
+    def test_a_caller_that_was_heard_while_the_agent_was_stopped_is_alive(
+        self, bring_up: Callable[..., Wire]
+    ) -> None:
+        wire = bring_up(silence=0.5)
+        os.kill(wire.agent_pid, signal.SIGSTOP)
+        wire.settle(1.0)
+        os.kill(wire.agent_pid, signal.SIGCONT)
+        assert wire.run("echo", "on").stdout == b"on\n"
+
     def test_a_caller_that_is_not_heard_is_gone_and_so_are_its_jobs(
         self, bring_up: Callable[..., Wire]
     ) -> None:
-        wire = bring_up(silence=0.5, ping=False)
+        wire = bring_up(silence=2.0, ping=False)
         job_id = new_id()
         wire.accepted(wire.start("sleep", "1000", id=job_id))
-        wire.wait_ended(5.0)
+        wire.wait_ended(8.0)
         assert processes_of(job_id) == []
 
 

@@ -6,6 +6,7 @@ One thread. Nothing in the loop waits: what takes time is left to helper process
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import time
@@ -255,6 +256,9 @@ class Agent(Link):
         if self.ending:
             # The caller has left: it is not listened to any more.
             self.pulse.heard(now)
+        if self.pulse.dead(now) and self._something_came():
+            # It is we who were away, for as long as a request took, or stopped by somebody.
+            self.pulse.heard(now)
         if self.pulse.dead(now):
             self._cut()
         elif self.pulse.due(now):
@@ -262,6 +266,12 @@ class Agent(Link):
             if self._greeted and self.outgoing.is_all_out:
                 self.conversation.ping()
             self.pulse.said(now)
+
+    def _something_came(self) -> bool:
+        """Whether there is something of the caller's that was not read yet."""
+        poll = select.poll()
+        poll.register(self._link_in, select.POLLIN)
+        return bool(poll.poll(0))
 
     # -- the end
 
