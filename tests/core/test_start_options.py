@@ -16,7 +16,10 @@ from remit._jobs.options import StartSettings
 from remit._jobs.request import Start
 from remit._wire.requests import FUNCTION_FIELDS, JOB_FIELDS, REQUESTS, build, parse
 
-OPTIONS = {field.name: field.default for field in attrs.fields(StartSettings)}
+# What no user says: groups say it, and the command line.
+OWN = {"group", "unique"}
+FIELDS = [field for field in attrs.fields(StartSettings) if field.name not in OWN]
+OPTIONS = {field.name: field.default for field in FIELDS}
 # What a start asks for that is nothing to the target, or says it in another word.
 LOCAL = {"full", "buffer_limit", "max_output", "on_max"}
 
@@ -30,7 +33,7 @@ def test_the_session_takes_them_with_their_defaults_in_their_order() -> None:
 def test_type_checkers_are_told_of_the_same() -> None:
     told = remit.StartOptions.__annotations__
     assert list(told) == list(OPTIONS)
-    types = {field.name: field.type for field in attrs.fields(StartSettings)}
+    types = {field.name: field.type for field in FIELDS}
     assert {name: kind.__forward_arg__ for name, kind in told.items()} == types
     signature = inspect.signature(remit.Session.start)
     assert {name: signature.parameters[name].annotation for name in told} == types
