@@ -161,13 +161,22 @@ def _rows_of_commands() -> Iterator[Row]:
 _COMMANDS = list(_rows_of_commands())
 
 
+_SUDO = """#!/bin/sh
+[ "$1" = -n ] || exit 1
+shift
+[ "$1" != -u ] || shift 2
+[ "$1" != -- ] || shift
+exec "$@"
+"""
+
+
 @pytest.fixture
 def env(ssh_hosts: Path, tmp_path: Path) -> dict[str, str]:
     places.clean(ssh_hosts)
     programs = tmp_path / "programs"
     programs.mkdir()
     sudo = programs / "sudo"  # what is asked of it, without the account that it would ask for
-    sudo.write_text('#!/bin/sh\n[ "$1" = -n ] && shift && exec "$@"\n')
+    sudo.write_text(_SUDO)
     sudo.chmod(0o755)
     here = Path(sys.executable).parent
     return {**os.environ, "PATH": f"{ssh_hosts}/bin:{programs}:{here}:{os.environ['PATH']}"}
