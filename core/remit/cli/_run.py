@@ -59,6 +59,7 @@ class _Run:
         self._takes_stdin = stdin
         self._keep = keep
         self._jobs: list[Job] = []
+        self._asked_to_stop: set[str] = set()  # news of that may come after us
         self.presses = Presses(self._runs, self._leave, lets_go=keep)
         self.stdin = Stdin(len(targets))
         self.worst = 0
@@ -81,7 +82,8 @@ class _Run:
         if not self._keep:
             say(f"{place} is left; it is stopped there within 30 s")
             return
-        does = "is being stopped" if job.state is remit.JobState.STOPPING else "goes on"
+        stopping = job.id in self._asked_to_stop or job.state is remit.JobState.STOPPING
+        does = "is being stopped" if stopping else "goes on"
         say(f"{place} {does}; `remit receive {job.id}` shows the rest")
 
     async def one(self, target: str, everyone: anyio.CancelScope) -> None:
@@ -110,6 +112,7 @@ class _Run:
                     await self.presses.reached(STOP)
                     tasks.cancel_scope.cancel()
             if jobs and not self.presses.is_leaving:
+                self._asked_to_stop.add(jobs[0].id)
                 await _stop(jobs[0])
                 await anyio.sleep(_LAST_WORDS)
             scope.cancel()
