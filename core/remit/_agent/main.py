@@ -256,7 +256,7 @@ class Agent(Link):
         if self.ending:
             # The caller has left: it is not listened to any more.
             self.pulse.heard(now)
-        if self.pulse.dead(now) and self._something_came():
+        if self.pulse.dead(now) and _is_to_be_read(self._link_in):
             # It is we who were away, for as long as a request took, or stopped by somebody.
             self.pulse.heard(now)
         if self.pulse.dead(now):
@@ -266,12 +266,6 @@ class Agent(Link):
             if self._greeted and self.outgoing.is_all_out:
                 self.conversation.ping()
             self.pulse.said(now)
-
-    def _something_came(self) -> bool:
-        """Whether there is something of the caller's that was not read yet."""
-        poll = select.poll()
-        poll.register(self._link_in, select.POLLIN)
-        return bool(poll.poll(0))
 
     # -- the end
 
@@ -364,3 +358,9 @@ def _account() -> dict[str, object]:
     except KeyError:
         return {"user": str(os.geteuid()), "home": os.environb.get(b"HOME", b"/")}
     return {"user": entry.pw_name, "home": os.fsencode(entry.pw_dir)}
+
+
+def _is_to_be_read(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
