@@ -8,6 +8,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
+from remit._session.backoff import Backoff
 from remit._session.halting import Halt, Turns
 
 
@@ -93,3 +94,16 @@ async def test_a_cancel_while_waiting_takes_no_turn() -> None:
         await turns.begin(object(), lambda: None)
     turns.end(first)
     assert await turns.begin(object(), lambda: None)
+
+
+def test_a_first_link_is_tried_for_again_as_often_as_was_said_and_a_lost_one_as_long() -> None:
+    backoff = Backoff(10.0, retries=2)
+    assert not backoff.is_over(0.0)
+    pauses = [backoff.pause(0.0), backoff.pause(0.0)]
+    assert 0.5 <= pauses[0] <= 0.6
+    assert 1.0 <= pauses[1] <= 1.2
+    assert backoff.is_over(0.0)
+    backoff.lost(5.0)
+    assert not backoff.is_over(14.9)
+    assert backoff.is_over(15.0)
+    assert Backoff(10.0).is_over(0.0)

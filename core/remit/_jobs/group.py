@@ -17,7 +17,7 @@ from remit._jobs.interleaved import Interleaved
 from remit._jobs.job import Job
 from remit._link.notify import Changes, Notifier
 from remit._public import named_as_written
-from remit._types import JobState
+from remit._types import JobInfo, JobState
 from remit._wire.sanitize import one_line
 
 if TYPE_CHECKING:
@@ -137,10 +137,7 @@ class JobGroup(Generic[_T]):
         """Waits until all are finished; returns the group's state. With ``disconnected`` those that
         are DISCONNECTED count as well. Raises what `Job.wait` raises, of the first child in the
         order of the targets, once the others are over. Cancelled, it leaves them alone."""
-        troubles = await self._tried(lambda child: child.wait(disconnected=disconnected))
-        for trouble in troubles:
-            if isinstance(trouble, Exception):
-                raise trouble
+        await self._each(lambda child: child.wait(disconnected=disconnected))
         return self.state
 
     def changes(self) -> AsyncIterator[JobState]:
@@ -272,26 +269,26 @@ def _all_of(results: list[Any], children: Sequence[Job[Any]]) -> list[Any]:
     failures: list[JobFailed] = []
     for result, child in zip(results, children, strict=True):
         if isinstance(result, Exception):
-            failures.append(failure_of(result, child))
+            failures.append(failure_of(result, child.location, child.info))
     if failures:
         values = [None if isinstance(one, Exception) else one for one in results]
         raise group_failed(values, failures)
     return results
 
 
-def failure_of(error: Exception, child: Job[Any]) -> JobFailed:
-    """As a JobFailed; its cause is ``error`` where that is none."""
+def failure_of(error: Exception, location: str, info: JobInfo | None = None) -> JobFailed:
+    """As a JobFailed; its cause is ``error`` where that is none. Raises what is no error of
+    remit's."""
     if isinstance(error, JobFailed):
         return error
     if not isinstance(error, RemitError):
         raise error
-    info = child.info
     failed = JobFailed(
         error.message,
         evidence=error.evidence,
         hint=error.hint,
         job=info,
-        location=info.location,
+        location=location,
         reason="link-lost" if isinstance(error, LinkLost) else "",
     )
     failed.__cause__ = error

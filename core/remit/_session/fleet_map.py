@@ -17,6 +17,7 @@ from remit._link.background import outlast, spawn
 from remit._link.notify import Notifier
 from remit._session.calls import call
 from remit._session.members import Member
+from remit._session.spread import GIVE_UP
 from remit._types import SessionState
 
 _T = TypeVar("_T")
@@ -24,8 +25,6 @@ _T = TypeVar("_T")
 # Values that are there, and calls under way: so many times as many as may be under way. The others
 # go on while the oldest one takes long.
 _AHEAD: Final = 2
-# Seconds that calls may take to be interrupted.
-_GIVE_UP: Final = 12.0
 
 
 @attrs.define(eq=False)
@@ -301,7 +300,7 @@ class FleetMapped(AsyncIterator[_T], Generic[_T]):
         """Cancels the calls whose values have not come, and waits for that. Twice is quiet."""
         self._close()
         if self._begun:
-            await outlast(self._work.over, _GIVE_UP)
+            await outlast(self._work.over, GIVE_UP)
         await anyio.lowlevel.checkpoint()
 
     def __del__(self) -> None:

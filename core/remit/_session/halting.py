@@ -55,7 +55,7 @@ class Turns:
         self._halt = halt
         self._targets = targets
         self._failed = 0
-        self.waiting: set[anyio.CancelScope] = set()
+        self._waiting: set[anyio.CancelScope] = set()
         self._running: dict[object, Callable[[], None]] = {}
 
     @property
@@ -69,12 +69,12 @@ class Turns:
         """Waits for its turn, which `end` ends. False where it is halted before. ``stop`` is called
         where what runs is halted."""
         with anyio.CancelScope() as scope:
-            self.waiting.add(scope)
+            self._waiting.add(scope)
             try:
                 if not self.halted:
                     await self._limiter.acquire_on_behalf_of(who)
             finally:
-                self.waiting.discard(scope)
+                self._waiting.discard(scope)
         if scope.cancelled_caught:
             return False
         if self.halted:
@@ -98,7 +98,7 @@ class Turns:
         """One of the targets has failed."""
         self._failed += 1
         if self.halted:
-            for scope in self.waiting:
+            for scope in self._waiting:
                 scope.cancel()
             if self._halt.now:
                 for stop in list(self._running.values()):

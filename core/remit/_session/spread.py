@@ -11,8 +11,8 @@ import anyio
 import anyio.lowlevel
 import attrs
 
-from remit._errors import JobFailed, RemitError, SessionClosed
-from remit._jobs.group import group_failed
+from remit._errors import JobFailed, RemitError
+from remit._jobs.group import failure_of, group_failed
 from remit._link.background import outlast, spawn
 from remit._link.notify import Notifier
 from remit._public import named_as_written
@@ -24,7 +24,7 @@ from remit._types import CommandResult
 _T = TypeVar("_T")
 
 # Seconds that what is given up may take to be taken back on the targets.
-_GIVE_UP = 12.0
+GIVE_UP = 12.0
 
 
 @attrs.frozen
@@ -104,13 +104,10 @@ class _Shared:
             self.turns.end(one, failed=result is not None and not result.ok)
         return result
 
-    def _given_up(self, one: _One) -> RemitError:
+    def _given_up(self, one: _One) -> JobFailed:
         location = one.member.session.location
-        if self.turns.halted:
-            return JobFailed(
-                f"{location}: {self.turns.halted}", location=location, reason="stopped"
-            )
-        return SessionClosed(f"the session with {one.member.target} is closed")
+        why = self.turns.halted or "given up"
+        return JobFailed(f"{location}: {why}", location=location, reason="stopped")
 
     def cancel(self) -> None:
         for one in self.ones:
@@ -153,7 +150,7 @@ class Results(AsyncIterator[TargetResult[_T]], Generic[_T]):
             await self._shared.over.wait()
         except BaseException:
             self._shared.cancel()
-            await outlast(self._shared.over, _GIVE_UP)
+            await outlast(self._shared.over, GIVE_UP)
             raise
         results = [one.result for one in self._shared.ones if one.result is not None]
         self._given = len(results)
@@ -182,7 +179,7 @@ class Results(AsyncIterator[TargetResult[_T]], Generic[_T]):
             self._given = len(self._shared.ones)
             return
         self._shared.cancel()
-        await outlast(self._shared.over, _GIVE_UP)
+        await outlast(self._shared.over, GIVE_UP)
 
     def __del__(self) -> None:
         self._shared.cancel()
@@ -194,23 +191,9 @@ class Results(AsyncIterator[TargetResult[_T]], Generic[_T]):
                 spawn(partial(self._shared.run, one, self._work))
 
     def _judge(self, results: list[TargetResult[_T]]) -> None:
-        failures = [_failure(one) for one in results if one.error is not None]
+        failures = [failure_of(one.error, one.target) for one in results if one.error is not None]
         if self._check and failures:
             raise group_failed([one.result for one in results], failures)
-
-
-def _failure(result: TargetResult[Any]) -> JobFailed:
-    error = result.error
-    if isinstance(error, JobFailed):
-        return error
-    if not isinstance(error, RemitError):
-        assert error is not None
-        raise error
-    failed = JobFailed(
-        error.message, evidence=error.evidence, hint=error.hint, location=result.target
-    )
-    failed.__cause__ = error
-    return failed
 
 
 named_as_written(__name__)
