@@ -105,7 +105,11 @@ def odd_lines(name: str) -> Iterator[list[str]]:
 def test_an_odd_word_is_used_or_refused_in_one_message(
     name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(words(COMMANDS[name], None, ""), monkeypatch) in (0, 1) or name == "demo"
+    plain = run(words(COMMANDS[name], None, ""), monkeypatch)
+    if name == "login":  # the transport that is played keeps no connections
+        assert plain == 2
+    else:
+        assert plain in (0, 1) or name == "demo"
     capfd.readouterr()
     for line in odd_lines(name):
         status = run(line, monkeypatch)
@@ -115,6 +119,8 @@ def test_an_odd_word_is_used_or_refused_in_one_message(
         assert "Traceback" not in err, line
         assert len(said) <= 1, (line, err)
         assert said or status == 0 or name in ("doctor", "demo"), (line, status, err)
+        if name == "login":  # there ssh itself is heard, which ends its lines so
+            err = err.replace("\r\n", "\n")
         # What a person typed does nothing to the terminal either.
         assert not {"\x1b", "\x9b", "\r", "\u202e"} & set(err), (line, err)
 

@@ -186,13 +186,22 @@ def _refuse(exc: click.UsageError) -> NoReturn:
 def _words(exc: click.UsageError) -> tuple[str, Sequence[str]]:
     """What is wrong, and what may have been meant."""
     if isinstance(exc, click.NoSuchOption):
-        return f"there is no option {exc.option_name}", exc.possibilities or ()
+        return f"there is no option {exc.option_name}", _alike(exc)
     if isinstance(exc, click.MissingParameter) and exc.param is not None:
         return f"{exc.param.make_metavar(exc.ctx)} is missing", ()  # type: ignore[arg-type]
     if isinstance(exc, click.BadParameter) and exc.param is not None:
         return f"{exc.param.opts[0]}: {exc.message}", ()
     text = exc.format_message().rstrip(".")
     return text[:1].lower() + text[1:], ()
+
+
+def _alike(exc: click.NoSuchOption) -> list[str]:
+    """Of what click offers that which is alike without its dashes, which all options share."""
+    import difflib
+
+    asked = exc.option_name.lstrip("-")
+    names = {name.lstrip("-"): name for name in exc.possibilities or ()}
+    return [names[name] for name in difflib.get_close_matches(asked, names)]
 
 
 def _or(command: str, near: Sequence[str]) -> str:
