@@ -27,7 +27,7 @@ from remit._jobs.request import Function, Start
 from remit._jobs.result import FunctionResult
 from remit._jobs.stdin import JobStdin
 from remit._jobs.stores import Store
-from remit._jobs.turn import Turn
+from remit._jobs.turn import At, Turn
 from remit._link.messages import JobMap, Stopped
 from remit._link.notify import Notifier
 from remit._types import CommandResult, JobInfo, JobState, Outcome
@@ -259,7 +259,7 @@ class Live(Backing):
         grace = check_grace(grace)
         self.turn.give_up()
         await self.turn.wait()
-        if not self.turn.came:
+        if self.turn.at is At.NEVER:
             await anyio.lowlevel.checkpoint()
             return []
         answer: Stopped = await self.ask("stop", Stopped, grace=grace)

@@ -19,6 +19,7 @@ from remit._jobs.channel import JobChannel
 from remit._jobs.port import Port
 from remit._jobs.request import Function, Start, own_directory
 from remit._jobs.spool_reader import Spool
+from remit._jobs.turn import At
 from remit._link.link import Link
 from remit._link.listener import own_trouble
 from remit._link.messages import JobMap, JobPage, Nothing, Saved
@@ -141,8 +142,7 @@ class KeptJob(Live):
     # -- what is asked of it
 
     async def refresh(self) -> None:
-        if not self.turn.is_known:
-            await anyio.lowlevel.checkpoint()
+        if not await self.turn.is_known():
             return
         page = await self.port.ask("find", {"name": self.info.id}, JobPage)
         for job in page.jobs:
@@ -159,8 +159,9 @@ class KeptJob(Live):
         """``leave``: what the job has left behind, if it is over, runs on."""
         if force and not self.info.state.finished:
             await self.stop()  # so that its handles know how it ended
-        if not self.turn.came:
+        if self.turn.at is At.NEVER:
             return
+        await self.turn.check(f"job {self.info.id} is {self.info.state}")
         await _ask_removal(self.port, self.info.id, force=force, leave=leave)
         self.port.jobs.unwatch(self)
         self.channel.close()
@@ -283,6 +284,6 @@ class _Channel:
 
     def open_reader(self, position: Position | None, *, follow: bool, consume: bool) -> StoreReader:
         job = self._kept()
-        if not job.turn.came:
+        if job.turn.at is At.NEVER:
             return _Empty()
         return job.spool.read(job, position, follow=follow, consume=consume)

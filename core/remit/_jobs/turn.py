@@ -3,57 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum, auto
+from typing import Final
+
+import anyio.lowlevel
 
 from remit._errors import JobStateError
 from remit._link.notify import Notifier
 
 
+class At(Enum):
+    """How far a job is with its target."""
+
+    WAITING = auto()  # it is not to be asked for yet
+    STARTING = auto()  # the target is being asked
+    ANSWERED = auto()  # the target knows of it; so do all that are no child of a group begin
+    NEVER = auto()  # it is over without having run there, as far as is known
+
+
+# What may follow what. Anything else is news that comes too late, and is dropped.
+NEXT: Final[dict[At, frozenset[At]]] = {
+    At.WAITING: frozenset({At.STARTING, At.NEVER}),
+    At.STARTING: frozenset({At.ANSWERED, At.NEVER}),
+    At.ANSWERED: frozenset(),
+    At.NEVER: frozenset(),
+}
+
+
 class Turn:
-    """Of one job. ``notifier`` notifies when it changes; by default it has come long ago."""
+    """Of one job. ``notifier`` notifies when it changes."""
 
     def __init__(self, notifier: Notifier) -> None:
+        self.at = At.ANSWERED  # only `wait_for` and `move` change it
         self._notifier = notifier
         self._give_up: Callable[[], None] | None = None
-        self._is_starting = False
-        self.came = True  # False once the job is over without a word to the target
 
     def wait_for(self, give_up: Callable[[], None]) -> None:
-        """It has to be waited for from now on. ``give_up`` is called where that is of no use."""
-        self._give_up = give_up
+        """It has to be waited for, from the beginning on. ``give_up`` is called where that is of no
+        use any more."""
+        self.at, self._give_up = At.WAITING, give_up
 
-    def starts(self) -> None:
-        """It has come: the target is being asked."""
-        self._give_up, self._is_starting = None, True
-
-    def over(self) -> None:
-        """The target has answered."""
-        self._is_starting = False
-        self._notifier.notify()
-
-    def never(self) -> None:
-        """The job is over without having run there, as far as is known."""
-        self._give_up, self.came = None, False
-        self.over()
+    def move(self, to: At) -> None:
+        """Quiet where that is too late."""
+        if to in NEXT[self.at]:
+            self.at = to
+            self._notifier.notify()
 
     def give_up(self) -> None:
         """Quiet where it has come."""
-        if self._give_up is not None:
+        if self.at is At.WAITING and self._give_up is not None:
             self._give_up()
-
-    @property
-    def is_known(self) -> bool:
-        """Whether the target may know of the job."""
-        return self._give_up is None and self.came
 
     async def wait(self) -> None:
         """Until the target has answered, or will never be asked."""
-        while self._give_up is not None or self._is_starting:
+        while self.at in (At.WAITING, At.STARTING):
             await self._notifier.wait()
 
+    async def is_known(self) -> bool:
+        """Whether the target knows of the job; waits while that is being asked."""
+        await anyio.lowlevel.checkpoint()
+        while self.at is At.STARTING:
+            await self._notifier.wait()
+        return self.at is At.ANSWERED
+
     async def check(self, what: str) -> None:
-        """Waits while the job is being started. Raises JobStateError where it is not asked for;
-        ``what`` says how it stands."""
-        if self._is_starting:
-            await self.wait()
-        if not self.is_known:
+        """Raises JobStateError where the target does not know of it; ``what`` says how it
+        stands."""
+        if self.at is not At.ANSWERED and not await self.is_known():
             raise JobStateError(f"{what}: it was not started")

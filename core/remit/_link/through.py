@@ -83,7 +83,7 @@ def cause(target: Target, via: Sequence[str], end: End, noise: bytes) -> Cause |
         )
     if end.exit_status in NO_PROGRAM:
         named = rf"{re.escape(program)}\b.*(?:{_MISSING})|unknown command:? '?{re.escape(program)}"
-        # docker exec says it on stdout.
+        # Some tools say it on stdout.
         heard = said + noise[-8192:].decode("utf-8", "replace")
         if re.search(named, heard, re.IGNORECASE):
             return Cause(

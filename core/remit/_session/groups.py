@@ -17,6 +17,7 @@ from remit._jobs.options import StartSettings, Work
 from remit._jobs.request import Start
 from remit._jobs.return_job import ReturnJob, prepare
 from remit._jobs.stdin import repeatable
+from remit._jobs.turn import At
 from remit._link.background import spawn
 from remit._session.halting import Turns
 from remit._session.members import Member
@@ -93,7 +94,7 @@ class _Child:
                 self._turns.end(job)
             return False
         if came:
-            job.turn.starts()
+            job.turn.move(At.STARTING)
             return True
         if trouble is not None:
             self._never(*_unreached(trouble), trouble)
@@ -116,7 +117,7 @@ class _Child:
                 job.channel.close()
             return
         finally:
-            job.turn.over()
+            job.turn.move(At.ANSWERED)
         try:
             while not job.info.state.finished:
                 job.check_reachable()
@@ -126,7 +127,7 @@ class _Child:
 
     def _never(self, state: JobState, outcome: Outcome, cause: Exception | None = None) -> None:
         job = self._job
-        job.turn.never()
+        job.turn.move(At.NEVER)
         job.cause = cause
         job.set_state(state, outcome)
         if job.opened is not None:
